@@ -1,0 +1,198 @@
+"""What a node is told at start: one frozen tree, built by `load_config`, checked as a whole.
+
+The relations between settings are checked by `check_config`, so that a node that starts can keep its promises.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+__all__ = [
+    "Action",
+    "Address",
+    "AuthSettings",
+    "Config",
+    "HistoryKind",
+    "Limits",
+    "Mode",
+    "Namespace",
+    "Timing",
+]
+
+
+class Mode(enum.Enum):
+    """What a channel of a namespace is."""
+
+    STREAM = "stream"
+    """Every event counts and is delivered in order."""
+    LATEST = "latest"
+    """The newest value per key counts; older ones may be skipped."""
+    EPHEMERAL = "ephemeral"
+    """Events are for those who are there; nothing is kept, nothing has a position."""
+
+
+class HistoryKind(enum.Enum):
+    """Where a namespace's events are kept."""
+
+    NONE = "none"
+    MEMORY = "memory"
+    DURABLE = "durable"
+
+
+class Action(enum.Enum):
+    """What a rule allows."""
+
+    SUBSCRIBE = "subscribe"
+    PUBLISH = "publish"
+    PRESENCE = "presence"
+    HISTORY = "history"
+
+
+@attrs.frozen
+class Namespace:
+    """Options shared by all channels `name:*`."""
+
+    name: str
+    mode: Mode = Mode.STREAM
+    history: HistoryKind = HistoryKind.MEMORY
+    history_size: int = 1000
+    """Events kept a channel (latest: keys kept)."""
+    history_age_s: float = 86_400.0
+    presence: bool = False
+    max_data_bytes: int = 65_536
+    """Largest encoded `data` of one event."""
+    allow: dict[Action, tuple[str, ...]] = attrs.field(factory=dict)
+    """Rules per action, any of which admits: `anyone`, `authenticated`, `role:x`, `owner`, `claim:name`."""
+
+
+@attrs.frozen
+class Address:
+    """Where to listen: TCP `host` and `port`, or `path` of a Unix socket."""
+
+    host: str = "127.0.0.1"
+    port: int = 8400
+    path: str | None = None
+
+
+@attrs.frozen
+class Limits:
+    """Bounds on what peers can make a node hold or do. Rates are per session."""
+
+    head_bytes: int = 16_384
+    frame_bytes: int = 65_536
+    """Largest WebSocket message accepted."""
+    hello_bytes: int = 4096
+    fragments: int = 64
+    connections: int = 0
+    """0: four fifths of the file-descriptor limit."""
+    connections_per_address: int = 0
+    """0: no limit (behind a proxy all clients share an address)."""
+    connections_per_user: int = 100
+    accept_per_s: float = 0.0
+    """0: no limit. Above it connections are answered 503 with Retry-After."""
+    messages_per_s: float = 1000.0
+    messages_burst: int = 2000
+    subscriptions: int = 128
+    errors: int = 100
+    """Bad messages on one connection before it is closed."""
+    outbox_bytes: int = 1_048_576
+    recovery_bytes: int = 262_144
+    """Missed events above this follow `subscribed` as paced frames."""
+    recovery_events: int = 10_000
+    """A client further behind is told `recovered: false`."""
+    presence_state_bytes: int = 4096
+    presence_members: int = 10_000
+    """Per channel."""
+    channels: int = 1_000_000
+    """Memory channels a node keeps state for."""
+    read_bytes_per_tick: int = 16_384
+    send_buffer_bytes: int = 262_144
+    """SO_SNDBUF; 0 leaves the system's default."""
+
+
+@attrs.frozen
+class Timing:
+    """Durations in seconds. Tests scale them down together."""
+
+    handshake_s: float = 10.0
+    hello_s: float = 10.0
+    ping_s: float = 25.0
+    pong_slack_s: float = 10.0
+    slow_client_s: float = 10.0
+    """A client that drains nothing for this long is closed."""
+    presence_grace_s: float = 15.0
+    presence_diff_s: float = 0.1
+    """Diffs of a channel are gathered for this long."""
+    close_s: float = 5.0
+    """Wait for the peer's close frame."""
+    stop_s: float = 10.0
+    http_request_s: float = 30.0
+    idempotency_s: float = 86_400.0
+    tick_s: float = 0.25
+    """The one coarse timer."""
+
+
+@attrs.frozen
+class AuthSettings:
+    """How tokens are checked. No key configured: no token is accepted."""
+
+    algorithms: tuple[str, ...] = ()
+    """From HS256, RS256, EdDSA."""
+    hmac_secret: str | None = attrs.field(default=None, repr=False)
+    public_keys: dict[str, str] = attrs.field(factory=dict)
+    """`kid` to PEM; the key `""` serves tokens without `kid`."""
+    audience: str | None = None
+    issuer: str | None = None
+    leeway_s: float = 30.0
+    anonymous: bool = True
+    """Whether a session without a token may exist at all (rules still decide what it may do)."""
+
+
+def _default_namespaces() -> dict[str, Namespace]:
+    anyone = ("anyone",)
+    return {
+        "demo": Namespace(
+            "demo",
+            history=HistoryKind.DURABLE,
+            presence=True,
+            allow=dict.fromkeys(Action, anyone),
+        ),
+        "live": Namespace(
+            "live",
+            mode=Mode.EPHEMERAL,
+            history=HistoryKind.NONE,
+            allow={Action.SUBSCRIBE: anyone, Action.PUBLISH: anyone},
+        ),
+    }
+
+
+@attrs.frozen
+class Config:
+    """Everything one node needs to know."""
+
+    listen: Address = Address()
+    api_listen: Address | None = None
+    """Own address for HTTP; the shared port then serves `/ws` alone."""
+    db: str = "syncd.db"
+    """SQLite file, or `:memory:` for a store that forgets."""
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    origins: tuple[str, ...] = ()
+    """Origins browsers may come from, besides the same host. `*` admits all."""
+    hosts: tuple[str, ...] = ()
+    """Host names answered besides loopback ones; `*` admits all. Empty and not on loopback: all."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks whose `X-Forwarded-For` is believed."""
+    api_keys: dict[str, str] = attrs.field(factory=dict, repr=False)
+    """Name to key."""
+    insecure: bool = False
+    driver: str = "auto"
+    """`epoll`, `stream` or `auto`."""
+    log_format: str = "console"
+    log_level: str = "info"
+    namespaces: dict[str, Namespace] = attrs.field(factory=_default_namespaces)
+    limits: Limits = Limits()
+    timing: Timing = Timing()
+    auth: AuthSettings = AuthSettings()

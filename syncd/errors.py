@@ -1,0 +1,85 @@
+"""Every error syncd raises on purpose, each with a code from `protocol/codes.toml`.
+
+Texts are for people and may change; codes are the contract.
+"""
+
+from __future__ import annotations
+
+from syncd.codes import CloseCode, ErrorCode
+
+__all__ = [
+    "ActorStopped",
+    "ConfigError",
+    "Disconnect",
+    "MailboxFull",
+    "RequestRejected",
+    "StoreUnavailable",
+    "SyncdError",
+    "internal_error",
+]
+
+
+class SyncdError(Exception):
+    """A failure that has a code and can be told to whoever asked.
+
+    Attributes:
+        code: From `protocol/codes.toml`.
+        message: For people; says what to do. Never holds secrets, paths or stack frames.
+        retryable: The same request may succeed later, unchanged.
+        after_ms: Wait at least this long before trying again, if known.
+    """
+
+    def __init__(
+        self, code: ErrorCode, message: str = "", *, after_ms: int | None = None
+    ) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message or code.text
+        self.retryable = code.retryable
+        self.after_ms = after_ms
+
+    def __str__(self) -> str:
+        return f"{self.code.value}: {self.message}"
+
+
+class RequestRejected(SyncdError):
+    """The request is refused; the connection goes on."""
+
+
+class StoreUnavailable(SyncdError):
+    """The store cannot read or commit now; nothing was half done."""
+
+    def __init__(self, message: str = "", *, after_ms: int | None = 1000) -> None:
+        super().__init__(ErrorCode.STORE_UNAVAILABLE, message, after_ms=after_ms)
+
+
+class MailboxFull(SyncdError):
+    """A bounded mailbox refused a message that may not wait."""
+
+    def __init__(self, message: str = "", *, after_ms: int | None = 250) -> None:
+        super().__init__(ErrorCode.OVERLOADED, message, after_ms=after_ms)
+
+
+class ActorStopped(SyncdError):
+    """The actor has closed its mailbox for good."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(ErrorCode.SHUTTING_DOWN, message)
+
+
+class Disconnect(Exception):  # noqa: N818 - names the outcome, as trio's Cancelled does
+    """End this connection with a close code; its range says whether to come back."""
+
+    def __init__(self, code: CloseCode | int, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = int(code)
+        self.reason = reason
+
+
+class ConfigError(Exception):
+    """The configuration cannot work; the message names the setting and the way out."""
+
+
+def internal_error() -> SyncdError:
+    """Return the error told to askers when we broke something ourselves."""
+    return SyncdError(ErrorCode.INTERNAL_ERROR, after_ms=250)

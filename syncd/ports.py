@@ -1,0 +1,249 @@
+"""What one floor may ask of another, as Protocols and plain messages; nothing here does anything.
+
+Waiting goes one way (DESIGN: gateway/http -> presence -> broadcaster -> store); whatever goes the other way through these
+ports returns at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from syncd.errors import SyncdError
+from syncd.ids import ChannelName, Epoch
+
+__all__ = [
+    "AppendRequest",
+    "AppendResult",
+    "Appended",
+    "Asker",
+    "ChannelHead",
+    "Fanout",
+    "IdempotencyKey",
+    "Identity",
+    "LoadedChannel",
+    "LogPage",
+    "LogQuery",
+    "Run",
+    "SessionPort",
+    "StoreHandle",
+    "StoredEvent",
+    "Subscription",
+]
+
+# ------------------------------------------------------------------------------------------------ who
+
+
+@attrs.frozen
+class Identity:
+    """Who speaks: an anonymous client, a user by token, or a backend by API key."""
+
+    user: str | None = None
+    """Subject of the token; None for anonymous clients."""
+    roles: frozenset[str] = frozenset()
+    claims: dict[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
+    token_id: str | None = None
+    """`jti`, for revocation."""
+    expires_at_s: float | None = None
+    """Wall clock; None never expires."""
+    service: str | None = None
+    """Name of the API key, for backends."""
+
+
+# ------------------------------------------------------------------------------------------------ sessions
+
+
+class Asker(Protocol):
+    """Whoever waits for an answer with an id: a session, or an HTTP request."""
+
+    def reply_ok(
+        self, request_id: int, epoch: Epoch | None = None, offset: int = 0
+    ) -> None:
+        """Answer ok, with a position if there is one. Never waits, never raises."""
+
+    def reply_error(self, request_id: int, error: SyncdError) -> None:
+        """Answer with an error. Never waits, never raises."""
+
+    def reply_events(
+        self, request_id: int, epoch: Epoch, offset: int, bodies: Sequence[bytes]
+    ) -> None:
+        """Answer a history request: encoded event bodies and the channel's top."""
+
+
+class SessionPort(Asker, Protocol):
+    """One connection, as actors see it. Its outbox has a bound and a policy of its own."""
+
+    id: str
+    identity: Identity
+    closed: bool
+
+    def send(self, message: bytes) -> None:
+        """Queue one encoded message that must not be dropped (replies, state). Never waits."""
+
+    def send_presence(self, channel: ChannelName, message: bytes) -> bool:
+        """Queue a presence message, or return False when its budget is used up.
+
+        After False the caller sends a fresh `presence_state` later instead of what was refused.
+        """
+
+
+@attrs.define(eq=False)
+class Subscription:
+    """One session's subscription to one channel. Owned by the gateway; the broadcaster keeps `epoch` and `offset`.
+
+    `offset` is the last one queued to the session, so that a restarted broadcaster can go on from there.
+    """
+
+    session: SessionPort
+    channel: ChannelName
+    epoch: Epoch | None = None
+    offset: int = 0
+    is_live: bool = False
+    """In the broadcaster's fan-out set."""
+    is_closed: bool = False
+    """Unsubscribed or the session ended: whatever is in flight for it is dropped."""
+
+
+@attrs.define(eq=False)
+class Run:
+    """What one channel has for its subscribers in one tick: encoded once, shared by all."""
+
+    channel: ChannelName
+    messages: list[tuple[str | None, bytes]]
+    """(key, encoded message) in order, unframed."""
+    epoch: Epoch | None
+    offset: int
+    """Of the last message; 0 without positions."""
+    is_conflatable: bool
+    """Keyed messages may be superseded by newer ones of the same key (latest channels)."""
+
+
+class Fanout(Protocol):
+    """The gateway's side of delivery. Synchronous; sockets are written in `flush`."""
+
+    def deliver(self, subscriptions: Iterable[Subscription], run: Run) -> None:
+        """Queue `run` for every subscription and advance its position."""
+
+    def flush(self) -> None:
+        """Write everything queued since the last flush: one send a session."""
+
+
+# ------------------------------------------------------------------------------------------------ store
+
+
+@attrs.frozen
+class IdempotencyKey:
+    """(identity, operation, key) and what was asked under it (DESIGN 5.4)."""
+
+    identity: str
+    """`user:<sub>`, `client:<id>` or `service:<name>`."""
+    operation: str
+    key: str
+    request_hash: bytes
+
+
+@attrs.define(eq=False)
+class AppendRequest:
+    """One durable event to be written."""
+
+    channel: ChannelName
+    record: bytes
+    """As made by `wire.encode.event_record`: everything of the body but channel and position."""
+    at_ms: int
+    key: str | None = None
+    idempotency: IdempotencyKey | None = None
+
+
+@attrs.define
+class Appended:
+    """Where a request's event stands in the log, committed."""
+
+    epoch: Epoch
+    offset: int
+    is_duplicate: bool = False
+    """The idempotency key was known: this is the position of the first time, and no event was written."""
+
+
+AppendResult = Appended | SyncdError
+"""One per request; an error (idempotency_mismatch) concerns that request alone."""
+
+
+@attrs.frozen
+class ChannelHead:
+    """Where a channel's log begins and ends."""
+
+    epoch: Epoch
+    top: int
+    """Offset of the newest event ever; 0 for none."""
+    floor: int
+    """Positions with offset >= floor can be recovered: nothing after them was trimmed or superseded away."""
+
+
+@attrs.define
+class StoredEvent:
+    """One event as it lies in the log."""
+
+    offset: int
+    at_ms: int
+    key: str | None
+    record: bytes
+
+
+@attrs.define
+class LoadedChannel:
+    """A channel's head and its newest events, ascending."""
+
+    head: ChannelHead
+    tail: list[StoredEvent]
+
+
+@attrs.frozen
+class LogQuery:
+    """A slice of one channel's log: `after < offset <= upto`, ascending; or `offset < before` descending."""
+
+    channel: ChannelName
+    after: int = 0
+    upto: int | None = None
+    before: int | None = None
+    reverse: bool = False
+    limit: int = 1000
+    max_bytes: int = 1_048_576
+
+
+@attrs.define
+class LogPage:
+    """Answer to a `LogQuery`; shorter than asked when a limit was met (`is_complete` False)."""
+
+    head: ChannelHead
+    events: list[StoredEvent]
+    is_complete: bool
+
+
+class StoreHandle(Protocol):
+    """The store actor, as others see it. Every call returns at once; `done` is called once, later, on the Trio thread.
+
+    `done` gets a `SyncdError` when the store is unavailable, crashed in the middle, or full. It must not block.
+    """
+
+    def append(
+        self,
+        batch: list[AppendRequest],
+        done: Callable[[list[AppendResult] | SyncdError], None],
+    ) -> None:
+        """Write all in one transaction; results in the order of the batch, after the commit."""
+
+    def load(
+        self,
+        channel: ChannelName,
+        tail_events: int,
+        tail_bytes: int,
+        done: Callable[[LoadedChannel | SyncdError], None],
+    ) -> None:
+        """Read a channel's head (created if new) and newest events."""
+
+    def read(
+        self, query: LogQuery, done: Callable[[LogPage | SyncdError], None]
+    ) -> None:
+        """Read a slice of the log."""
