@@ -12,25 +12,44 @@ from typing import Any, Protocol
 import attrs
 
 from syncd.errors import SyncdError
-from syncd.ids import ChannelName, Epoch
+from syncd.ids import ChannelName, Epoch, Position
 
 __all__ = [
+    "Announce",
     "AppendRequest",
     "AppendResult",
     "Appended",
     "Asker",
+    "BroadcasterCommand",
+    "BroadcasterHandle",
     "ChannelHead",
+    "ChannelInfo",
     "Fanout",
+    "GatewayPort",
+    "GatewayStatistics",
     "IdempotencyKey",
     "Identity",
     "LoadedChannel",
     "LogPage",
     "LogQuery",
+    "PresenceCommand",
+    "PresenceHandle",
+    "PublishEvent",
+    "QueryPresence",
+    "ReadHistory",
+    "ResumeSubscriptions",
     "Run",
+    "SessionGone",
     "SessionPort",
     "StoreHandle",
     "StoredEvent",
+    "SubscribeChannel",
     "Subscription",
+    "SubscriptionsClosed",
+    "Target",
+    "UnsubscribeChannel",
+    "UnwatchPresence",
+    "WatchPresence",
 ]
 
 # ------------------------------------------------------------------------------------------------ who
@@ -247,3 +266,216 @@ class StoreHandle(Protocol):
         self, query: LogQuery, done: Callable[[LogPage | SyncdError], None]
     ) -> None:
         """Read a slice of the log."""
+
+# ------------------------------------------------------------------------------------------------ broadcaster
+
+
+@attrs.define(eq=False)
+class SubscribeChannel:
+    """Put a subscription live, after recovering from `position` if given. Authorised already."""
+
+    subscription: Subscription
+    request_id: int
+    position: Position | None = None
+
+
+@attrs.define(eq=False)
+class UnsubscribeChannel:
+    """Take a subscription out. The gateway has marked it closed and answered already."""
+
+    subscription: Subscription
+
+
+@attrs.define(eq=False)
+class PublishEvent:
+    """Append an event to a channel and deliver it. Authorised already."""
+
+    asker: Asker
+    request_id: int
+    channel: ChannelName
+    data: bytes
+    """Encoded msgpack."""
+    name: str | None = None
+    key: str | None = None
+    client: str | None = None
+    """Told as `by`; None for backends."""
+    idempotency: IdempotencyKey | None = None
+
+
+@attrs.define(eq=False)
+class ReadHistory:
+    """Read events of the past. Authorised already."""
+
+    asker: Asker
+    request_id: int
+    channel: ChannelName
+    limit: int
+    since: Position | None = None
+    reverse: bool = False
+
+
+@attrs.define(eq=False)
+class SubscriptionsClosed:
+    """A session ended: these are over. The gateway has marked them closed."""
+
+    subscriptions: list[Subscription]
+
+
+@attrs.define(eq=False)
+class ResumeSubscriptions:
+    """After a crash of the broadcaster: every open subscription, with the last position queued to it."""
+
+    subscriptions: list[Subscription]
+
+
+BroadcasterCommand = (
+    SubscribeChannel
+    | UnsubscribeChannel
+    | PublishEvent
+    | ReadHistory
+    | SubscriptionsClosed
+    | ResumeSubscriptions
+)
+
+
+@attrs.frozen
+class ChannelInfo:
+    """One channel as operators see it."""
+
+    channel: ChannelName
+    num_subscribers: int
+    epoch: Epoch | None
+    offset: int
+
+
+class BroadcasterHandle(Protocol):
+    """The broadcaster, as the gateway and HTTP see it."""
+
+    def submit_nowait(
+        self, commands: Sequence[BroadcasterCommand], size_bytes: int
+    ) -> None:
+        """Hand over all or none; raises `MailboxFull` or `ActorStopped`."""
+
+    async def submit(
+        self, commands: Sequence[BroadcasterCommand], size_bytes: int
+    ) -> None:
+        """Hand over, waiting for room."""
+
+    def channels(self, prefix: str, limit: int) -> list[ChannelInfo]:
+        """Channels with subscribers or state in memory whose name starts with `prefix`."""
+
+
+# ------------------------------------------------------------------------------------------------ presence
+
+
+@attrs.define(eq=False)
+class Announce:
+    """One client's state in one channel; None leaves. Authorised and bounded already."""
+
+    session: SessionPort
+    request_id: int | None
+    """None: announced anew after a crash of the presence actor, nobody waits."""
+    channel: ChannelName
+    client: str
+    state: bytes | None
+    """Encoded msgpack."""
+
+
+@attrs.define(eq=False)
+class WatchPresence:
+    """Send this session `presence_state` now and `presence_diff` from then on."""
+
+    session: SessionPort
+    channel: ChannelName
+
+
+@attrs.define(eq=False)
+class UnwatchPresence:
+    """Stop sending this session the channel's presence."""
+
+    session: SessionPort
+    channel: ChannelName
+
+
+@attrs.define(eq=False)
+class SessionGone:
+    """A session ended. Its members leave after the reconnect grace unless they come back."""
+
+    session: SessionPort
+
+
+@attrs.define(eq=False)
+class QueryPresence:
+    """Answer with the members of a channel, for HTTP: `[{member, user?, states: [{client, state}]}]`, states decoded."""
+
+    channel: ChannelName
+    done: Callable[[list[dict[str, Any]] | SyncdError], None]
+
+
+PresenceCommand = (
+    Announce | WatchPresence | UnwatchPresence | SessionGone | QueryPresence
+)
+
+
+class PresenceHandle(Protocol):
+    """The presence actor, as the gateway and HTTP see it."""
+
+    def submit_nowait(
+        self, commands: Sequence[PresenceCommand], size_bytes: int
+    ) -> None:
+        """Hand over all or none; raises `MailboxFull` or `ActorStopped`."""
+
+    async def submit(
+        self, commands: Sequence[PresenceCommand], size_bytes: int
+    ) -> None:
+        """Hand over, waiting for room."""
+
+
+# ------------------------------------------------------------------------------------------------ gateway, for HTTP
+
+
+@attrs.frozen
+class Target:
+    """Which sessions an operator means; all given fields must match, at least one is given."""
+
+    user: str | None = None
+    session: str | None = None
+    client: str | None = None
+    token_id: str | None = None
+
+
+@attrs.frozen
+class GatewayStatistics:
+    """The gateway at one moment; counters count since start."""
+
+    num_connections: int
+    num_sessions: int
+    """Connections past hello."""
+    num_subscriptions: int
+    num_accepted: int
+    num_refused: int
+    num_messages_in: int
+    num_deliveries: int
+    num_bytes_out: int
+    num_conflated: int
+    num_lagged: int
+    closes: dict[str, int]
+    """Close code to count."""
+    errors: dict[str, int]
+    """Error code to count."""
+
+
+class GatewayPort(Protocol):
+    """What operators may do to live sessions. All synchronous, effective when they return; counts are sessions touched."""
+
+    def disconnect(self, target: Target, *, reconnect: bool, reason: str) -> int:
+        """Close matching sessions with 4503, or 4007 when they should reconnect."""
+
+    def unsubscribe(self, target: Target, channel: ChannelName) -> int:
+        """End matching sessions' subscription to a channel: queued frames of it are dropped, `unsubscribed` is told."""
+
+    def revoke(self, target: Target, *, until_s: float | None) -> int:
+        """Refuse matching user or token id from now on (`until_s` wall clock, None: 24 h) and close its sessions with 4401."""
+
+    def statistics(self) -> GatewayStatistics:
+        """Return counts."""
