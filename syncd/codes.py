@@ -65,15 +65,11 @@ ERROR_TEXTS: dict[ErrorCode, str] = {
     ErrorCode.NOT_SUPPORTED: "The channel's namespace does not offer this operation.",
     ErrorCode.TOO_LARGE: "The message is larger than allowed here.",
     ErrorCode.LIMIT_EXCEEDED: "A limit of this session or channel is reached.",
-    ErrorCode.IDEMPOTENCY_MISMATCH: (
-        "This idempotency key was used for a different request."
-    ),
+    ErrorCode.IDEMPOTENCY_MISMATCH: ("This idempotency key was used for a different request."),
     ErrorCode.RATE_LIMITED: "Too many messages; wait after_ms and go on.",
     ErrorCode.OVERLOADED: "The server has too much to do; try again after after_ms.",
     ErrorCode.STORE_UNAVAILABLE: "The store cannot write or read at the moment.",
-    ErrorCode.INTERNAL_ERROR: (
-        "The server failed to handle this request; others are unaffected."
-    ),
+    ErrorCode.INTERNAL_ERROR: ("The server failed to handle this request; others are unaffected."),
     ErrorCode.SHUTTING_DOWN: "The node is stopping; reconnect.",
 }
 

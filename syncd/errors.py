@@ -29,9 +29,7 @@ class SyncdError(Exception):
         after_ms: Wait at least this long before trying again, if known.
     """
 
-    def __init__(
-        self, code: ErrorCode, message: str = "", *, after_ms: int | None = None
-    ) -> None:
+    def __init__(self, code: ErrorCode, message: str = "", *, after_ms: int | None = None) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message or code.text

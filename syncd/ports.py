@@ -77,9 +77,7 @@ class Identity:
 class Asker(Protocol):
     """Whoever waits for an answer with an id: a session, or an HTTP request."""
 
-    def reply_ok(
-        self, request_id: int, epoch: Epoch | None = None, offset: int = 0
-    ) -> None:
+    def reply_ok(self, request_id: int, epoch: Epoch | None = None, offset: int = 0) -> None:
         """Answer ok, with a position if there is one. Never waits, never raises."""
 
     def reply_error(self, request_id: int, error: SyncdError) -> None:
@@ -262,10 +260,9 @@ class StoreHandle(Protocol):
     ) -> None:
         """Read a channel's head (created if new) and newest events."""
 
-    def read(
-        self, query: LogQuery, done: Callable[[LogPage | SyncdError], None]
-    ) -> None:
+    def read(self, query: LogQuery, done: Callable[[LogPage | SyncdError], None]) -> None:
         """Read a slice of the log."""
+
 
 # ------------------------------------------------------------------------------------------------ broadcaster
 
@@ -351,14 +348,10 @@ class ChannelInfo:
 class BroadcasterHandle(Protocol):
     """The broadcaster, as the gateway and HTTP see it."""
 
-    def submit_nowait(
-        self, commands: Sequence[BroadcasterCommand], size_bytes: int
-    ) -> None:
+    def submit_nowait(self, commands: Sequence[BroadcasterCommand], size_bytes: int) -> None:
         """Hand over all or none; raises `MailboxFull` or `ActorStopped`."""
 
-    async def submit(
-        self, commands: Sequence[BroadcasterCommand], size_bytes: int
-    ) -> None:
+    async def submit(self, commands: Sequence[BroadcasterCommand], size_bytes: int) -> None:
         """Hand over, waiting for room."""
 
     def channels(self, prefix: str, limit: int) -> list[ChannelInfo]:
@@ -412,22 +405,16 @@ class QueryPresence:
     done: Callable[[list[dict[str, Any]] | SyncdError], None]
 
 
-PresenceCommand = (
-    Announce | WatchPresence | UnwatchPresence | SessionGone | QueryPresence
-)
+PresenceCommand = Announce | WatchPresence | UnwatchPresence | SessionGone | QueryPresence
 
 
 class PresenceHandle(Protocol):
     """The presence actor, as the gateway and HTTP see it."""
 
-    def submit_nowait(
-        self, commands: Sequence[PresenceCommand], size_bytes: int
-    ) -> None:
+    def submit_nowait(self, commands: Sequence[PresenceCommand], size_bytes: int) -> None:
         """Hand over all or none; raises `MailboxFull` or `ActorStopped`."""
 
-    async def submit(
-        self, commands: Sequence[PresenceCommand], size_bytes: int
-    ) -> None:
+    async def submit(self, commands: Sequence[PresenceCommand], size_bytes: int) -> None:
         """Hand over, waiting for room."""
 
 

@@ -192,9 +192,7 @@ class Actor(Protocol):
 
     name: str
 
-    async def run(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; ready once `started()` was called."""
 
     def recover(self) -> None:

@@ -8,7 +8,7 @@ event is delivered live, recovered and read from history without ever being deco
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgpack
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _PACKER = msgpack.Packer(use_bin_type=True, strict_types=False, autoreset=True)
-pack = _PACKER.pack
+pack: Callable[[object], bytes] = _PACKER.pack
 """Encode one value. Not re-entrant, which a single-threaded loop does not need."""
 
 _SMALL = [bytes([n]) for n in range(128)]
@@ -152,9 +152,7 @@ def ok(request_id: int, epoch: Epoch | None = None, offset: int = 0) -> bytes:
     return _OK_2 + pack_uint(request_id) + _position(epoch, offset)
 
 
-def ok_events(
-    request_id: int, epoch: Epoch, offset: int, bodies: Sequence[bytes]
-) -> bytes:
+def ok_events(request_id: int, epoch: Epoch, offset: int, bodies: Sequence[bytes]) -> bytes:
     """Encode `ok {id, position, events}` from encoded event bodies."""
     return b"".join(
         (
@@ -211,9 +209,7 @@ def subscribed(
 
 def mark(channel: ChannelName, epoch: Epoch, offset: int) -> bytes:
     """Encode `mark`."""
-    return message(
-        "mark", {"channel": channel, "position": {"epoch": epoch, "offset": offset}}
-    )
+    return message("mark", {"channel": channel, "position": {"epoch": epoch, "offset": offset}})
 
 
 def lagged(channel: ChannelName, epoch: Epoch | None, offset: int) -> bytes:

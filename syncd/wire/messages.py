@@ -12,9 +12,9 @@ from typing import Any
 
 import attrs
 
+from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.codes import ErrorCode
 
 __all__ = [
     "CLIENT_MESSAGES",
@@ -128,17 +128,7 @@ class Pong:
     """Answer to a ping."""
 
 
-ClientMessage = (
-    Hello
-    | Auth
-    | Subscribe
-    | Unsubscribe
-    | Publish
-    | Presence
-    | History
-    | Probe
-    | Pong
-)
+ClientMessage = Hello | Auth | Subscribe | Unsubscribe | Publish | Presence | History | Probe | Pong
 
 
 def _rejected(field: str, want: str) -> RequestRejected:
@@ -175,9 +165,7 @@ def _optional_text(body: _Body, field: str, max_bytes: int) -> str | None:
 def _is_longer(value: str, max_bytes: int) -> bool:
     if len(value) * 4 <= max_bytes:
         return False
-    return len(value) > max_bytes or (
-        not value.isascii() and len(value.encode()) > max_bytes
-    )
+    return len(value) > max_bytes or (not value.isascii() and len(value.encode()) > max_bytes)
 
 
 def _optional_bool(body: _Body, field: str) -> bool:
