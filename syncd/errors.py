@@ -65,7 +65,7 @@ class ActorStopped(SyncdError):
         super().__init__(ErrorCode.SHUTTING_DOWN, message)
 
 
-class Disconnect(Exception):  # noqa: N818 - names the outcome, as trio's Cancelled does
+class Disconnect(Exception):
     """End this connection with a close code; its range says whether to come back."""
 
     def __init__(self, code: CloseCode | int, reason: str = "") -> None:

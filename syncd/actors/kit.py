@@ -199,7 +199,7 @@ class Actor(Protocol):
         """Prepare for another `run` after a crash: settle what was in hand, rebuild state."""
 
 
-class NodeFailed(Exception):  # noqa: N818 - an outcome
+class NodeFailed(Exception):
     """An actor crashed too often; the node must exit non-zero."""
 
 

@@ -1,0 +1,64 @@
+# `make run` needs only Python (3.11 or newer) and make. Everything else sets itself up and says so.
+VENV ?= .venv
+BIN := $(VENV)/bin
+export VENV
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint format bench soak vectors clean system npm
+
+help:
+	@echo "make run     start a node with the demo page (ARGS=... are passed to syncd serve)"
+	@echo "make test    set up and run every test, with coverage gates"
+	@echo "make check   format, lint, types, floors, then make test"
+	@echo "make format  rewrite the sources in the house's format"
+	@echo "make bench   measure speed and memory (results in bench/results)"
+	@echo "make soak    the long tests: minutes to hours"
+
+run:
+	@scripts/venv.sh run
+	@exec $(BIN)/syncd serve $(ARGS)
+
+system:
+	@scripts/system_packages.sh
+
+# The browser driver of the end-to-end tests; npm only when the lock changed.
+npm: tests/e2e/node_modules/.stamp
+
+tests/e2e/node_modules/.stamp: tests/e2e/package-lock.json | system
+	@echo "Installing the npm packages of tests/e2e"
+	@cd tests/e2e && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+test: system npm
+	@scripts/venv.sh dev
+	@$(BIN)/python -m scripts.run_tests
+
+lint:
+	@scripts/venv.sh dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m scripts.lint_async
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+check: lint test
+
+format:
+	@scripts/venv.sh dev
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench:
+	@scripts/venv.sh bench
+	$(BIN)/python -m bench $(ARGS)
+
+soak: system
+	@scripts/venv.sh dev
+	$(BIN)/python -m pytest tests -m soak -s $(ARGS)
+
+vectors:
+	@scripts/venv.sh run
+	$(BIN)/python -m scripts.make_vectors
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/e2e/node_modules

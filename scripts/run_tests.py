@@ -1,0 +1,109 @@
+"""Run the tests in parts, each against a printed time budget, and hold the coverage gates.
+
+Usage: python -m scripts.run_tests [PART...]
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import attrs
+
+PATIENCE = 5
+"""A part that takes this many times its budget hangs, and is killed."""
+
+DATA = Path(".cache/coverage")
+
+
+@attrs.frozen
+class Part:
+    """One group of test folders."""
+
+    name: str
+    folders: tuple[str, ...]
+    budget_s: int
+    is_measured: bool = True
+    """Whether its coverage counts."""
+
+
+PARTS = (
+    Part("house", ("house",), 40, is_measured=False),
+    Part("unit", ("wire", "model", "actors", "unit", "client", "http"), 60),
+    Part("conformance", ("conformance",), 60),
+    Part("integration", ("integration", "simulation"), 300),
+    Part("e2e", ("e2e",), 180, is_measured=False),
+)
+"""Every folder of tests/ belongs to exactly one part; a house test says so."""
+
+
+@attrs.frozen
+class Gate:
+    """Least coverage, lines and branches together, of some files."""
+
+    include: str
+    percent: int
+
+
+GATES = (Gate("syncd/wire/*", 85), Gate("syncd/model/*", 85), Gate("syncd/*", 80))
+
+
+def run_part(part: Part) -> bool:
+    """Run one part and print how it went against its budget."""
+    folders = [
+        f"tests/{name}" for name in part.folders if any(Path("tests", name).glob("**/test_*.py"))
+    ]
+    if not folders:
+        print(f"== {part.name}: no tests", flush=True)
+        return True
+    print(f"== {part.name}: {' '.join(folders)} (budget {part.budget_s} s)", flush=True)
+    measure = ["-m", "coverage", "run"] if part.is_measured else []
+    command = [sys.executable, *measure, "-m", "pytest", "-q", "-m", "not soak", *folders]
+    started = time.monotonic()
+    try:
+        code = subprocess.run(command, timeout=part.budget_s * PATIENCE, check=False).returncode
+    except subprocess.TimeoutExpired:
+        code = -1
+    took_s = time.monotonic() - started
+    word = "ok" if code == 0 else "killed, it hung" if code == -1 else "FAILED"
+    over = " - over budget" if took_s > part.budget_s else ""
+    print(f"== {part.name}: {word}, {took_s:.1f} s of {part.budget_s} s{over}\n", flush=True)
+    return code == 0
+
+
+def hold_gates() -> bool:
+    """Combine what was measured and compare it with the gates."""
+    coverage = [sys.executable, "-m", "coverage"]
+    subprocess.run([*coverage, "combine", "--quiet"], check=True)
+    is_held = True
+    for gate in GATES:
+        print(f"== coverage of {gate.include}, at least {gate.percent} %", flush=True)
+        report = [*coverage, "report", f"--include={gate.include}", f"--fail-under={gate.percent}"]
+        is_held &= subprocess.run(report, check=False).returncode == 0
+    return is_held
+
+
+def main() -> int:
+    """Run the named parts, or all of them and the gates."""
+    names = sys.argv[1:]
+    unknown = set(names) - {part.name for part in PARTS}
+    if unknown:
+        print(f"No such part: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    shutil.rmtree(DATA, ignore_errors=True)
+    DATA.mkdir(parents=True)
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(".cache/hypothesis").resolve()))
+    parts = [part for part in PARTS if not names or part.name in names]
+    failed = [part.name for part in parts if not run_part(part)]
+    if not names and not failed and not hold_gates():
+        failed.append("coverage")
+    print(f"FAILED: {', '.join(failed)}" if failed else "All tests passed.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
