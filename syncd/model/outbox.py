@@ -1,0 +1,154 @@
+"""The outbox of a session whose socket does not take everything: one FIFO, bounded in bytes, with a policy per entry.
+
+Owner: the session's connection. It exists only while something is pending. Policy (DESIGN 5.6): replies are never refused;
+past half of the budget keyed entries of `latest` channels conflate to the newest per key; past the budget channel entries are refused,
+which the gateway turns into `lagged`; presence is refused past its own share and becomes a fresh `presence_state`.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import Final
+
+__all__ = ["Outbox"]
+
+_CHANNEL: Final = 0
+_KEY: Final = 1
+_FRAME: Final = 2
+
+PRESENCE_SHARE = 0.25
+"""Part of the budget presence may fill: state is cheap to send anew, events are not."""
+
+
+class Outbox:
+    """Frames that wait for the socket, in order.
+
+    Entries are `[channel, key, frame]`; a superseded or dropped one keeps its place with an empty frame. The first entry may
+    have been sent in part: it is then a torso that must go out whole, so it is never conflated or dropped.
+    """
+
+    __slots__ = (
+        "_by_key",
+        "_entries",
+        "_head_sent",
+        "budget_bytes",
+        "conflated",
+        "num_conflated",
+        "presence_bytes",
+        "size_bytes",
+    )
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.budget_bytes = budget_bytes
+        self.size_bytes = 0
+        self.presence_bytes = 0
+        self.num_conflated = 0
+        self.conflated: set[str] = set()
+        """Channels of which an entry was superseded since the outbox was made: each is owed a `mark`."""
+        self._entries: collections.deque[list[object]] = collections.deque()
+        self._by_key: dict[tuple[str, str], list[object]] = {}
+        self._head_sent = 0
+
+    def __bool__(self) -> bool:
+        return self.size_bytes > 0
+
+    def push(self, frame: bytes) -> None:
+        """Append a frame that is never refused."""
+        self._entries.append([None, None, frame])
+        self.size_bytes += len(frame)
+
+    def push_torso(self, frame: bytes, sent: int) -> None:
+        """Take over a frame of which the socket took `sent` bytes. Only as first entry."""
+        self._entries.append([None, None, frame])
+        self._head_sent = sent
+        self.size_bytes += len(frame) - sent
+
+    def push_event(self, channel: str, key: str | None, frame: bytes, *, conflatable: bool) -> bool:
+        """Append a channel's frame; False when the budget is used up and nothing was appended."""
+        if conflatable and key is not None:
+            if self.size_bytes * 2 > self.budget_bytes:
+                self._supersede(channel, key)
+        if self.size_bytes + len(frame) > self.budget_bytes:
+            return False
+        entry: list[object] = [channel, key, frame]
+        self._entries.append(entry)
+        self.size_bytes += len(frame)
+        if conflatable and key is not None:
+            self._by_key[channel, key] = entry
+        return True
+
+    def push_presence(self, channel: str, frame: bytes) -> bool:
+        """Append a presence frame; False when presence has used up its share."""
+        if self.presence_bytes + len(frame) > self.budget_bytes * PRESENCE_SHARE:
+            return False
+        self._entries.append([channel, self, frame])
+        self.presence_bytes += len(frame)
+        self.size_bytes += len(frame)
+        return True
+
+    def _supersede(self, channel: str, key: str) -> None:
+        entry = self._by_key.pop((channel, key), None)
+        if entry is None or (self._head_sent and entry is self._entries[0]):
+            return
+        frame = entry[_FRAME]
+        assert isinstance(frame, bytes)
+        self.size_bytes -= len(frame)
+        entry[_FRAME] = b""
+        self.num_conflated += 1
+        self.conflated.add(channel)
+
+    def drop_channel(self, channel: str) -> None:
+        """Remove a channel's frames (permission taken away), but for a torso."""
+        for position, entry in enumerate(self._entries):
+            if entry[_CHANNEL] == channel and not (position == 0 and self._head_sent):
+                frame = entry[_FRAME]
+                assert isinstance(frame, bytes)
+                self.size_bytes -= len(frame)
+                if entry[_KEY] is self:
+                    self.presence_bytes -= len(frame)
+                elif entry[_KEY] is not None:
+                    self._by_key.pop((channel, str(entry[_KEY])), None)
+                entry[_FRAME] = b""
+        self.conflated.discard(channel)
+
+    def peek(self, max_bytes: int) -> bytes:
+        """Return the next bytes to send, at least one frame's worth if there is any."""
+        parts: list[bytes] = []
+        size = -self._head_sent
+        for entry in self._entries:
+            frame = entry[_FRAME]
+            assert isinstance(frame, bytes)
+            parts.append(frame)
+            size += len(frame)
+            if size >= max_bytes:
+                break
+        if not parts:
+            return b""
+        if self._head_sent:
+            parts[0] = parts[0][self._head_sent :]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def consume(self, sent: int) -> None:
+        """Forget the first `sent` bytes: the socket has them."""
+        self.size_bytes -= sent
+        sent += self._head_sent
+        entries = self._entries
+        while entries:
+            entry = entries[0]
+            frame = entry[_FRAME]
+            assert isinstance(frame, bytes)
+            if sent < len(frame):
+                break
+            sent -= len(frame)
+            entries.popleft()
+            self._forget(entry, len(frame))
+        self._head_sent = sent
+
+    def _forget(self, entry: list[object], size: int) -> None:
+        key = entry[_KEY]
+        if key is self:
+            self.presence_bytes -= size
+        elif key is not None:
+            index = (str(entry[_CHANNEL]), str(key))
+            if self._by_key.get(index) is entry:
+                del self._by_key[index]
