@@ -39,6 +39,7 @@ __all__ = [
     "ReadHistory",
     "ResumeSubscriptions",
     "Run",
+    "SessionDrained",
     "SessionGone",
     "SessionPort",
     "StoreHandle",
@@ -99,6 +100,12 @@ class SessionPort(Asker, Protocol):
     def send(self, message: bytes) -> None:
         """Queue one encoded message that must not be dropped (replies, state). Never waits."""
 
+    def has_room(self) -> bool:
+        """Whether the socket keeps up: nothing waits for it."""
+
+    def call_when_drained(self, subscription: Subscription) -> None:
+        """Have `SessionDrained` submitted for this subscription once nothing waits for the socket any more."""
+
     def send_presence(self, channel: ChannelName, message: bytes) -> bool:
         """Queue a presence message, or return False when its budget is used up.
 
@@ -140,8 +147,13 @@ class Run:
 class Fanout(Protocol):
     """The gateway's side of delivery. Synchronous; sockets are written in `flush`."""
 
-    def deliver(self, subscriptions: Iterable[Subscription], run: Run) -> None:
-        """Queue `run` for every subscription and advance its position."""
+    def deliver(self, subscriptions: Iterable[Subscription], run: Run) -> list[Subscription]:
+        """Queue `run` for every subscription and advance its position.
+
+        Returns:
+            Subscriptions whose session has no room left (usually none): `lagged` was queued behind what they have, and they
+            are no longer live.
+        """
 
     def flush(self) -> None:
         """Write everything queued since the last flush: one send a session."""
@@ -325,6 +337,13 @@ class ResumeSubscriptions:
     subscriptions: list[Subscription]
 
 
+@attrs.define(eq=False)
+class SessionDrained:
+    """Sessions that were catching up have room again."""
+
+    subscriptions: list[Subscription]
+
+
 BroadcasterCommand = (
     SubscribeChannel
     | UnsubscribeChannel
@@ -332,6 +351,7 @@ BroadcasterCommand = (
     | ReadHistory
     | SubscriptionsClosed
     | ResumeSubscriptions
+    | SessionDrained
 )
 
 
