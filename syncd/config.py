@@ -141,6 +141,8 @@ class AuthSettings:
     algorithms: tuple[str, ...] = ()
     """From HS256, RS256, EdDSA."""
     hmac_secret: str | None = attrs.field(default=None, repr=False)
+    hmac_kid: str | None = None
+    """`kid` that HS256 tokens may carry; those without one are taken anyway, other ones never."""
     public_keys: dict[str, str] = attrs.field(factory=dict)
     """`kid` to PEM; the key `""` serves tokens without `kid`."""
     audience: str | None = None
