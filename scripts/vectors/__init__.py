@@ -1,0 +1,1 @@
+"""The cases of protocol/vectors, in Python."""
