@@ -1,0 +1,151 @@
+"""The client's side of the wire: requests into frames, frames into messages. Pure.
+
+What the server sends is trusted to be well meant but not to be right: everything that does not fit raises `BadServerMessage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+
+from syncd.client.errors import BadServerMessage
+from syncd.client.facts import Event, Member, MemberState
+from syncd.ids import ChannelName, ClientId, Epoch, Position
+
+__all__ = [
+    "Body",
+    "decode_frame",
+    "encode",
+    "event_from_body",
+    "members_from_list",
+    "pack_frames",
+    "position_from_body",
+    "position_to_wire",
+]
+
+Body = dict[str, Any]
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+"""Largest frame taken from a server: `subscribed` carries up to 256 KiB, history replies a few MiB."""
+
+
+def encode(kind: str, body: Body) -> bytes:
+    """Encode one message; fields that are None are left out, except `data` and `state`.
+
+    Raises:
+        TypeError, ValueError, OverflowError: the application's data has no msgpack form.
+    """
+    kept = {k: v for k, v in body.items() if v is not None or k in ("data", "state")}
+    packed: bytes = msgpack.packb([kind, kept], use_bin_type=True)
+    return packed
+
+
+def pack_frames(messages: Sequence[bytes], max_bytes: int) -> list[bytes]:
+    """Concatenate messages into as few frames of at most `max_bytes` as their order allows."""
+    frames: list[bytes] = []
+    parts: list[bytes] = []
+    size = 0
+    for message in messages:
+        if parts and size + len(message) > max_bytes:
+            frames.append(b"".join(parts))
+            parts, size = [], 0
+        parts.append(message)
+        size += len(message)
+    if parts:
+        frames.append(b"".join(parts))
+    return frames
+
+
+def decode_frame(data: bytes) -> list[tuple[str, Body]]:
+    """Split a frame into its messages.
+
+    Raises:
+        BadServerMessage: it is not a sequence of `[type, body]`.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=MAX_FRAME_BYTES, raw=False)
+    messages: list[tuple[str, Body]] = []
+    try:
+        unpacker.feed(data)
+        messages.extend(_message(item) for item in unpacker)
+    except (ValueError, RecursionError, msgpack.UnpackException) as error:
+        msg = "A frame is not msgpack."
+        raise BadServerMessage(msg) from error
+    if unpacker.tell() != len(data):
+        msg = "A frame ends inside a message."
+        raise BadServerMessage(msg)
+    return messages
+
+
+def _message(item: object) -> tuple[str, Body]:
+    match item:
+        case [str() as kind, dict() as body]:
+            return kind, body
+        case _:
+            msg = "A message is not [type, body]."
+            raise BadServerMessage(msg)
+
+
+def position_to_wire(position: Position | None) -> Body | None:
+    """Build the map that stands for a position."""
+    return None if position is None else {"epoch": position.epoch, "offset": position.offset}
+
+
+def position_from_body(body: Body, field: str = "position") -> Position | None:
+    """Read an optional position.
+
+    Raises:
+        BadServerMessage: it is there and malformed.
+    """
+    match body.get(field):
+        case None:
+            return None
+        case {"epoch": str() as epoch, "offset": int() as offset}:
+            return Position(Epoch(epoch), offset)
+        case _:
+            msg = f"Field {field} is not a position."
+            raise BadServerMessage(msg)
+
+
+def event_from_body(body: Body) -> Event:
+    """Build an event from its body.
+
+    Raises:
+        BadServerMessage: a field is missing or of the wrong type.
+    """
+    position = None
+    if body.get("offset") is not None:
+        position = position_from_body({"position": body})
+    by = body.get("by")
+    try:
+        return Event(
+            channel=ChannelName(body["channel"]),
+            data=body["data"],
+            name=body.get("name"),
+            key=body.get("key"),
+            position=position,
+            by=ClientId(by["client"]) if by is not None else None,
+            at_ms=body["at_ms"],
+        )
+    except (KeyError, TypeError) as error:
+        msg = "An event misses a field."
+        raise BadServerMessage(msg) from error
+
+
+def members_from_list(items: Sequence[Body]) -> list[Member]:
+    """Build members from a list of their maps.
+
+    Raises:
+        BadServerMessage: one is malformed.
+    """
+    try:
+        return [_member(item) for item in items]
+    except (KeyError, TypeError, AttributeError) as error:
+        msg = "A presence member is malformed."
+        raise BadServerMessage(msg) from error
+
+
+def _member(item: Body) -> Member:
+    states = tuple(MemberState(ClientId(s["client"]), s.get("state")) for s in item["states"])
+    return Member(item["member"], item.get("user"), states)
