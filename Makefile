@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format bench soak vectors clean system npm
+.PHONY: help run test check lint format bench soak protocol clean system npm
 
 help:
 	@echo "make run     start a node with the demo page (ARGS=... are passed to syncd serve)"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   format, lint, types, floors, then make test"
 	@echo "make format  rewrite the sources in the house's format"
 	@echo "make bench   measure speed and memory (results in bench/results)"
+	@echo "make protocol  rewrite the tables of SPEC.md and the vectors"
 	@echo "make soak    the long tests: minutes to hours"
 
 run:
@@ -56,9 +57,10 @@ soak: system
 	@scripts/venv.sh dev
 	$(BIN)/python -m pytest tests -m soak -s $(ARGS)
 
-vectors:
+protocol:
 	@scripts/venv.sh run
 	$(BIN)/python -m scripts.make_vectors
+	$(BIN)/python -m scripts.spec_tables
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/e2e/node_modules

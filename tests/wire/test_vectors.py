@@ -75,7 +75,7 @@ def test_the_vector_files_are_what_their_script_writes():
         for name, cases in make_vectors.FILES.items()
         if (VECTORS / name).read_text() != make_vectors.text_of(cases)
     ]
-    assert stale == [], "run `make vectors`"
+    assert stale == [], "run `make protocol`"
 
 
 def test_vector_names_are_unique_and_the_set_is_not_thinned_out():

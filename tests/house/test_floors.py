@@ -1,0 +1,66 @@
+"""Imports point down, and the pure floors stay pure."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+FORBIDDEN_BELOW = {
+    "asyncio", "random", "redis", "select", "selectors", "socket", "sqlite3", "ssl", "threading", "time", "trio",
+}  # fmt: skip
+"""Modules of I/O, clocks and chance: wire and model are given what they need."""
+
+PURE = sorted([*Path("syncd/wire").rglob("*.py"), *Path("syncd/model").rglob("*.py")])
+
+
+def test_the_import_contracts_hold():
+    program = Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([program, "--no-cache"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_every_room_stands_on_a_floor():
+    """A module that no layer names would be free to import anything."""
+    contracts = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = " | ".join(contracts[0]["layers"]).split("|")
+    named = {room.strip(" ()") for room in layers}
+    rooms = {path.stem for path in Path("syncd").iterdir() if path.name != "__pycache__"}
+    assert rooms - named - {"__init__", "__main__"} == set()
+
+
+@pytest.mark.parametrize("path", PURE, ids=str)
+def test_wire_and_model_know_no_clock_no_chance_and_no_sockets(path):
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+        assert not isinstance(node, ast.Await | ast.AsyncFunctionDef), (
+            f"await in {path}:{node.lineno}"
+        )
+    assert imported & FORBIDDEN_BELOW == set()
+
+
+def _asks_the_machine(node):
+    """Whether a call reads a wall clock or draws entropy by itself."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+    return (owner, node.func.attr) in {
+        ("datetime", "now"), ("datetime", "utcnow"), ("os", "urandom"), ("secrets", "token_bytes"),
+        ("secrets", "token_hex"), ("uuid", "uuid4"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PURE, ids=str)
+def test_wire_and_model_are_given_time_and_entropy(path):
+    calls = [
+        node.lineno for node in ast.walk(ast.parse(path.read_text())) if _asks_the_machine(node)
+    ]
+    assert calls == []

@@ -1,0 +1,12 @@
+"""The test runner forgets no folder."""
+
+from pathlib import Path
+
+from scripts.run_tests import PARTS
+
+
+def test_every_folder_of_tests_belongs_to_exactly_one_part():
+    folders = [name for part in PARTS for name in part.folders]
+    assert len(folders) == len(set(folders))
+    with_tests = {path.relative_to("tests").parts[0] for path in Path("tests").rglob("test_*.py")}
+    assert with_tests <= set(folders)

@@ -1,0 +1,94 @@
+"""Waiting goes one way: who holds a handle of whom, against the order drawn in docs/architecture.md."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from syncd import ports
+
+HANDLES = {
+    "PresenceHandle": "presence",
+    "BroadcasterHandle": "broadcaster",
+    "StoreHandle": "store",
+}
+"""What one may wait on (or ask downwards), and whose it is."""
+
+UPWARD = ("GatewayPort", "Fanout", "SessionPort", "Asker")
+"""What lower rooms hold of higher ones: nothing in it can be awaited."""
+
+ROOMS = {
+    "gateway": "syncd/gateway/*.py",
+    "http": "syncd/http/*.py",
+    "presence": "syncd/actors/presence*.py",
+    "broadcaster": "syncd/actors/broadcast*.py",
+    "store": "syncd/actors/store*.py",
+}
+
+
+def _order():
+    """Room to rank, from the line `gateway, http -> ... -> store` of the document."""
+    text = Path("docs/architecture.md").read_text()
+    match = re.search(r"^gateway, http -> .+$", text, re.MULTILINE)
+    assert match is not None
+    steps = [step.strip() for step in match.group().split("->")]
+    return {room.strip(): rank for rank, step in enumerate(steps) for room in step.split(",")}
+
+
+def _names_used(path):
+    tree = ast.parse(path.read_text())
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} | {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+    }
+
+
+def test_the_document_orders_every_room_and_each_has_files():
+    assert set(_order()) == set(ROOMS)
+    assert [room for room, pattern in ROOMS.items() if not list(Path().glob(pattern))] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_holds_handles_of_lower_rooms_only(room):
+    order = _order()
+    wrong = [
+        f"{path} holds a {handle}"
+        for path in sorted(Path().glob(ROOMS[room]))
+        for handle, owner in HANDLES.items()
+        if handle in _names_used(path) and order[owner] <= order[room] and owner != room
+    ]
+    assert wrong == []
+
+
+def test_every_handle_of_the_ports_is_known_here():
+    assert {name for name in ports.__all__ if name.endswith("Handle")} == set(HANDLES)
+
+
+@pytest.mark.parametrize("name", UPWARD)
+def test_what_points_upward_cannot_be_awaited(name):
+    port = getattr(ports, name)
+    assert [
+        method for method, member in vars(port).items() if inspect.iscoroutinefunction(member)
+    ] == []
+
+
+def test_nobody_awaits_the_store():
+    """Its answers come as calls of `done`, so that a slow disk stops nobody."""
+    members = vars(ports.StoreHandle).items()
+    assert [name for name, member in members if inspect.iscoroutinefunction(member)] == []
+
+
+def test_the_poller_awaits_no_mailbox():
+    """The hub, the sessions and the poller hand over with submit_nowait; only the feeder may wait for room."""
+    waiting = [
+        f"{path}:{node.lineno}"
+        for path in sorted(Path("syncd/gateway").glob("*.py"))
+        if path.stem != "feeder"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Await)
+        and isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Attribute)
+        and node.value.func.attr in {"submit", "put"}
+    ]
+    assert waiting == []
