@@ -1,0 +1,1 @@
+"""The benchmark: real processes, floors and rivals measured in the same run (see bench/README.md)."""

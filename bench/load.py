@@ -1,0 +1,255 @@
+"""The load generator: one epoll over all connections, busy while work is outstanding, every delivery verified.
+
+Runs in a process of its own on the load core (bench/worker.py). A loop that sleeps would add to the cost of the server under test,
+so it polls without waiting while anything is outstanding.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import time
+from collections.abc import Callable
+
+from bench.dial import DRAIN_S, EVENTS, READ_BYTES, Conn, Dialer
+from bench.process import cpu_s
+from bench.wire import Chunk, Dialect, Mismatch
+
+__all__ = ["Load"]
+
+_CACHE_ITEMS = 512
+
+
+class Load(Dialer):
+    """Connections to one target and the loops over them."""
+
+    def __init__(self, dialect: Dialect, port: int, pid: int) -> None:
+        super().__init__(dialect, port, pid)
+        self._cache: dict[bytes, Chunk] = {}
+        self._number = 0
+        self._unanswered: set[int] = set()
+        self._completed = self._chunks = self._bytes = 0
+        gc.disable()
+
+    # -------------------------------------------------------------------------------- fan-out
+
+    def fanout(self, duration_s: float, window: int) -> dict[str, float]:
+        """Keep `window` publications outstanding, over the channels in turn; one is done when all have it."""
+        channels = list(self._tracks)
+        base, sent = self._completed, 0
+        figures = self._begin()
+        deadline = time.perf_counter() + duration_s
+        while time.perf_counter() < deadline:
+            room = window - (sent - (self._completed - base))
+            if room:
+                self._publish([channels[(sent + index) % len(channels)] for index in range(room)])
+                sent += room
+            self._receive(0)
+        self._drain(lambda: self._completed - base >= sent)
+        self._end(figures)
+        figures["publications"] = sent
+        figures["deliveries"] = sent * len(self._subscribers) / len(channels)
+        return figures
+
+    def paced(self, duration_s: float, per_s: float) -> dict[str, float]:
+        """Publish at an even pace to one channel; returns percentiles of delivery in milliseconds."""
+        (channel,) = self._tracks
+        track = self._tracks[channel]
+        base, start, sent = self._completed, track.low, 0
+        samples = array.array("d")
+        sent_at: list[float] = []
+        figures = self._begin()
+        begun = time.perf_counter()
+        total = int(duration_s * per_s)
+        while self._completed - base < total:
+            now = time.perf_counter()
+            if sent < total and now >= begun + sent / per_s:
+                sent_at.append(now)
+                self._publish([channel])
+                sent += 1
+            self._receive(0, lambda old, new: _sample(samples, sent_at, old - start, new - start))
+            if now > begun + duration_s + DRAIN_S:
+                raise Mismatch(f"{total - (self._completed - base)} publications not delivered to all")
+        self._drain(lambda: True)
+        self._end(figures)
+        ordered = sorted(samples)
+        if len(ordered) != total * len(self._subscribers):
+            raise Mismatch(f"{len(ordered)} deliveries instead of {total * len(self._subscribers)}")
+        for name, part in (("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999)):
+            figures[name] = 1000 * ordered[int(part * (len(ordered) - 1))]
+        figures["max_ms"] = 1000 * ordered[-1]
+        figures["publications"] = total
+        figures["deliveries"] = len(ordered)
+        return figures
+
+    def _publish(self, channels: list[str]) -> None:
+        frames = []
+        for channel in channels:
+            self._number += 1
+            frames.append(self._dialect.publish(channel, self._number))
+            if self._dialect.has_ok:
+                self._unanswered.add(self._number)
+        data = b"".join(frames)
+        if self._publishers[0].send(data) != len(data):
+            raise Mismatch("the publisher's socket is full")
+
+    def _receive(self, timeout_s: float, sample: Callable[[int, int], None] | None = None) -> None:
+        """Read what is ready, once per connection, and verify it."""
+        by_fd, cache = self._by_fd, self._cache
+        for fd, _ in self._epoll.poll(timeout_s, EVENTS):
+            conn = by_fd[fd]
+            data = conn.recv(READ_BYTES)
+            if not data:
+                raise Mismatch("connection closed by the server")
+            self._chunks += 1
+            self._bytes += len(data)
+            if conn.tail:
+                data = conn.tail + data
+            chunk = cache.get(data)
+            if chunk is None:
+                chunk = self._decode(data)
+            conn.tail = data[chunk.consumed :] if chunk.consumed != len(data) else b""
+            if chunk.last >= 0:
+                if chunk.prev != conn.position or conn.track is None:
+                    raise Mismatch(f"at {conn.position} came events {chunk.prev + 1}-{chunk.last}")
+                conn.position = chunk.last
+                self._completed += conn.track.advance(chunk.prev, chunk.last)
+                if sample is not None:
+                    sample(chunk.prev, chunk.last)
+            if chunk.oks or chunk.pings:
+                self._answered(conn, chunk)
+
+    def _answered(self, conn: Conn, chunk: Chunk) -> None:
+        for number in chunk.oks:
+            self._unanswered.remove(number)
+        for _ in range(chunk.pings):
+            conn.send(self._dialect.pong())
+
+    def _decode(self, data: bytes) -> Chunk:
+        chunk = self._dialect.decode(data)
+        if len(self._cache) >= _CACHE_ITEMS:
+            self._cache.clear()
+        self._cache[data] = chunk
+        return chunk
+
+    def _begin(self) -> dict[str, float]:
+        self._chunks = self._bytes = 0
+        return {"cpu_s": -cpu_s(self._pid), "wall_s": -time.perf_counter()}
+
+    def _end(self, figures: dict[str, float]) -> None:
+        figures["cpu_s"] += cpu_s(self._pid)
+        figures["wall_s"] += time.perf_counter()
+        figures["chunks"] = self._chunks
+        figures["bytes"] = self._bytes
+
+    def _drain(self, is_done: Callable[[], bool]) -> None:
+        """Go on until everything is delivered and answered, then see that nothing more comes."""
+        deadline = time.perf_counter() + DRAIN_S
+        while not is_done() or self._unanswered:
+            self._receive(0)
+            if time.perf_counter() > deadline:
+                raise Mismatch(f"missing after {DRAIN_S} s: {len(self._unanswered)} answers, or deliveries")
+        self._receive(0)
+
+    # -------------------------------------------------------------------------------- requests
+
+    def requests(self, duration_s: float, channels: list[str], *, durable: bool = False) -> dict[str, float]:
+        """One publication outstanding a publisher, each in its channel: publish, ok, publish.
+
+        Durable ones carry a `uid`, and the positions in the answers must be dense per channel, none twice.
+        """
+        run = self._number
+        self._number += 1_000_000
+        by_fd, publish, step = self._by_fd, self._dialect.publish, len(self._publishers)
+        positions: dict[str, list[int]] = {name: [] for name in channels}
+        for index, conn in enumerate(self._publishers):
+            conn.channel = channels[index % len(channels)]
+            conn.position = run
+        uid = f"{time.time_ns():x}-" if durable else None
+
+        def send(conn: Conn) -> None:
+            conn.position += 1
+            own = f"{uid}{conn.fd}-{conn.position}" if durable else None
+            conn.send(publish(conn.channel or "", conn.position, uid=own))
+
+        figures = self._begin()
+        for conn in self._publishers:
+            send(conn)
+        begun = time.perf_counter()
+        outstanding, done = step, 0
+        while outstanding:
+            now = time.perf_counter()
+            if now > begun + duration_s + DRAIN_S:
+                raise Mismatch(f"{outstanding} publications unanswered")
+            for fd, _ in self._epoll.poll(0, EVENTS):
+                conn = by_fd[fd]
+                data = conn.tail + conn.recv(READ_BYTES)
+                chunk = self._cache.get(data) or self._decode(data)
+                conn.tail = data[chunk.consumed :]
+                if chunk.pings:
+                    self._answered(conn, Chunk(pings=chunk.pings))
+                if not chunk.oks:
+                    continue
+                if chunk.oks != [conn.position]:
+                    raise Mismatch(f"publication {conn.position} answered by {chunk.oks}")
+                if chunk.positions:
+                    positions[conn.channel or ""].append(chunk.positions[0][1])
+                done += 1
+                if now < begun + duration_s:
+                    send(conn)
+                else:
+                    outstanding -= 1
+        self._end(figures)
+        if durable:
+            _check_dense(positions)
+        figures["requests"] = done
+        return figures
+
+    def echo(self, duration_s: float, frame: bytes) -> dict[str, float]:
+        """One frame outstanding a connection, which comes back as it went."""
+        for conn in self._publishers:
+            conn.send(frame)
+        figures = self._begin()
+        begun = time.perf_counter()
+        outstanding, done = len(self._publishers), 0
+        while outstanding:
+            now = time.perf_counter()
+            for fd, _ in self._epoll.poll(0, EVENTS):
+                conn = self._by_fd[fd]
+                data = conn.tail + conn.recv(READ_BYTES)
+                conn.tail = b""
+                if len(data) < len(frame):
+                    conn.tail = data
+                    continue
+                if data != frame:
+                    raise Mismatch("echo differs")
+                done += 1
+                if now < begun + duration_s:
+                    conn.send(frame)
+                else:
+                    outstanding -= 1
+        self._end(figures)
+        figures["requests"] = done
+        return figures
+
+    def idle(self, duration_s: float) -> dict[str, float]:
+        """Only answer pings."""
+        figures = self._begin()
+        deadline = time.perf_counter() + duration_s
+        while (left := deadline - time.perf_counter()) > 0:
+            self._receive(left)
+        self._end(figures)
+        return figures
+
+
+def _sample(samples: array.array[float], sent_at: list[float], old: int, new: int) -> None:
+    now = time.perf_counter()
+    for index in range(old, new):
+        samples.append(now - sent_at[index])
+
+
+def _check_dense(positions: dict[str, list[int]]) -> None:
+    for channel, offsets in positions.items():
+        offsets.sort()
+        if offsets and offsets != list(range(offsets[0], offsets[-1] + 1)):
+            raise Mismatch(f"{channel}: offsets of acknowledged events are not dense")
