@@ -1,0 +1,255 @@
+"""Opening the SQLite file: alone, checked, at the schema this program speaks. Called by `SqliteStore.open` and by nobody else.
+
+Invariant: whoever holds a connection from `open_file` is the only one to have the file open, in this or any process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from syncd.errors import ConfigError, StoreUnavailable
+from syncd.store.base import StoreFailed
+
+__all__ = [
+    "BACKUP_MARK",
+    "MIGRATIONS",
+    "Migration",
+    "mark_copy",
+    "open_file",
+    "size_bytes",
+    "translated",
+]
+
+Migration = tuple[str, ...]
+"""Statements that lead from one schema number to the next."""
+
+APPLICATION_ID = 0x73796E63
+"""`sync` in ASCII, so that a file of another program is never taken for ours."""
+
+MIGRATIONS: tuple[Migration, ...] = (
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE channel (
+            id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL, top INTEGER NOT NULL,
+            floor INTEGER NOT NULL, num_events INTEGER NOT NULL, is_latest INTEGER NOT NULL)""",
+        """CREATE TABLE event (
+            channel_id INTEGER NOT NULL, offset INTEGER NOT NULL, at_ms INTEGER NOT NULL, key TEXT,
+            record BLOB NOT NULL, PRIMARY KEY (channel_id, offset)) WITHOUT ROWID""",
+        """CREATE TABLE latest (
+            channel_id INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NOT NULL,
+            PRIMARY KEY (channel_id, key)) WITHOUT ROWID""",
+        """CREATE TABLE idempotency (
+            identity TEXT NOT NULL, operation TEXT NOT NULL, key TEXT NOT NULL, hash BLOB NOT NULL,
+            channel_id INTEGER NOT NULL, offset INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+            PRIMARY KEY (identity, operation, key)) WITHOUT ROWID""",
+        "CREATE INDEX idempotency_at ON idempotency (at_ms)",
+    ),
+)
+"""From schema 0 (an empty file) on; the schema number is how many were run. Only ever appended to.
+
+`latest` says where the one event of a key lies, for latest channels alone, so that streams pay nothing for it.
+`idempotency` names a channel and not its epoch: a restored copy, whose channels get new epochs, still knows its keys.
+"""
+
+BACKUP_MARK = "backup"
+"""Meta key of a copy: whoever opens it must not go on with the original's epochs."""
+
+WAL_PAGES = 4000
+"""Checkpoint at 16 MiB of log: rows of one page written by many transactions reach the file once. The commit that runs it
+takes some 20 ms, once in about 20,000 events."""
+
+CACHE_KIB = 16_384
+"""Pages kept in memory. Idempotency keys land on random pages; this holds those of about 100,000 keys."""
+
+QUICK_CHECK_BYTES = 64 * 1024 * 1024
+"""Files up to this size are checked at every start, at about 0.5 GB/s; larger ones only by `PRAGMA quick_check` by hand."""
+
+_FATAL_IOERR = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_DIR_FSYNC,
+        sqlite3.SQLITE_IOERR_CORRUPTFS,
+        sqlite3.SQLITE_IOERR_DATA,
+    }
+)
+_TEMPORARY = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def translated(error: sqlite3.Error) -> Exception:
+    """Return what the rest of the house understands, or the error itself if it is a fault of ours.
+
+    A failed write (disk full, quota, read-only remount) leaves SQLite's log where it was and may be tried again. A failed
+    fsync may not: see `StoreFailed`.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return error
+    name = error.sqlite_errorname
+    if code in _FATAL_IOERR or code & 0xFF in _DAMAGED:
+        return StoreFailed(f"SQLite reports {name}: {error}")
+    if code & 0xFF in _TEMPORARY:
+        return StoreUnavailable(f"The store cannot read or write now ({name}).")
+    return error
+
+
+def open_file(
+    path: Path, *, lock_wait_s: float, migrations: Sequence[Migration] = MIGRATIONS
+) -> sqlite3.Connection:
+    """Open the file alone and bring it to the schema of `migrations`.
+
+    Raises:
+        ConfigError: it cannot be opened, is in use, damaged, newer, or of another program.
+    """
+    _create_private(path)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        _acquire(connection, lock_wait_s)
+        _check(connection, path)
+        _migrate(connection, path, migrations)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _refusal(path, error) from error
+        raise
+    return connection
+
+
+def size_bytes(path: Path) -> int:
+    """Return the size of the file with its write-ahead log."""
+    total = 0
+    for part in (path, _wal(path)):
+        with contextlib.suppress(OSError):
+            total += part.stat().st_size
+    return total
+
+
+def mark_copy(path: Path) -> None:
+    """Mark a copy of a store, not open anywhere, so that whoever opens it begins new epochs."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (BACKUP_MARK, b"1"))
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _create_private(path: Path) -> None:
+    """Create the file for its owner only, since it holds secrets; one that is there is left alone."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        msg = f"The database {path} cannot be created: {error.strerror}. Set --db to a writable place."
+        raise ConfigError(msg) from error
+
+
+def _acquire(connection: sqlite3.Connection, lock_wait_s: float) -> None:
+    """Set the modes and take the lock, which stays until the connection is closed."""
+    connection.execute(f"PRAGMA busy_timeout = {int(lock_wait_s * 1000)}")
+    # Before the first touch of the log: then it needs no shared memory, and no other process can come in.
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA mmap_size = 0").fetchall()
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}").fetchall()
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    # Statements run on the loop and must not write; a transaction is far smaller than memory.
+    connection.execute("PRAGMA cache_spill = OFF")
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("COMMIT")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    if size_bytes(path) > QUICK_CHECK_BYTES:
+        return
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise _damaged(path, found)
+
+
+def _damaged(path: Path, what: object) -> ConfigError:
+    return ConfigError(
+        f"The database {path} is damaged ({what}). Keep it for analysis, and either restore a backup (new epochs make"
+        f" clients load afresh) or move {path}, {path}-wal away to start with an empty log."
+    )
+
+
+def _refusal(path: Path, error: sqlite3.Error) -> ConfigError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return ConfigError(
+            f"The database {path} is in use by another process. One node owns a file alone: stop the other one, or set"
+            " --db to a file of its own."
+        )
+    if code == sqlite3.SQLITE_NOTADB:
+        return ConfigError(f"The file {path} is not a database. Set --db to another file.")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return _damaged(path, error)
+    return ConfigError(
+        f"The database {path} cannot be opened: {error}. Check --db, its rights and space."
+    )
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration]) -> None:
+    """Run what is missing in one transaction, after a copy of the file if there is anything to lose."""
+    number = _schema_number(connection, path)
+    if number > len(migrations):
+        raise ConfigError(
+            f"The database {path} has schema {number}, this program knows up to {len(migrations)}. Run a newer syncd, or"
+            f" go back to the copy {path}.before-v{number} if there is one."
+        )
+    if number == len(migrations):
+        return
+    if number:
+        _copy(connection, path.with_name(f"{path.name}.before-v{len(migrations)}"))
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        for migration in migrations[number:]:
+            for statement in migration:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _schema_number(connection: sqlite3.Connection, path: Path) -> int:
+    number = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application == APPLICATION_ID:
+        return number
+    num_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if num_tables or number:
+        raise ConfigError(f"The database {path} is not one of syncd. Set --db to another file.")
+    return 0
+
+
+def _copy(connection: sqlite3.Connection, to: Path) -> None:
+    """Copy the whole database, log included, through the one connection that may read it."""
+    draft = to.with_name(to.name + ".draft")
+    draft.unlink(missing_ok=True)
+    _create_private(draft)
+    with contextlib.closing(sqlite3.connect(draft)) as copy:
+        connection.backup(copy)
+    draft.replace(to)

@@ -1,0 +1,145 @@
+"""Deleting from the SQLite log what retention no longer covers, in slices. Owned by `SqliteStore`.
+
+Two ways lead here: channels that grew past their size are noted by appends and trimmed soon; a walk over all channels, once
+a minute or so, finds those whose events grew too old. Each slice is one transaction; nothing but the position of the walk is
+kept between them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from syncd.ids import ChannelName
+from syncd.store.base import Slice, TrimReport, cutoff_ms
+from syncd.store.sqlite_batch import convert, drop_oldest
+from syncd.store.sqlite_rows import ChannelRow, ChannelRows
+
+__all__ = ["Trimmer"]
+
+_EVENTS_A_STEP = 256
+"""Deleted at once; some 0.3 ms, so that a slice keeps to its time."""
+
+_CHANNELS_A_STEP = 64
+_SLACK = 64
+
+_OLDEST_AT = "SELECT at_ms FROM event WHERE channel_id = ? ORDER BY offset LIMIT ?"
+_FORGET = """DELETE FROM idempotency WHERE (identity, operation, key) IN (
+    SELECT identity, operation, key FROM idempotency WHERE at_ms < ? ORDER BY at_ms LIMIT ?)"""
+
+
+class Trimmer:
+    """Where trimming stands."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        rows: ChannelRows,
+        *,
+        idempotency_s: float,
+        sweep_s: float,
+    ) -> None:
+        self._connection = connection
+        self._rows = rows
+        self._idempotency_s = idempotency_s
+        self._sweep_ms = int(sweep_s * 1000)
+        self._too_large: dict[ChannelName, None] = {}
+        self._sweep_at: int | None = None
+        """The next channel id to look at; None between two walks."""
+        self._next_sweep_ms: int | None = None
+        self._is_forgetting = False
+        """The walk under way has not finished with idempotency results, which come first."""
+
+    def note(self, touched: Iterable[ChannelRow]) -> None:
+        """Remember streams that grew well past their size: by a quarter, so that the work is worth a transaction."""
+        for row in touched:
+            size = row.retention.size
+            if row.num_events > size + size // 4 + _SLACK:
+                self._too_large[row.name] = None
+
+    def run(self, now_ms: int, time_slice: Slice, touched: set[ChannelRow]) -> TrimReport:
+        """Do one slice of work inside the open transaction; changed rows are added to `touched`."""
+        events = self._trim_large(now_ms, time_slice, touched)
+        forgotten = 0
+        if not self._too_large and self._is_sweeping(now_ms):
+            if self._is_forgetting:
+                forgotten = self._forget(now_ms, time_slice)
+            if not self._is_forgetting:
+                events += self._sweep(now_ms, time_slice, touched)
+        self._rows.save(touched)
+        has_more = bool(self._too_large) or self._sweep_at is not None
+        return TrimReport(events, forgotten, has_more)
+
+    def _trim_large(self, now_ms: int, time_slice: Slice, touched: set[ChannelRow]) -> int:
+        deleted = 0
+        while self._too_large and not time_slice.is_over():
+            row = self._rows.find(next(iter(self._too_large)))
+            step = self._trim_step(row, now_ms, touched) if row is not None else 0
+            deleted += step
+            if step < _EVENTS_A_STEP:
+                del self._too_large[next(iter(self._too_large))]
+        return deleted
+
+    def _trim_step(self, row: ChannelRow, now_ms: int, touched: set[ChannelRow]) -> int:
+        """Delete up to one step's worth of a channel's oldest events."""
+        if not row.is_converted:
+            touched.add(row)
+            convert(self._connection, row)
+        count = self._num_expired(row, now_ms)
+        if count:
+            touched.add(row)
+            drop_oldest(self._connection, row, count)
+        return count
+
+    def _num_expired(self, row: ChannelRow, now_ms: int) -> int:
+        over = min(row.num_events - row.retention.size, _EVENTS_A_STEP)
+        cutoff = cutoff_ms(now_ms, row.retention.age_s)
+        if over <= 0:
+            over = 0
+            oldest = self._connection.execute(_OLDEST_AT, (row.id, 1)).fetchone()
+            if oldest is None or oldest[0] >= cutoff:
+                return 0
+        at = self._connection.execute(_OLDEST_AT, (row.id, _EVENTS_A_STEP)).fetchall()
+        while over < len(at) and at[over][0] < cutoff:
+            over += 1
+        return over
+
+    def _is_sweeping(self, now_ms: int) -> bool:
+        is_due = self._next_sweep_ms is None or now_ms >= self._next_sweep_ms
+        if self._sweep_at is None and is_due:
+            self._sweep_at = 1
+            self._is_forgetting = True
+            self._next_sweep_ms = now_ms + self._sweep_ms
+        return self._sweep_at is not None
+
+    def _sweep(self, now_ms: int, time_slice: Slice, touched: set[ChannelRow]) -> int:
+        last = self._connection.execute("SELECT coalesce(max(id), 0) FROM channel").fetchone()[0]
+        deleted = 0
+        while self._sweep_at is not None:
+            until = self._sweep_at + _CHANNELS_A_STEP - 1
+            for row in self._rows.between(self._sweep_at, until):
+                if time_slice.is_over():
+                    return deleted
+                deleted += self._visit(row, now_ms, touched)
+                self._sweep_at = row.id + 1
+            self._sweep_at = until + 1 if until < last else None
+        return deleted
+
+    def _visit(self, row: ChannelRow, now_ms: int, touched: set[ChannelRow]) -> int:
+        if row.num_events == 0:
+            return 0
+        deleted = self._trim_step(row, now_ms, touched)
+        if deleted == _EVENTS_A_STEP:
+            self._too_large[row.name] = None
+        return deleted
+
+    def _forget(self, now_ms: int, time_slice: Slice) -> int:
+        cutoff = cutoff_ms(now_ms, self._idempotency_s)
+        deleted = 0
+        while not time_slice.is_over():
+            step = self._connection.execute(_FORGET, (cutoff, _EVENTS_A_STEP)).rowcount
+            deleted += step
+            if step < _EVENTS_A_STEP:
+                self._is_forgetting = False
+                break
+        return deleted
