@@ -1,0 +1,163 @@
+"""The Quart-Trio application: which path is answered by whom, and what holds for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from syncd.config import Config
+from syncd.errors import SyncdError, internal_error
+from syncd.http.api import Api
+from syncd.http.failures import error_response, http_error
+from syncd.http.guard import HostRule, secure
+from syncd.http.json_values import MAX_BODY_BYTES
+from syncd.http.keys import ApiKeys, ProxyNetworks
+from syncd.http.pages import Pages
+from syncd.http.ports import NodeInfo
+from syncd.http.static_files import load_static_files
+from syncd.ports import BroadcasterHandle, GatewayPort, PresenceHandle
+
+__all__ = ["STATIC_FOLDER", "create_app"]
+
+STATIC_FOLDER = Path(__file__).parent / "static"
+"""Where the demo page lies in the package."""
+
+_log = structlog.get_logger("syncd.http")
+
+_Handler = Callable[[str], Awaitable[Response]]
+
+
+def create_app(
+    config: Config,
+    *,
+    broadcaster: BroadcasterHandle,
+    presence: PresenceHandle,
+    gateway: GatewayPort,
+    node: NodeInfo,
+    static_folder: Path | None = STATIC_FOLDER,
+) -> QuartTrio:
+    """Build the application. It starts nothing and reads no file later than now.
+
+    Args:
+        config: Keys, hosts, namespaces, timing.
+        broadcaster: Asked for publications, history and channels.
+        presence: Asked for members.
+        gateway: Acts on live sessions.
+        node: Tells health and version.
+        static_folder: The demo page's files; None serves none.
+    """
+    app = _bare_app(config)
+    api = Api(config, broadcaster, presence, gateway, node)
+    pages = Pages(config, node, load_static_files(static_folder))
+    _add_api(app, api, _key_check(config))
+    _add_pages(app, pages)
+    _add_rules(app, HostRule(config))
+    return app
+
+
+def _bare_app(config: Config) -> QuartTrio:
+    app = QuartTrio("syncd.http", static_folder=None, template_folder=None)
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        BODY_TIMEOUT=config.timing.http_request_s,
+        RESPONSE_TIMEOUT=config.timing.http_request_s,
+        PROPAGATE_EXCEPTIONS=False,
+        PROVIDE_AUTOMATIC_OPTIONS=False,
+    )
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    return app
+
+
+def _key_check(config: Config) -> Callable[[], str]:
+    keys = ApiKeys(config.api_keys)
+    networks = ProxyNetworks(config.trusted_proxies)
+
+    def caller() -> str:
+        """Return the name of the key this request carries, or raise."""
+        client: Any = request.scope.get("client")
+        peer = client[0] if client else ""
+        forwarded_for = ",".join(request.headers.getlist("X-Forwarded-For"))
+        address = networks.client_address(peer, forwarded_for)
+        return keys.admit(request.headers.get("Authorization"), address)
+
+    return caller
+
+
+def _add_api(app: QuartTrio, api: Api, caller: Callable[[], str]) -> None:
+    posts = ("publish", "batch", "disconnect", "unsubscribe", "revoke")
+    gets = {
+        "channels": api.list_channels,
+        "presence": api.list_presence,
+        "history": api.history,
+        "info": api.info,
+    }
+    for name in posts:
+        _add(app, f"/api/{name}", _with_key(getattr(api, name), caller), "POST")
+    for name, handler in gets.items():
+        _add(app, f"/api/{name}", _with_key(handler, caller), "GET")
+
+
+def _with_key(handler: _Handler, caller: Callable[[], str]) -> Callable[[], Awaitable[Response]]:
+    async def answer() -> Response:
+        return await handler(caller())
+
+    return answer
+
+
+def _add(app: QuartTrio, rule: str, handler: Callable[..., Any], method: str) -> None:
+    app.add_url_rule(
+        rule, endpoint=rule, view_func=handler, methods=[method], provide_automatic_options=False
+    )
+
+
+def _add_pages(app: QuartTrio, pages: Pages) -> None:
+    _add(app, "/", pages.index, "GET")
+    _add(app, "/static/<path:name>", pages.static, "GET")
+    _add(app, "/health/live", pages.live, "GET")
+    _add(app, "/health/ready", pages.ready, "GET")
+    _add(app, "/openapi.json", pages.openapi, "GET")
+    _add(app, "/docs", pages.docs, "GET")
+
+
+def _add_rules(app: QuartTrio, hosts: HostRule) -> None:
+    async def check_host() -> None:
+        hosts.check(request.headers.get("Host"))
+
+    async def add_headers(response: Response) -> Response:
+        return secure(response)
+
+    app.before_request(check_host)
+    app.after_request(add_headers)
+    app.register_error_handler(SyncdError, _tell_refusal)
+    app.register_error_handler(HTTPException, _tell_framework_error)
+    app.register_error_handler(Exception, _tell_crash)
+
+
+async def _tell_refusal(error: Exception) -> Response:
+    assert isinstance(error, SyncdError)
+    return error_response(error)
+
+
+async def _tell_framework_error(error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = error_response(http_error(error))
+    if error.code == 405:
+        response.headers.extend(
+            [(name, value) for name, value in error.get_headers() if name == "Allow"]
+        )
+    return response
+
+
+async def _tell_crash(error: Exception) -> Response:
+    """Answer a fault of ours: the log has the story, the caller a code."""
+    rule = request.url_rule.rule if request.url_rule else None
+    _log.error("http_handler_failed", route=rule, exc_info=error)
+    return error_response(internal_error())

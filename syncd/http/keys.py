@@ -1,0 +1,130 @@
+"""Who calls: API keys, compared in constant time, and a limit on guessing them.
+
+Owns the count of wrong keys per address. A client's JWT is no API key; it is answered like any wrong key.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+
+import trio
+
+from syncd.codes import ErrorCode
+from syncd.errors import RequestRejected
+from syncd.model.rate_limit import RateLimit
+
+__all__ = ["ApiKeys", "ProxyNetworks"]
+
+WRONG_KEYS_PER_S = 1.0
+WRONG_KEYS_BURST = 20
+"""Wrong keys an address may try; generous to a backend deployed with an old key, useless for guessing."""
+
+MAX_ADDRESSES = 10_000
+"""Addresses whose wrong keys are remembered; the longest silent one is forgotten first."""
+
+_IPV6_PREFIX = 64
+"""What one IPv6 customer gets: addresses within it count as one."""
+
+
+class ApiKeys:
+    """The keys of `api_keys`, as digests, so that neither length nor content can be timed."""
+
+    def __init__(
+        self, keys: Mapping[str, str], *, clock: Callable[[], float] = trio.current_time
+    ) -> None:
+        self._digests = [(name, _digest(key)) for name, key in keys.items() if key]
+        self._clock = clock
+        self._limit = RateLimit(WRONG_KEYS_PER_S, WRONG_KEYS_BURST)
+        self._full_at: collections.OrderedDict[str, float] = collections.OrderedDict()
+
+    def admit(self, authorization: str | None, address: str) -> str:
+        """Return the name of the key presented.
+
+        Raises:
+            RequestRejected: `unauthorized`, with one text for every reason; `rate_limited` when too many wrong keys came
+                from this address lately (then right ones are refused too, or guessing would go on unseen).
+        """
+        bucket = _bucket_of(address)
+        now = self._clock()
+        wait_s = self._limit.wait_s(self._full_at.get(bucket, 0.0), 1, now)
+        if wait_s > 0:
+            text = "Too many wrong keys from this address."
+            raise RequestRejected(ErrorCode.RATE_LIMITED, text, after_ms=int(wait_s * 1000) + 1)
+        scheme, _, key = (authorization or "").partition(" ")
+        name = self._name_of(key.strip()) if scheme.lower() == "bearer" else None
+        if name is None:
+            if authorization is not None:
+                self._count_wrong(bucket, now)
+            raise RequestRejected(ErrorCode.UNAUTHORIZED)
+        return name
+
+    def _name_of(self, key: str) -> str | None:
+        digest = _digest(key)
+        found = None
+        for name, known in self._digests:
+            if hmac.compare_digest(known, digest):
+                found = name
+        return found
+
+    def _count_wrong(self, bucket: str, now: float) -> None:
+        full_at = self._limit.spend(self._full_at.get(bucket, 0.0), 1, now)
+        self._full_at[bucket] = full_at
+        self._full_at.move_to_end(bucket)
+        if len(self._full_at) > MAX_ADDRESSES:
+            self._full_at.popitem(last=False)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _bucket_of(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((parsed, _IPV6_PREFIX), strict=False))
+
+
+class ProxyNetworks:
+    """Networks whose `X-Forwarded-For` is believed."""
+
+    def __init__(self, networks: Sequence[str]) -> None:
+        self._networks = [ipaddress.ip_network(text, strict=False) for text in networks]
+
+    def client_address(self, peer: str, forwarded_for: str) -> str:
+        """Return the address nearest to us that no trusted proxy vouches for as its own.
+
+        Args:
+            peer: Address of the socket's other end; empty for Unix sockets.
+            forwarded_for: All `X-Forwarded-For` headers joined by commas, nearest hop last.
+        """
+        address = peer
+        hops = forwarded_for.split(",")
+        while self._is_trusted(address) and hops:
+            hop = hops.pop().strip()
+            if not _is_address(hop):
+                break
+            address = hop
+        return address
+
+    def _is_trusted(self, address: str) -> bool:
+        if not self._networks:
+            return False
+        return _is_address(address) and any(
+            ipaddress.ip_address(address) in network for network in self._networks
+        )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

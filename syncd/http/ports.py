@@ -1,0 +1,30 @@
+"""What the HTTP side asks of the node that runs it, besides the handles of `syncd.ports`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from syncd.actors.kit import ActorHealth
+
+__all__ = ["NodeInfo"]
+
+
+class NodeInfo(Protocol):
+    """One node, as its health and info pages tell it. Every method returns at once."""
+
+    version: str
+    started_at_ms: int
+    """Wall clock, milliseconds since 1970."""
+
+    def uptime_s(self) -> float:
+        """Return seconds since the start."""
+
+    def loop_lag_ms(self) -> float:
+        """Return how late the event loop lately woke a sleeper."""
+
+    def health(self) -> Sequence[ActorHealth]:
+        """Return what became of each actor, in start order."""
+
+    def reasons_not_ready(self) -> Sequence[str]:
+        """Return why the node should get no traffic, one sentence each; empty when it is ready."""
