@@ -27,7 +27,14 @@ from syncd.config import AuthSettings
 from syncd.errors import ConfigError, RequestRejected
 from syncd.ports import Identity
 
-__all__ = ["ALGORITHMS", "TokenClaims", "TokenRefused", "TokenVerifier", "make_token"]
+__all__ = [
+    "ALGORITHMS",
+    "TokenClaims",
+    "TokenRefused",
+    "TokenVerifier",
+    "algorithms_for",
+    "make_token",
+]
 
 ALGORITHMS = ("HS256", "RS256", "EdDSA")
 """All there are; `none` and everything else is refused whatever is configured."""
@@ -238,6 +245,12 @@ def _load_keys(settings: AuthSettings) -> dict[tuple[str, str], _Key]:
         raise ConfigError(
             f"auth.algorithms has {', '.join(sorted(unknown))}; possible are {', '.join(ALGORITHMS)}."
         )
+    keys = _collect_keys(settings)
+    _check_use(settings, {algorithm for algorithm, _ in keys})
+    return keys
+
+
+def _collect_keys(settings: AuthSettings) -> dict[tuple[str, str], _Key]:
     keys: dict[tuple[str, str], _Key] = {}
     if settings.hmac_secret is not None:
         key = _hmac_key(settings.hmac_secret)
@@ -247,8 +260,17 @@ def _load_keys(settings: AuthSettings) -> dict[tuple[str, str], _Key]:
     for kid, pem in settings.public_keys.items():
         key = _public_key(kid, pem)
         keys[key.algorithm, kid] = key
-    _check_use(settings, {algorithm for algorithm, _ in keys})
     return keys
+
+
+def algorithms_for(settings: AuthSettings) -> tuple[str, ...]:
+    """Return the algorithms that the configured keys are for, whatever `settings.algorithms` says.
+
+    Raises:
+        ConfigError: a key cannot be used.
+    """
+    have = {algorithm for algorithm, _ in _collect_keys(settings)}
+    return tuple(algorithm for algorithm in ALGORITHMS if algorithm in have)
 
 
 def _check_use(settings: AuthSettings, have: set[str]) -> None:
