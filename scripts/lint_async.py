@@ -12,6 +12,7 @@ _DISABLED = (
     "ASYNC910",  # "checkpoints on every path" is not our contract: sync cores answer at once
     "ASYNC911",  # the same
     "ASYNC913",  # the same family; a supervised loop always waits in its nursery
+    "ASYNC124",  # handlers and methods of a Protocol are async because their callers are
     "ASYNC200",  # needs a list of blocking calls; ruff's ASYNC2xx cover ours
 )
 
