@@ -19,6 +19,7 @@ AT_MS = 1_790_000_000_000
 MAX = 2**53 - 1
 
 _PREFIX = encode.EventPrefix(ROOM, EPOCH)
+_LATEST = encode.EventPrefix(ROOM, EPOCH, has_prev=False)
 _EPHEMERAL = encode.EventPrefix(LIVE, None)
 
 
@@ -226,6 +227,14 @@ _STREAMS = [
             _PREFIX, 2, _record({"__proto__": {"polluted": True}}, key="__proto__")
         ),
         ["event", _event(2, {"__proto__": {"polluted": True}}, key="__proto__")],
+    ),
+    _case(
+        "event of a latest channel, without prev",
+        encode.event_message(_LATEST, 300, _record(1, key="a")),
+        [
+            "event",
+            {"channel": ROOM, "epoch": EPOCH, "offset": 300, "data": 1, "key": "a", "at_ms": AT_MS},
+        ],
     ),
     _case(
         "event, ephemeral",

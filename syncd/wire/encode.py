@@ -75,12 +75,13 @@ class EventPrefix:
 
     __slots__ = ("num_pairs", "pairs")
 
-    def __init__(self, channel: ChannelName, epoch: Epoch | None) -> None:
+    def __init__(self, channel: ChannelName, epoch: Epoch | None, *, has_prev: bool = True) -> None:
+        """Encode them; `has_prev` False leaves `prev` out, as on latest channels, where events may be skipped."""
         pairs = pack("channel") + pack(channel)
         if epoch is not None:
-            pairs += pack("epoch") + pack(epoch) + _PREV
+            pairs += pack("epoch") + pack(epoch) + (_PREV if has_prev else _OFFSET)
         self.pairs = pairs
-        self.num_pairs = 1 if epoch is None else 4
+        self.num_pairs = 1 if epoch is None else 4 if has_prev else 3
 
 
 def event_record(
@@ -107,6 +108,8 @@ def event_body(prefix: EventPrefix, offset: int, record: bytes) -> bytes:
     header = bytes((0x80 | (prefix.num_pairs + record[0]),))
     if prefix.num_pairs == 1:
         return header + prefix.pairs + record[1:]
+    if prefix.num_pairs == 3:
+        return header + prefix.pairs + pack_uint(offset) + record[1:]
     return b"".join(
         (
             header,
