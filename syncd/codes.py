@@ -23,6 +23,7 @@ class ErrorCode(enum.Enum):
     TOO_LARGE = "too_large"
     LIMIT_EXCEEDED = "limit_exceeded"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    UNRECOVERABLE_POSITION = "unrecoverable_position"
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     STORE_UNAVAILABLE = "store_unavailable"
@@ -66,6 +67,9 @@ ERROR_TEXTS: dict[ErrorCode, str] = {
     ErrorCode.TOO_LARGE: "The message is larger than allowed here.",
     ErrorCode.LIMIT_EXCEEDED: "A limit of this session or channel is reached.",
     ErrorCode.IDEMPOTENCY_MISMATCH: ("This idempotency key was used for a different request."),
+    ErrorCode.UNRECOVERABLE_POSITION: (
+        "The position is of another epoch or older than what is kept."
+    ),
     ErrorCode.RATE_LIMITED: "Too many messages; wait after_ms and go on.",
     ErrorCode.OVERLOADED: "The server has too much to do; try again after after_ms.",
     ErrorCode.STORE_UNAVAILABLE: "The store cannot write or read at the moment.",

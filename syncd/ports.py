@@ -100,6 +100,12 @@ class SessionPort(Asker, Protocol):
     def send(self, message: bytes) -> None:
         """Queue one encoded message that must not be dropped (replies, state). Never waits."""
 
+    def end_subscription(self, subscription: Subscription, error: SyncdError) -> None:
+        """The subscription cannot be served: answer its pending request with the error, or tell `unsubscribed`."""
+
+    def lag(self, subscription: Subscription) -> None:
+        """The subscription fell behind what can be sent: tell `lagged`, so that the client subscribes again."""
+
     def has_room(self) -> bool:
         """Whether the socket keeps up: nothing waits for it."""
 
@@ -128,6 +134,10 @@ class Subscription:
     """In the broadcaster's fan-out set."""
     is_closed: bool = False
     """Unsubscribed or the session ended: whatever is in flight for it is dropped."""
+    pending_id: int | None = None
+    """The subscribe request while it is unanswered."""
+    since: Position | None = None
+    """What that request asked to recover from."""
 
 
 @attrs.define(eq=False)
@@ -281,11 +291,12 @@ class StoreHandle(Protocol):
 
 @attrs.define(eq=False)
 class SubscribeChannel:
-    """Put a subscription live, after recovering from `position` if given. Authorised already."""
+    """Put a subscription live, after recovering from `subscription.since` if given. Authorised already.
+
+    The answer goes to `subscription.pending_id`.
+    """
 
     subscription: Subscription
-    request_id: int
-    position: Position | None = None
 
 
 @attrs.define(eq=False)

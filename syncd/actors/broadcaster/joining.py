@@ -1,0 +1,383 @@
+"""Subscribing: recovery from tail or log, catching up at the session's pace, and history.
+
+The rule (DESIGN 5.2): all or nothing. `subscribed` decides; what is missed beyond `limits.recovery_bytes` follows it as event frames, page by
+page while the session drains, and the last page is taken from the tail in the same step that puts the subscription live. A page
+that does not join on (retention overtook it) ends in `lagged`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from syncd.actors.broadcaster.messages import (
+    BroadcasterMessage,
+    ChannelRead,
+    HistoryRead,
+    PageRead,
+)
+from syncd.actors.broadcaster.rooms import Room, Rooms
+from syncd.codes import ErrorCode
+from syncd.config import Config
+from syncd.errors import RequestRejected, SyncdError
+from syncd.ids import Position
+from syncd.model.channel import TAIL_BYTES, TAIL_EVENTS, Channel, Recovery, Verdict
+from syncd.ports import (
+    BroadcasterCommand,
+    LoadedChannel,
+    LogPage,
+    LogQuery,
+    ReadHistory,
+    StoredEvent,
+    StoreHandle,
+    SubscribeChannel,
+    Subscription,
+)
+from syncd.wire import encode
+
+__all__ = ["Joining"]
+
+
+class Joining:
+    """The subscribing half of the broadcaster."""
+
+    def __init__(
+        self,
+        config: Config,
+        rooms: Rooms,
+        store: StoreHandle,
+        post: Callable[[BroadcasterMessage], None],
+    ) -> None:
+        self._limits = config.limits
+        self._rooms = rooms
+        self._store = store
+        self._post = post
+        self.num_recovered = 0
+        self.num_unrecovered = 0
+
+    # ---------------------------------------------------------------- come and go
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Put a subscription live, now or when the store has answered."""
+        if subscription.is_closed:
+            return
+        room = self._rooms.open(subscription.channel)
+        if room.is_ephemeral:
+            room.go_live(subscription)
+            self._answer(subscription, room, recovered=False, events=())
+        elif room.channel is None:
+            self._wait_for_channel(room, SubscribeChannel(subscription))
+        else:
+            self._join(room, room.channel, subscription)
+
+    def resume(self, subscription: Subscription) -> None:
+        """After our own crash: go on from the last position queued, or answer what was never answered."""
+        if subscription.is_closed:
+            return
+        if subscription.pending_id is None and subscription.epoch is not None:
+            subscription.since = Position(subscription.epoch, subscription.offset)
+        subscription.is_live = False
+        self.subscribe(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Deliver nothing more to it."""
+        subscription.is_live = False
+        room = self._rooms.by_name.get(subscription.channel)
+        if room is not None:
+            room.remove(subscription)
+            self._rooms.close_if_idle(room)
+
+    @staticmethod
+    def refuse(subscription: Subscription, error: SyncdError) -> None:
+        """A subscription that cannot be answered otherwise ends with an error."""
+        if subscription.is_closed:
+            return
+        subscription.is_closed = True
+        subscription.session.end_subscription(subscription, error)
+
+    # ---------------------------------------------------------------- recovery
+
+    def _join(self, room: Room, channel: Channel, subscription: Subscription) -> None:
+        since = subscription.since
+        if since is None:
+            self._enter(room, channel, subscription, channel.state(), recovered=False)
+            return
+        recovery = self._decide(channel, since)
+        if recovery.verdict is Verdict.RECOVERED:
+            self._enter(room, channel, subscription, recovery.events, recovered=True)
+        elif recovery.verdict is Verdict.IN_STORE:
+            room.catching_up[subscription] = None
+            subscription.epoch, subscription.offset = channel.epoch, since.offset
+            self._read_page(channel, subscription)
+        else:
+            self._enter(room, channel, subscription, channel.state(), recovered=False)
+
+    def _decide(self, channel: Channel, since: Position) -> Recovery:
+        if channel.top - since.offset > self._limits.recovery_events and not channel.is_latest:
+            return Recovery(Verdict.LOST)
+        return channel.recover(since)
+
+    def _enter(
+        self,
+        room: Room,
+        channel: Channel,
+        subscription: Subscription,
+        events: Sequence[StoredEvent],
+        *,
+        recovered: bool,
+    ) -> None:
+        """Answer with what fits; live at once if that is all, else catching up."""
+        num_fitting = _num_fitting(events, self._limits.recovery_bytes)
+        is_all = num_fitting == len(events)
+        subscription.epoch = channel.epoch
+        subscription.offset = channel.top if is_all else events[num_fitting - 1].offset
+        self._answer(subscription, room, recovered=recovered, events=events[:num_fitting])
+        if is_all:
+            room.go_live(subscription)
+        else:
+            room.catching_up[subscription] = None
+            self.go_on(subscription)
+
+    def _answer(
+        self,
+        subscription: Subscription,
+        room: Room,
+        *,
+        recovered: bool,
+        events: Sequence[StoredEvent],
+    ) -> None:
+        """Send `subscribed`. After a crash of ours, a subscription that missed nothing is told only its events."""
+        channel, since = room.channel, subscription.since
+        was_recovering = since is not None
+        bodies = [] if channel is None else channel.bodies(events)
+        request_id, subscription.pending_id, subscription.since = subscription.pending_id, None, None
+        if was_recovering:
+            self.num_recovered += recovered
+            self.num_unrecovered += not recovered
+        if request_id is None and (recovered or channel is None):
+            _send_events(subscription, channel, events)
+            return
+        subscription.session.send(
+            encode.subscribed(
+                request_id,
+                subscription.channel,
+                None if channel is None else channel.epoch,
+                subscription.offset,
+                was_recovering=was_recovering,
+                recovered=recovered,
+                bodies=bodies,
+            )
+        )
+
+    # ---------------------------------------------------------------- catching up
+
+    def go_on(self, subscription: Subscription) -> None:
+        """Send the next page to a subscription that is catching up, or have it called when there is room."""
+        room = self._rooms.by_name.get(subscription.channel)
+        if room is None or room.channel is None or subscription not in room.catching_up:
+            return
+        if not subscription.session.has_room():
+            subscription.session.call_when_drained(subscription)
+            return
+        channel = room.channel
+        if subscription.epoch is None:
+            return
+        recovery = channel.recover(Position(subscription.epoch, subscription.offset))
+        if recovery.verdict is Verdict.IN_STORE:
+            self._read_page(channel, subscription)
+        elif recovery.verdict is Verdict.LOST:
+            self._lag(room, subscription)
+        else:
+            self._send_page(room, channel, subscription, recovery.events)
+
+    def _send_page(
+        self,
+        room: Room,
+        channel: Channel,
+        subscription: Subscription,
+        events: Sequence[StoredEvent],
+    ) -> None:
+        """Send what fits as event frames; live with the last of them."""
+        num_fitting = _num_fitting(events, self._limits.recovery_bytes)
+        _send_events(subscription, channel, events[:num_fitting])
+        if num_fitting == len(events):
+            subscription.offset = channel.top
+            room.catching_up.pop(subscription, None)
+            room.go_live(subscription)
+        else:
+            subscription.offset = events[num_fitting - 1].offset
+            subscription.session.call_when_drained(subscription)
+
+    def _read_page(self, channel: Channel, subscription: Subscription) -> None:
+        after = subscription.offset
+        query = LogQuery(channel.name, after=after, max_bytes=self._limits.recovery_bytes)
+
+        def done(answer: LogPage | SyncdError) -> None:
+            self._post(PageRead(subscription, after, answer))
+
+        self._store.read(query, done)
+
+    def page_read(self, message: PageRead) -> None:
+        """The store's page: joins on to the position, or the subscription lags."""
+        subscription, answer = message.subscription, message.answer
+        room = self._rooms.by_name.get(subscription.channel)
+        if room is None or room.channel is None or subscription not in room.catching_up:
+            return
+        if isinstance(answer, SyncdError):
+            room.remove(subscription)
+            self.refuse(subscription, answer)
+            return
+        channel, events = room.channel, answer.events
+        joins_on = bool(events) and events[0].offset == message.after + 1
+        joins_on = joins_on and answer.head.epoch == channel.epoch
+        if subscription.pending_id is not None:
+            self._answer_page(room, channel, subscription, events if joins_on else None)
+        elif joins_on:
+            _send_events(subscription, channel, events)
+            subscription.offset = events[-1].offset
+            self.go_on(subscription)
+        else:
+            self._lag(room, subscription)
+
+    def _answer_page(
+        self,
+        room: Room,
+        channel: Channel,
+        subscription: Subscription,
+        events: Sequence[StoredEvent] | None,
+    ) -> None:
+        if events is None:
+            room.catching_up.pop(subscription, None)
+            self._enter(room, channel, subscription, (), recovered=False)
+            return
+        subscription.offset = events[-1].offset
+        self._answer(subscription, room, recovered=True, events=events)
+        self.go_on(subscription)
+
+    def _lag(self, room: Room, subscription: Subscription) -> None:
+        room.remove(subscription)
+        subscription.is_live = False
+        subscription.session.lag(subscription)
+
+    # ---------------------------------------------------------------- channels from the store
+
+    def _wait_for_channel(self, room: Room, command: BroadcasterCommand) -> None:
+        room.waiting.append(command)
+        if room.is_loading:
+            return
+        room.is_loading = True
+        num_events = room.namespace.history_size
+        num_bytes = 2**30
+        if room.namespace.mode.value == "stream":
+            num_events, num_bytes = min(num_events, TAIL_EVENTS), TAIL_BYTES
+
+        def done(answer: LoadedChannel | SyncdError) -> None:
+            self._post(ChannelRead(room.name, answer))
+
+        self._store.load(room.name, num_events, num_bytes, done)
+
+    def channel_read(self, message: ChannelRead) -> list[BroadcasterCommand]:
+        """The store's answer: returns the commands that waited for it, or refuses them."""
+        room = self._rooms.by_name.get(message.channel)
+        if room is None or not room.is_loading:
+            return []
+        room.is_loading = False
+        waiting, room.waiting = room.waiting, []
+        early, room.early = room.early, []
+        if isinstance(message.answer, SyncdError):
+            for command in waiting:
+                if isinstance(command, SubscribeChannel):
+                    self.refuse(command.subscription, message.answer)
+            self._rooms.close_if_idle(room)
+            return []
+        channel = Channel(room.name, room.namespace, message.answer.head.epoch)
+        channel.load(message.answer.head, message.answer.tail)
+        for event in early:
+            if event.offset > channel.top:
+                channel.adopt(event)
+        room.channel = channel
+        return waiting
+
+    # ---------------------------------------------------------------- history
+
+    def history(self, command: ReadHistory) -> None:
+        """Answer from memory, or ask the store."""
+        if self._rooms.namespace(command.channel).history.value == "durable":
+            self._ask_history(command)
+            return
+        room = self._rooms.open(command.channel)
+        channel = room.channel
+        assert channel is not None
+        since = command.since
+        if since is not None and (since.epoch != channel.epoch or since.offset > channel.top + 1):
+            raise RequestRejected(ErrorCode.UNRECOVERABLE_POSITION)
+        if command.reverse:
+            events = channel.after(0)[::-1]
+            if since is not None:
+                events = [event for event in events if event.offset < since.offset]
+        else:
+            if since is not None and since.offset < channel.floor:
+                raise RequestRejected(ErrorCode.UNRECOVERABLE_POSITION)
+            events = channel.after(0 if since is None else since.offset)
+        self._answer_history(command, channel, events[: command.limit])
+
+    def _ask_history(self, command: ReadHistory) -> None:
+        offset = None if command.since is None else command.since.offset
+        query = LogQuery(
+            command.channel,
+            after=0 if command.reverse or offset is None else offset,
+            before=offset if command.reverse else None,
+            reverse=command.reverse,
+            limit=command.limit,
+            max_bytes=self._limits.recovery_bytes,
+        )
+
+        def done(answer: LogPage | SyncdError) -> None:
+            self._post(HistoryRead(command, answer))
+
+        self._store.read(query, done)
+
+    def history_read(self, message: HistoryRead) -> None:
+        """The store's answer to a history request."""
+        command, answer = message.command, message.answer
+        if isinstance(answer, SyncdError):
+            raise answer
+        head, since = answer.head, command.since
+        if since is not None and (
+            since.epoch != head.epoch
+            or since.offset > head.top + 1
+            or (not command.reverse and since.offset < head.floor)
+        ):
+            raise RequestRejected(ErrorCode.UNRECOVERABLE_POSITION)
+        namespace = self._rooms.namespace(command.channel)
+        channel = Channel(command.channel, namespace, head.epoch)
+        channel.top = head.top
+        self._answer_history(command, channel, answer.events)
+
+    def _answer_history(
+        self, command: ReadHistory, channel: Channel, events: Sequence[StoredEvent]
+    ) -> None:
+        events = events[: _num_fitting(events, self._limits.recovery_bytes)]
+        command.asker.reply_events(
+            command.request_id, channel.epoch, channel.top, channel.bodies(events)
+        )
+
+
+def _num_fitting(events: Sequence[StoredEvent], max_bytes: int) -> int:
+    """How many events fit into a page; one at least."""
+    size = 0
+    for index, event in enumerate(events):
+        size += len(event.record)
+        if size > max_bytes and index:
+            return index
+    return len(events)
+
+
+def _send_events(
+    subscription: Subscription, channel: Channel | None, events: Sequence[StoredEvent]
+) -> None:
+    if channel is None:
+        return
+    for event in events:
+        subscription.session.send(
+            encode.event_message(channel.prefix, event.offset, event.record)
+        )

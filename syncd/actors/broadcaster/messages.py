@@ -1,0 +1,57 @@
+"""What the broadcaster's mailbox holds: commands of others and answers of the store."""
+
+from __future__ import annotations
+
+import attrs
+
+from syncd.errors import SyncdError
+from syncd.ids import ChannelName
+from syncd.ports import (
+    AppendResult,
+    BroadcasterCommand,
+    LoadedChannel,
+    LogPage,
+    PublishEvent,
+    ReadHistory,
+    Subscription,
+)
+
+__all__ = ["AppendsDone", "BroadcasterMessage", "ChannelRead", "HistoryRead", "PageRead"]
+
+
+@attrs.define(eq=False)
+class AppendsDone:
+    """The store committed (or not) durable events."""
+
+    commands: list[PublishEvent]
+    records: list[tuple[bytes, int]]
+    """(record, at_ms) per command."""
+    answer: list[AppendResult] | SyncdError
+
+
+@attrs.define(eq=False)
+class ChannelRead:
+    """The store knows a channel's head and tail."""
+
+    channel: ChannelName
+    answer: LoadedChannel | SyncdError
+
+
+@attrs.define(eq=False)
+class PageRead:
+    """A page of the log for a subscription that is catching up."""
+
+    subscription: Subscription
+    after: int
+    answer: LogPage | SyncdError
+
+
+@attrs.define(eq=False)
+class HistoryRead:
+    """A page of the log for a history request."""
+
+    command: ReadHistory
+    answer: LogPage | SyncdError
+
+
+BroadcasterMessage = BroadcasterCommand | AppendsDone | ChannelRead | PageRead | HistoryRead

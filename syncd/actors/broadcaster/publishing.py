@@ -1,0 +1,227 @@
+"""Publications: into memory at once, or through the store and then into memory.
+
+A durable event enters no tail, run or history before its commit returned (DESIGN 5.1). Asks to the store are bounded: what comes while
+they are out waits here as the next batch, and past a bound is refused as retryable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from syncd.actors.broadcaster.messages import AppendsDone, BroadcasterMessage
+from syncd.actors.broadcaster.rooms import Room, Rooms
+from syncd.codes import ErrorCode
+from syncd.config import Config, HistoryKind, Mode
+from syncd.errors import RequestRejected, SyncdError
+from syncd.ids import Epoch
+from syncd.model.recent_keys import Known, RecentKeys
+from syncd.ports import (
+    Appended,
+    AppendRequest,
+    AppendResult,
+    Asker,
+    PublishEvent,
+    StoredEvent,
+    StoreHandle,
+)
+from syncd.wire.encode import EventPrefix, event_message, event_record
+
+__all__ = ["Publishing"]
+
+MAX_ASKS = 4
+"""Batches at the store at once: one in its commit, the next ones ready."""
+MAX_WAITING = 50_000
+MAX_WAITING_BYTES = 67_108_864
+MAX_RECENT_KEYS = 100_000
+
+
+class Publishing:
+    """The publishing half of the broadcaster; owns the runs of this tick and the answers they owe."""
+
+    def __init__(
+        self,
+        config: Config,
+        rooms: Rooms,
+        store: StoreHandle,
+        wall_ms: Callable[[], int],
+        post: Callable[[BroadcasterMessage], None],
+    ) -> None:
+        self._rooms = rooms
+        self._store = store
+        self._wall_ms = wall_ms
+        self._post = post
+        self._touched: list[Room] = []
+        self._oks: list[tuple[Asker, int, Epoch | None, int]] = []
+        self._waiting: list[PublishEvent] = []
+        self._waiting_bytes = 0
+        self._num_asks = 0
+        self._recent = RecentKeys(MAX_RECENT_KEYS, config.timing.idempotency_s)
+        self.num_published = 0
+        self.num_dedupe_hits = 0
+
+    # ---------------------------------------------------------------- in
+
+    def publish(self, command: PublishEvent) -> None:
+        """Take one publication. Raises what its asker is told."""
+        namespace = self._rooms.namespace(command.channel)
+        if namespace.history is HistoryKind.DURABLE:
+            self._wait_for_store(command)
+            return
+        if command.idempotency is not None and self._is_known(command):
+            return
+        if namespace.mode is Mode.EPHEMERAL:
+            self._publish_ephemeral(command)
+        else:
+            self._publish_memory(command)
+
+    def _is_known(self, command: PublishEvent) -> bool:
+        """Answer a repeated publication from memory."""
+        key = command.idempotency
+        assert key is not None
+        known = self._recent.find(key, self._wall_ms() / 1000)
+        if known is None:
+            return False
+        if isinstance(known, Known):
+            raise RequestRejected(ErrorCode.IDEMPOTENCY_MISMATCH)
+        self.num_dedupe_hits += 1
+        self._oks.append((command.asker, command.request_id, *known))
+        return True
+
+    def _publish_ephemeral(self, command: PublishEvent) -> None:
+        self.num_published += 1
+        room = self._rooms.by_name.get(command.channel)
+        if room is not None:
+            record = _record(command, self._wall_ms())
+            message = event_message(EventPrefix(command.channel, None), 0, record)
+            self._add_to_run(room, command.key, message)
+        self._remember(command, None, 0)
+        self._oks.append((command.asker, command.request_id, None, 0))
+
+    def _publish_memory(self, command: PublishEvent) -> None:
+        room = self._rooms.open(command.channel)
+        channel = room.channel
+        assert channel is not None
+        self.num_published += 1
+        at_ms = self._wall_ms()
+        event = channel.append(_record(command, at_ms), at_ms, command.key)
+        if room.subscribers or room.late:
+            message = event_message(channel.prefix, event.offset, event.record)
+            self._add_to_run(room, command.key, message)
+        self._remember(command, channel.epoch, event.offset)
+        self._oks.append((command.asker, command.request_id, channel.epoch, event.offset))
+
+    def _remember(self, command: PublishEvent, epoch: Epoch | None, offset: int) -> None:
+        if command.idempotency is not None:
+            self._recent.add(command.idempotency, epoch, offset, self._wall_ms() / 1000)
+
+    def _add_to_run(self, room: Room, key: str | None, message: bytes) -> None:
+        if not room.run:
+            self._touched.append(room)
+        room.run.append((key, message))
+
+    # ---------------------------------------------------------------- through the store
+
+    def _wait_for_store(self, command: PublishEvent) -> None:
+        if (
+            len(self._waiting) >= MAX_WAITING
+            or self._waiting_bytes + len(command.data) > MAX_WAITING_BYTES
+        ):
+            raise SyncdError(ErrorCode.OVERLOADED, after_ms=500)
+        self._waiting.append(command)
+        self._waiting_bytes += len(command.data)
+
+    def submit(self) -> None:
+        """Hand what waits to the store, if it has not enough to do already."""
+        if not self._waiting or self._num_asks >= MAX_ASKS:
+            return
+        commands, self._waiting = self._waiting, []
+        self._waiting_bytes = 0
+        self._num_asks += 1
+        at_ms = self._wall_ms()
+        requests = [
+            AppendRequest(
+                command.channel,
+                _record(command, at_ms),
+                at_ms,
+                command.key,
+                command.idempotency,
+            )
+            for command in commands
+        ]
+        records = [(request.record, at_ms) for request in requests]
+
+        def done(answer: list[AppendResult] | SyncdError) -> None:
+            self._post(AppendsDone(commands, records, answer))
+
+        self._store.append(requests, done)
+
+    def committed(self, done: AppendsDone) -> None:
+        """The store answered: what is committed goes to the tail and to subscribers, and askers are told."""
+        self._num_asks = max(self._num_asks - 1, 0)
+        answer = done.answer
+        if isinstance(answer, SyncdError):
+            for command in done.commands:
+                command.asker.reply_error(command.request_id, answer)
+            return
+        for command, record, result in zip(done.commands, done.records, answer, strict=True):
+            if isinstance(result, Appended):
+                self._adopt(command, record, result)
+            else:
+                command.asker.reply_error(command.request_id, result)
+
+    def _adopt(self, command: PublishEvent, record: tuple[bytes, int], result: Appended) -> None:
+        if result.is_duplicate:
+            self.num_dedupe_hits += 1
+        else:
+            self.num_published += 1
+            room = self._rooms.by_name.get(command.channel)
+            if room is not None:
+                event = StoredEvent(result.offset, record[1], command.key, record[0])
+                self.enter(room, event)
+        self._oks.append((command.asker, command.request_id, result.epoch, result.offset))
+
+    def enter(self, room: Room, event: StoredEvent) -> None:
+        """A committed event reaches its room: the tail first, then this tick's run."""
+        channel = room.channel
+        if channel is None:
+            room.early.append(event)
+            return
+        if event.offset <= channel.top:
+            return  # the load that made this room saw it already
+        channel.adopt(event)
+        if room.subscribers or room.late:
+            message = event_message(channel.prefix, event.offset, event.record)
+            self._add_to_run(room, event.key, message)
+
+    # ---------------------------------------------------------------- out
+
+    def take_touched(self) -> list[Room]:
+        """Return the rooms with a run, once."""
+        touched, self._touched = self._touched, []
+        return touched
+
+    def settle(self) -> None:
+        """Answer what was published in this tick; its events are queued before."""
+        oks, self._oks = self._oks, []
+        for asker, request_id, epoch, offset in oks:
+            asker.reply_ok(request_id, epoch, offset)
+
+    def fail(self, error: SyncdError) -> None:
+        """After a crash: whoever waits is told, nothing is told twice."""
+        for command in self._waiting:
+            command.asker.reply_error(command.request_id, error)
+        for asker, request_id, _epoch, _offset in self._oks:
+            asker.reply_error(request_id, error)
+        self._waiting, self._oks, self._touched = [], [], []
+
+    def expire(self) -> None:
+        """Forget old idempotency keys, a slice at a time."""
+        self._recent.expire(self._wall_ms() / 1000)
+
+
+def _record(command: PublishEvent, at_ms: int) -> bytes:
+    return event_record(
+        command.data, at_ms, name=command.name, key=command.key, client=command.client
+    )
+
+

@@ -1,0 +1,134 @@
+"""A channel as the broadcaster holds it: its state, who is subscribed, and what this tick has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from syncd.codes import ErrorCode
+from syncd.config import HistoryKind, Mode, Namespace
+from syncd.errors import RequestRejected
+from syncd.ids import ChannelName, Epoch
+from syncd.model.channel import Channel
+from syncd.ports import BroadcasterCommand, StoredEvent, Subscription
+from syncd.wire.channels import namespace_of
+
+__all__ = ["Room", "Rooms"]
+
+
+@attrs.define(eq=False)
+class Room:
+    """One channel with somebody in it, or with events kept in memory."""
+
+    name: ChannelName
+    namespace: Namespace
+    channel: Channel | None
+    """None for ephemeral channels, and for durable ones until the store has answered."""
+    subscribers: dict[Subscription, None] = attrs.field(factory=dict)
+    """Live ones, in order of arrival."""
+    catching_up: dict[Subscription, None] = attrs.field(factory=dict)
+    """Those who are still being sent what they missed."""
+    run: list[tuple[str | None, bytes]] = attrs.field(factory=list)
+    """(key, message) of this tick, for everybody live."""
+    late: list[tuple[Subscription, int]] = attrs.field(factory=list)
+    """Who went live during this tick, and how much of `run` came before."""
+    is_loading: bool = False
+    waiting: list[BroadcasterCommand] = attrs.field(factory=list)
+    """Commands that wait for the store's answer."""
+    early: list[StoredEvent] = attrs.field(factory=list)
+    """Events committed while the channel is being loaded."""
+
+    @property
+    def is_ephemeral(self) -> bool:
+        """Whether the channel has no positions."""
+        return self.namespace.mode is Mode.EPHEMERAL
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether the store has its log."""
+        return self.namespace.history is HistoryKind.DURABLE
+
+    def go_live(self, subscription: Subscription) -> None:
+        """Deliver to this subscription from here on."""
+        subscription.is_live = True
+        if self.run:
+            self.late.append((subscription, len(self.run)))
+        else:
+            self.subscribers[subscription] = None
+
+    def remove(self, subscription: Subscription) -> None:
+        """Deliver nothing more to it."""
+        self.subscribers.pop(subscription, None)
+        self.catching_up.pop(subscription, None)
+        if self.late:
+            self.late = [item for item in self.late if item[0] is not subscription]
+
+    def is_idle(self) -> bool:
+        """Whether nothing would be lost by forgetting the room."""
+        if self.subscribers or self.catching_up or self.run or self.late or self.is_loading:
+            return False
+        return self.channel is None or self.is_durable or self.channel.is_empty()
+
+
+class Rooms:
+    """All rooms of a node, bounded in number."""
+
+    def __init__(
+        self,
+        namespaces: dict[str, Namespace],
+        max_rooms: int,
+        new_epoch: Callable[[], Epoch],
+    ) -> None:
+        self._namespaces = namespaces
+        self._max_rooms = max_rooms
+        self._new_epoch = new_epoch
+        self.by_name: dict[ChannelName, Room] = {}
+        self._sweep: list[ChannelName] = []
+
+    def namespace(self, channel: ChannelName) -> Namespace:
+        """Return a channel's namespace.
+
+        Raises:
+            RequestRejected: permission_denied, as for any channel that does not exist.
+        """
+        namespace = self._namespaces.get(namespace_of(channel))
+        if namespace is None:
+            raise RequestRejected(ErrorCode.PERMISSION_DENIED)
+        return namespace
+
+    def open(self, channel: ChannelName) -> Room:
+        """Return the channel's room, made if there is none.
+
+        Raises:
+            RequestRejected: limit_exceeded when the node holds as many as it may.
+        """
+        room = self.by_name.get(channel)
+        if room is not None:
+            return room
+        if len(self.by_name) >= self._max_rooms:
+            raise RequestRejected(ErrorCode.LIMIT_EXCEEDED, "The node holds too many channels.")
+        namespace = self.namespace(channel)
+        is_plain = (
+            namespace.mode is not Mode.EPHEMERAL and namespace.history is not HistoryKind.DURABLE
+        )
+        state = Channel(channel, namespace, self._new_epoch()) if is_plain else None
+        room = self.by_name[channel] = Room(channel, namespace, state)
+        return room
+
+    def close_if_idle(self, room: Room) -> None:
+        """Forget a room that holds nothing. A memory channel that was empty comes back in a new epoch."""
+        if room.is_idle():
+            self.by_name.pop(room.name, None)
+
+    def sweep(self, now_ms: int, max_rooms: int) -> None:
+        """Expire events by age and forget idle rooms, a slice of the node's rooms at a time."""
+        if not self._sweep:
+            self._sweep = list(self.by_name)
+        for _ in range(min(max_rooms, len(self._sweep))):
+            room = self.by_name.get(self._sweep.pop())
+            if room is None:
+                continue
+            if room.channel is not None:
+                room.channel.expire(now_ms - int(room.namespace.history_age_s * 1000))
+            self.close_if_idle(room)

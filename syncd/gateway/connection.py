@@ -1,0 +1,220 @@
+"""One connection: data, not a task.
+
+Owner of its fields: the gateway. Whoever drives it (the epoll poller or a stream driver) feeds bytes to `Gateway.receive` and
+writes what `Gateway.flush` hands it. Memory counts here: ten thousand of these sit idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from syncd.codes import Reason
+from syncd.errors import SyncdError
+from syncd.ids import ChannelName, Epoch
+from syncd.model.outbox import Outbox
+from syncd.ports import Identity, Subscription
+from syncd.wire import encode
+from syncd.wire.frames import BINARY, FrameDecoder, encode_frame
+from syncd.wire.session import Phase
+
+if TYPE_CHECKING:
+    from syncd.gateway.grants import Grant
+
+__all__ = ["Connection", "ConnectionOwner", "Sender"]
+
+ANONYMOUS = Identity()
+
+
+class Sender(Protocol):
+    """What carries the bytes away."""
+
+    def send(self, data: bytes, /) -> int:
+        """Take as much as fits now and return how much; BlockingIOError for nothing, OSError when broken."""
+
+    def close(self) -> None:
+        """End the transport at once."""
+
+
+class ConnectionOwner(Protocol):
+    """What a connection needs of the gateway."""
+
+    dirty: list[Connection]
+    """Connections with something in `tick`."""
+    errors: dict[str, int]
+    num_lagged: int
+
+    def watch_room(self, connection: Connection) -> None:
+        """The connection has an outbox now: tell when its transport takes bytes again."""
+
+
+class Connection:
+    """A peer's connection and, past `hello`, its session (implements `ports.SessionPort`).
+
+    Writing: frames of one tick gather in `tick` and leave in one send. What the socket does not take goes to `outbox`, which
+    exists only while something waits; while it exists, nothing bypasses it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "announced",
+        "clients",
+        "close_code",
+        "closed",
+        "counts_address",
+        "decoder",
+        "drained_at",
+        "due",
+        "fd",
+        "grants",
+        "group",
+        "hello_deadline",
+        "id",
+        "identity",
+        "is_paused",
+        "last_seen",
+        "num_errors",
+        "num_over_rate",
+        "outbox",
+        "owner",
+        "peer",
+        "phase",
+        "ping_due",
+        "sender",
+        "subscriptions",
+        "tick",
+        "rate_full_at",
+        "waiting",
+        "watched",
+    )
+
+    def __init__(self, owner: ConnectionOwner, sender: Sender, fd: int, peer: str) -> None:
+        self.owner = owner
+        self.sender = sender
+        self.fd = fd
+        """-1 when a stream driver carries it."""
+        self.peer = peer
+        self.id = ""
+        self.phase = Phase.HEAD
+        self.closed = False
+        self.close_code = 0
+        self.identity = ANONYMOUS
+        self.clients: tuple[str, ...] = ()
+        self.group: str | None = None
+        self.decoder: FrameDecoder | None = None
+        self.tick: list[bytes] = []
+        self.outbox: Outbox | None = None
+        self.subscriptions: dict[ChannelName, Subscription] | None = None
+        self.grants: dict[ChannelName, Grant] | None = None
+        self.announced: dict[tuple[ChannelName, str], bytes] | None = None
+        """Presence states of this session, for a presence actor that starts anew."""
+        self.watched: set[ChannelName] | None = None
+        """Channels whose presence it watches."""
+        self.waiting: list[Subscription] | None = None
+        """Subscriptions to be told when the outbox is empty."""
+        self.is_paused = False
+        """Nothing is read: its commands found a full mailbox, or it does not read our answers."""
+        self.num_errors = 0
+        self.num_over_rate = 0
+        self.counts_address = False
+        self.rate_full_at = 0.0
+        """State of its message rate (`model.rate_limit`)."""
+        self.last_seen = 0.0
+        self.drained_at = 0.0
+        self.hello_deadline = 0.0
+        self.ping_due = 0.0
+        self.due = float("inf")
+        """Next time the coarse timer looks at it."""
+
+    # -------------------------------------------------------------- ports.SessionPort
+
+    def send(self, message: bytes) -> None:
+        """Queue one encoded message; it is never dropped while the connection lives."""
+        self.queue(encode_frame(BINARY, message))
+
+    def reply_ok(self, request_id: int, epoch: Epoch | None = None, offset: int = 0) -> None:
+        """Answer ok, with a position if there is one."""
+        self.queue(encode_frame(BINARY, encode.ok(request_id, epoch, offset)))
+
+    def reply_error(self, request_id: int | None, error: SyncdError) -> None:
+        """Answer with an error and count it."""
+        code = error.code.value
+        self.owner.errors[code] = self.owner.errors.get(code, 0) + 1
+        self.queue(encode_frame(BINARY, encode.error(request_id, error)))
+
+    def reply_events(
+        self, request_id: int, epoch: Epoch, offset: int, bodies: Sequence[bytes]
+    ) -> None:
+        """Answer a history request."""
+        self.send(encode.ok_events(request_id, epoch, offset, bodies))
+
+    def end_subscription(self, subscription: Subscription, error: SyncdError) -> None:
+        """The broadcaster cannot serve a subscription: tell, and take it out of the table."""
+        if self.subscriptions is not None:
+            self.subscriptions.pop(subscription.channel, None)
+        if subscription.pending_id is not None:
+            self.reply_error(subscription.pending_id, error)
+            return
+        self.send(
+            encode.message(
+                "unsubscribed",
+                {
+                    "channel": subscription.channel,
+                    "code": Reason.UNSUBSCRIBED.value,
+                    "reason": error.message,
+                },
+            )
+        )
+
+    def lag(self, subscription: Subscription) -> None:
+        """End a subscription that fell behind: `lagged`, in order behind what is queued."""
+        if self.subscriptions is not None:
+            self.subscriptions.pop(subscription.channel, None)
+        subscription.is_live = False
+        subscription.is_closed = True
+        self.owner.num_lagged += 1
+        self.send(encode.lagged(subscription.channel, subscription.epoch, subscription.offset))
+
+    def has_room(self) -> bool:
+        """Whether nothing waits for the socket."""
+        return self.outbox is None or not self.outbox
+
+    def call_when_drained(self, subscription: Subscription) -> None:
+        """Have `SessionDrained` submitted for it once the outbox is empty."""
+        if self.waiting is None:
+            self.waiting = []
+        self.waiting.append(subscription)
+
+    def send_presence(self, channel: ChannelName, message: bytes) -> bool:
+        """Queue a presence message, or return False when presence has used up its share of the budget."""
+        frame = encode_frame(BINARY, message)
+        if self.outbox is None:
+            self.queue(frame)
+            return True
+        return self.closed or self.outbox.push_presence(channel, frame)
+
+    # -------------------------------------------------------------- for the gateway
+
+    def queue(self, frame: bytes) -> None:
+        """Queue one WebSocket frame for this tick's send."""
+        if self.outbox is None:
+            tick = self.tick
+            if not tick:
+                self.owner.dirty.append(self)
+            tick.append(frame)
+        elif not self.closed:
+            self.outbox.push(frame)
+            if self.fd < 0:
+                self.owner.watch_room(self)
+
+    def park(self, data: bytes, sent: int, budget_bytes: int, now: float) -> None:
+        """Keep what the socket did not take; from now on frames line up behind it."""
+        self.outbox = Outbox(budget_bytes)
+        self.outbox.push_torso(data, sent)
+        self.drained_at = now
+        self.owner.watch_room(self)
+
+    def subscription(self, channel: ChannelName) -> Subscription | None:
+        """Return the open subscription to a channel."""
+        return None if self.subscriptions is None else self.subscriptions.get(channel)
+

@@ -1,0 +1,272 @@
+"""The gateway, put together: listeners, drivers, the feeder and the coarse timer.
+
+Started last and stopped first: it is where work comes in. `run` serves until cancelled; `drain` says good-bye before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import ssl
+import stat
+from collections.abc import Sequence
+
+import structlog
+import trio
+
+from syncd.codes import CloseCode
+from syncd.config import Address, Config
+from syncd.errors import ActorStopped, ConfigError
+from syncd.gateway.connection import Connection
+from syncd.gateway.heads import Heads, Route
+from syncd.gateway.hub import Hub, ParkedBatch
+from syncd.gateway.poller import Poller, tune_listener
+from syncd.gateway.sessions import Sessions
+from syncd.gateway.streams import ServeHttp, StreamDriver
+from syncd.wire.session import Phase
+
+__all__ = ["Gateway", "bind"]
+
+_log = structlog.get_logger("syncd.gateway")
+
+BACKLOG = 4096
+
+
+class Gateway:
+    """Listens, accepts, drives. Plain sockets go to the poller where there is epoll, everything else to stream drivers."""
+
+    def __init__(
+        self,
+        config: Config,
+        hub: Hub,
+        sessions: Sessions,
+        heads: Heads,
+        *,
+        serve_http: ServeHttp | None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._config = config
+        self._hub = hub
+        self._sessions = sessions
+        self._heads = heads
+        self._serve_http = serve_http
+        self._ssl = ssl_context
+        self._nursery: trio.Nursery | None = None
+        self._is_parked = trio.Event()
+        hub.on_parked = lambda: self._is_parked.set()
+        uses_epoll = config.driver != "stream" and ssl_context is None and hasattr(select, "epoll")
+        if config.driver == "epoll" and not uses_epoll:
+            raise ConfigError("driver = epoll needs Linux and no TLS; use driver = auto.")
+        self._poller = Poller(hub, self) if uses_epoll else None
+
+    async def run(
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve connections of these listening sockets until cancelled; then all are closed."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._tick)
+            nursery.start_soon(self._feed)
+            for sock in listeners:
+                tune_listener(sock, self._config.limits.send_buffer_bytes)
+            if self._poller is not None:
+                for sock in listeners:
+                    self._poller.listen(sock)
+                await nursery.start(self._poller.run)
+            else:
+                for sock in listeners:
+                    nursery.start_soon(self._accept_streams, sock)
+            task_status.started()
+
+    # ---------------------------------------------------------------- poller.HeadHandler
+
+    def admit(self, connection: Connection) -> bool:
+        """Let a new connection in, or refuse it at once."""
+        refusal = self._heads.admit(connection)
+        if refusal is None:
+            return True
+        self._refuse(connection, refusal)
+        return False
+
+    def receive_head(self, connection: Connection, data: bytes) -> None:
+        """Take bytes of a request head."""
+        routed = self._heads.feed(connection, data)
+        if routed.route is Route.WEBSOCKET:
+            self._hub.upgrade(connection, routed.response, routed.data)
+        elif routed.route is Route.HTTP:
+            self._to_http(connection, routed.data)
+        elif routed.route is Route.REFUSED:
+            self._refuse(connection, routed.response)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection of the poller is over."""
+        self._heads.forget(connection)
+
+    def _refuse(self, connection: Connection, response: bytes) -> None:
+        """Answer, half-close, and let the coarse timer end it: closing at once could destroy the answer on its way."""
+        self._hub.num_refused += 1
+        connection.queue(response)
+        self._hub.flush()
+        if connection.closed:
+            return
+        connection.phase = Phase.CLOSING
+        connection.hello_deadline = self._hub.now + self._config.timing.close_s
+        self._hub.wheel.schedule(connection, connection.hello_deadline)
+        if isinstance(connection.sender, socket.socket) and connection.outbox is None:
+            with contextlib.suppress(OSError):
+                connection.sender.shutdown(socket.SHUT_WR)
+
+    def _to_http(self, connection: Connection, head: bytes) -> None:
+        assert self._poller is not None
+        assert self._nursery is not None
+        sock = self._poller.detach(connection)
+        self._heads.forget(connection)
+        self._hub.release(connection)
+        if sock is None or self._serve_http is None:
+            return
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        self._nursery.start_soon(self._serve_http, stream, head)
+
+    # ---------------------------------------------------------------- streams
+
+    async def _accept_streams(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        async with trio.open_nursery() as nursery:
+            await trio.serve_listeners(self.serve_stream, [listener], handler_nursery=nursery)
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection over a Trio stream, TLS included if configured. Raises nothing a peer could cause."""
+        peer = _peer_of(stream)
+        if self._ssl is not None:
+            secured = trio.SSLStream(stream, self._ssl, server_side=True, https_compatible=True)
+            with trio.move_on_after(self._config.timing.handshake_s) as scope:
+                try:
+                    await secured.do_handshake()
+                except (trio.BrokenResourceError, ssl.SSLError):
+                    await trio.aclose_forcefully(stream)
+                    return
+            if scope.cancelled_caught:
+                await trio.aclose_forcefully(stream)
+                return
+            stream = secured
+        await StreamDriver(self._hub, self._heads, self._serve_http).serve(stream, peer)
+
+    # ---------------------------------------------------------------- timer and feeder
+
+    async def _tick(self) -> None:
+        """The one coarse timer of all connections."""
+        hub, tick_s = self._hub, self._config.timing.tick_s
+        while True:
+            await trio.sleep(tick_s)
+            hub.now = hub.clock()
+            for connection in hub.wheel.advance(hub.now):
+                self._on_due(connection)
+            if self._poller is not None:
+                self._poller.on_tick(hub.now)
+            hub.hand_over()
+            hub.flush()
+
+    def _on_due(self, connection: Connection) -> None:
+        hub = self._hub
+        if connection.phase is Phase.OPEN:
+            self._sessions.on_due(connection)
+        elif hub.now < connection.hello_deadline:
+            hub.wheel.schedule(connection, connection.hello_deadline)
+        elif connection.phase is Phase.OPENING:
+            hub.close(connection, CloseCode.HELLO_TIMEOUT, "no hello in time")
+        else:
+            hub.drop(connection)
+
+    async def _feed(self) -> None:
+        """Hand over parked batches when their actor has room, then read their sessions again."""
+        hub = self._hub
+        while True:
+            await self._is_parked.wait()
+            self._is_parked = trio.Event()
+            while hub.parked:
+                batch = hub.parked[0]
+                with contextlib.suppress(ActorStopped):
+                    await self._submit(batch)
+                hub.parked.pop(0)
+                for connection in batch.connections:
+                    if not any(connection in other.connections for other in hub.parked):
+                        hub.resume(connection)
+
+    async def _submit(self, batch: ParkedBatch) -> None:
+        if batch.is_presence:
+            await self._hub.presence.submit(batch.commands, batch.size_bytes)  # type: ignore[arg-type]
+        else:
+            await self._hub.broadcaster.submit(batch.commands, batch.size_bytes)  # type: ignore[arg-type]
+
+    # ---------------------------------------------------------------- stopping
+
+    def stop_accepting(self) -> None:
+        """Take no new connections."""
+        self._hub.is_stopping = True
+        if self._poller is not None:
+            self._poller.stop_listening()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Tell every session to come back later, each with its own slot, and wait until they are gone or time is up."""
+        hub = self._hub
+        hub.now = hub.clock()
+        for connection in list(hub.connections):
+            slot_ms = int(hub.jitter() * timeout_s * 1000 / 2)
+            hub.close(connection, CloseCode.GOING_AWAY, "the node is stopping", after_ms=slot_ms)
+        hub.hand_over()
+        hub.flush()
+        with trio.move_on_after(timeout_s):
+            while hub.connections:
+                await trio.sleep(self._config.timing.tick_s / 5)
+
+
+def bind(address: Address) -> list[socket.socket]:
+    """Open listening sockets for an address.
+
+    Raises:
+        ConfigError: the address is taken or not ours; the message says which.
+    """
+    try:
+        if address.path is not None:
+            return [_bind_unix(address.path)]
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        return [_bind_tcp(family, name) for family, _, _, _, name in dict.fromkeys(found)]
+    except OSError as error:
+        where = address.path or f"{address.host}:{address.port}"
+        raise ConfigError(f"Cannot listen on {where}: {error.strerror or error}.") from error
+
+
+def _bind_tcp(family: int, name: object) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind(name)  # type: ignore[arg-type]
+    sock.listen(BACKLOG)
+    return sock
+
+
+def _bind_unix(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(path)
+    sock.listen(BACKLOG)
+    return sock
+
+
+def _peer_of(stream: trio.abc.Stream) -> str:
+    if isinstance(stream, trio.SocketStream):
+        with contextlib.suppress(OSError):
+            name = stream.socket.getpeername()
+            return name[0] if isinstance(name, tuple) else "unix"
+    return "memory"

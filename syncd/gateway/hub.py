@@ -1,0 +1,527 @@
+"""The gateway's hub: every connection, what they want of the actors, and what they are sent.
+
+Owner of: the connections and their indexes, each session's subscription table, what is queued for the sockets. Called by the
+drivers (bytes in, room again, tick), by actors (`Fanout`) and by HTTP (`GatewayPort`). Nothing here awaits; the feeder in
+`gateway.feeder` does, for batches that found a mailbox full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol, cast
+
+import structlog
+
+from syncd.codes import CloseCode, ErrorCode
+from syncd.config import Config
+from syncd.errors import ActorStopped, MailboxFull, RequestRejected, SyncdError
+from syncd.gateway.connection import Connection, Sender
+from syncd.gateway.timers import Wheel
+from syncd.ids import ChannelName
+from syncd.model.outbox import Outbox
+from syncd.model.rate_limit import RateLimit
+from syncd.ports import (
+    BroadcasterCommand,
+    BroadcasterHandle,
+    PresenceCommand,
+    PresenceHandle,
+    Run,
+    SessionDrained,
+    SessionGone,
+    Subscription,
+    SubscriptionsClosed,
+)
+from syncd.wire import codec, encode
+from syncd.wire.frames import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    FrameDecoder,
+    FrameError,
+    encode_close,
+    encode_frame,
+)
+from syncd.wire.session import Phase, next_phase
+
+if TYPE_CHECKING:
+    from syncd.gateway.sessions import Sessions
+
+__all__ = ["Driver", "Hub", "ParkedBatch"]
+
+_log = structlog.get_logger("syncd.gateway")
+
+RUN_BYTES_PER_FLUSH = 1_048_576
+"""Fan-out queued between two flushes: what a session's tick may hold before the outbox policy sees it."""
+
+_CLOSED_OUTBOX = Outbox(0)
+"""Stands in for the outbox of a closed connection, so that the fan-out's fast lane passes it by."""
+
+
+class Driver(Protocol):
+    """What moves a connection's bytes: the epoll poller, or a stream driver."""
+
+    def watch_room(self, connection: Connection) -> None:
+        """Call `Hub.on_room` when the transport takes bytes again."""
+
+    def set_reading(self, connection: Connection, *, is_reading: bool) -> None:
+        """Stop or go on to read from it."""
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is closed; drop whatever is kept for it."""
+
+
+class ParkedBatch:
+    """Commands that found a mailbox full, and the connections that must not be read meanwhile."""
+
+    __slots__ = ("commands", "connections", "is_presence", "size_bytes")
+
+    def __init__(
+        self,
+        commands: list[BroadcasterCommand] | list[PresenceCommand],
+        size_bytes: int,
+        connections: set[Connection],
+        *,
+        is_presence: bool,
+    ) -> None:
+        self.commands = commands
+        self.size_bytes = size_bytes
+        self.connections = connections
+        self.is_presence = is_presence
+
+
+class Hub:
+    """All connections of a node (see the module's docstring)."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        now: Callable[[], float],
+        jitter: Callable[[], float],
+    ) -> None:
+        self.config = config
+        self.now = now()
+        """Trio's clock at the start of this tick."""
+        self.clock = now
+        self.jitter = jitter
+        self.connections: set[Connection] = set()
+        self.dirty: list[Connection] = []
+        self.wheel = Wheel(config.timing.tick_s, self.now)
+        self.broadcaster: BroadcasterHandle
+        self.presence: PresenceHandle
+        self.sessions: Sessions
+        self.parked: list[ParkedBatch] = []
+        self.on_parked: Callable[[], None] = lambda: None
+        self.to_broadcaster: list[BroadcasterCommand] = []
+        self.to_presence: list[PresenceCommand] = []
+        self.bytes_to_broadcaster = 0
+        self.drivers: dict[int, Driver] = {}
+        self.is_stopping = False
+        self.num_accepted = 0
+        self.num_refused = 0
+        self.num_messages_in = 0
+        self.num_deliveries = 0
+        self.num_bytes_out = 0
+        self.num_conflated = 0
+        self.num_lagged = 0
+        self.closes: dict[str, int] = {}
+        self.errors: dict[str, int] = {}
+        self._run_bytes = 0
+        self._rate = RateLimit(config.limits.messages_per_s, config.limits.messages_burst)
+
+    # ---------------------------------------------------------------- connections come and go
+
+    def open(self, sender: Sender, fd: int, peer: str, driver: Driver) -> Connection:
+        """Take in a transport whose request head is still to be read."""
+        connection = Connection(self, sender, fd, peer)
+        connection.last_seen = self.now
+        connection.hello_deadline = self.now + self.config.timing.handshake_s
+        self.connections.add(connection)
+        self.drivers[id(connection)] = driver
+        self.num_accepted += 1
+        self.wheel.schedule(connection, connection.hello_deadline)
+        return connection
+
+    def upgrade(self, connection: Connection, response: bytes, rest: bytes) -> None:
+        """The WebSocket handshake is accepted: answer it and go on with the bytes behind the head."""
+        limits = self.config.limits
+        connection.phase = Phase.OPENING
+        connection.decoder = FrameDecoder(
+            limits.frame_bytes, limits.fragments, first_message_bytes=limits.hello_bytes
+        )
+        connection.hello_deadline = self.now + self.config.timing.hello_s
+        self.wheel.schedule(connection, connection.hello_deadline)
+        connection.queue(response)
+        if rest:
+            self.receive(connection, rest)
+
+    def release(self, connection: Connection) -> None:
+        """The transport goes to somebody else (HTTP); it is no connection of ours any more."""
+        self.connections.discard(connection)
+        self.drivers.pop(id(connection), None)
+        connection.closed = True
+
+    def drop(self, connection: Connection, code: int = 1006) -> None:
+        """End a connection at once and tell the actors. Idempotent."""
+        if connection.closed:
+            return
+        connection.closed = True
+        connection.phase = Phase.CLOSED
+        self.connections.discard(connection)
+        driver = self.drivers.pop(id(connection), None)
+        if driver is not None:
+            driver.forget(connection)
+        connection.sender.close()
+        name = str(connection.close_code or code)
+        self.closes[name] = self.closes.get(name, 0) + 1
+        connection.outbox = _CLOSED_OUTBOX
+        connection.tick.clear()
+        connection.decoder = None
+        self._leave(connection)
+
+    def _leave(self, connection: Connection) -> None:
+        if not connection.id:
+            return
+        self.sessions.forget(connection)
+        if connection.subscriptions:
+            subscriptions = list(connection.subscriptions.values())
+            for subscription in subscriptions:
+                subscription.is_closed = True
+            self.to_broadcaster.append(SubscriptionsClosed(subscriptions))
+        if connection.announced or connection.watched:
+            self.to_presence.append(SessionGone(connection))
+        connection.subscriptions = connection.grants = None
+        connection.announced = connection.watched = connection.waiting = None
+
+    def close(
+        self,
+        connection: Connection,
+        code: int,
+        reason: str,
+        *,
+        after_ms: int = 0,
+    ) -> None:
+        """Start the closing handshake: `bye` for codes of ours, a close frame, then wait for the peer's."""
+        if connection.phase >= Phase.CLOSING:
+            return
+        if connection.phase is Phase.HEAD:
+            self.drop(connection, code)
+            return
+        if code >= 4000:
+            reconnect = code < 4500
+            connection.send(encode.bye(code, reason, reconnect=reconnect, after_ms=after_ms))
+        connection.queue(encode_close(code, reason))
+        connection.phase = Phase.CLOSING
+        connection.close_code = code
+        connection.hello_deadline = self.now + self.config.timing.close_s
+        self.wheel.schedule(connection, connection.hello_deadline)
+        self._leave(connection)
+        connection.id = ""
+
+    # ---------------------------------------------------------------- bytes in
+
+    def receive(self, connection: Connection, data: bytes) -> None:
+        """Take bytes behind the request head. A driver's exception to nothing: whatever fails ends this connection alone."""
+        connection.last_seen = self.now
+        decoder = connection.decoder
+        if decoder is None:
+            return
+        failure: FrameError | None = None
+        try:
+            messages = decoder.receive(data)
+        except FrameError as error:
+            messages, failure = error.messages, error
+        try:
+            for opcode, payload in messages:
+                if opcode == BINARY:
+                    self.receive_message(connection, payload)
+                else:
+                    self._control(connection, opcode, payload)
+        except Exception:
+            # Isolation is the purpose: one connection's bug ends that connection.
+            _log.exception("connection_failed", session=connection.id)
+            self.close(connection, CloseCode.INTERNAL_ERROR, "internal error")
+        if failure is not None:
+            self.close(connection, failure.code, failure.reason)
+
+    def receive_message(self, connection: Connection, payload: bytes) -> None:
+        """Take one whole binary message."""
+        phase = connection.phase
+        if phase >= Phase.CLOSING:
+            return
+        decoded = codec.decode(payload)
+        if phase is Phase.OPEN and not self._is_within_rate(connection, len(decoded)):
+            return
+        self.num_messages_in += len(decoded)
+        handlers = self.sessions.handlers
+        for message in decoded:
+            kind = type(message)
+            if kind is codec.BadMessage:
+                self._bad_message(connection, cast("codec.BadMessage", message))
+                continue
+            next_ = next_phase(connection.phase, kind)
+            if next_ is None:
+                if connection.phase < Phase.CLOSING:
+                    self._out_of_turn(connection)
+                return
+            try:
+                handlers[kind](connection, message)
+            except RequestRejected as error:
+                connection.reply_error(getattr(message, "id", None), error)
+
+    def _out_of_turn(self, connection: Connection) -> None:
+        expected = "hello must come first" if connection.phase is Phase.OPENING else "one hello only"
+        self.close(connection, CloseCode.PROTOCOL_ERROR, expected)
+
+    def _bad_message(self, connection: Connection, message: codec.BadMessage) -> None:
+        if connection.phase is Phase.OPENING:
+            self.close(connection, CloseCode.PROTOCOL_ERROR, "hello must come first")
+            return
+        connection.reply_error(message.request_id, message.error)
+        connection.num_errors += 1
+        if connection.num_errors >= self.config.limits.errors:
+            self.close(connection, CloseCode.TOO_MANY_ERRORS, "too many bad messages")
+
+    def _is_within_rate(self, connection: Connection, count: int) -> bool:
+        """Whether the session may say that much now. A whole frame is taken or refused; who goes on is closed."""
+        full_at = self._rate.spend(connection.rate_full_at, count, self.now)
+        if full_at >= 0:
+            connection.rate_full_at = full_at
+            return True
+        connection.num_over_rate += count
+        if connection.num_over_rate > self.config.limits.messages_burst:
+            self.close(connection, CloseCode.TOO_MANY_REQUESTS, "rate limit exceeded")
+            return False
+        wait_s = min(self._rate.wait_s(connection.rate_full_at, count, self.now), 60.0)
+        error = SyncdError(ErrorCode.RATE_LIMITED, after_ms=int(wait_s * 1000) + 1)
+        connection.reply_error(None, error)
+        return False
+
+    def _control(self, connection: Connection, opcode: int, payload: bytes) -> None:
+        if opcode == PING:
+            if connection.phase < Phase.CLOSING:
+                if self._is_within_rate(connection, 1):
+                    connection.queue(encode_frame(PONG, payload))
+        elif opcode == CLOSE:
+            if connection.phase < Phase.CLOSING:
+                connection.queue(encode_frame(CLOSE, payload[:2]))
+                connection.close_code = int.from_bytes(payload[:2], "big") or 1005
+            self.flush()
+            self.drop(connection)
+        elif opcode == TEXT:
+            self.close(connection, CloseCode.UNSUPPORTED_DATA, "binary frames only")
+
+    # ---------------------------------------------------------------- commands out, to the actors
+
+    def hand_over(self) -> None:
+        """Give each actor what this tick brought, in one batch; never waits."""
+        if self.to_broadcaster:
+            commands, self.to_broadcaster = self.to_broadcaster, []
+            size, self.bytes_to_broadcaster = self.bytes_to_broadcaster, 0
+            try:
+                self.broadcaster.submit_nowait(commands, size)
+            except MailboxFull:
+                self._park(ParkedBatch(commands, size, _senders(commands), is_presence=False))
+            except ActorStopped as error:
+                _refuse(commands, error)
+        if self.to_presence:
+            asks, self.to_presence = self.to_presence, []
+            try:
+                self.presence.submit_nowait(asks, 0)
+            except MailboxFull:
+                self._park(ParkedBatch(asks, 0, _senders(asks), is_presence=True))
+            except ActorStopped as error:
+                _refuse(asks, error)
+
+    def _park(self, batch: ParkedBatch) -> None:
+        for connection in batch.connections:
+            self.pause(connection)
+        self.parked.append(batch)
+        self.on_parked()
+
+    def pause(self, connection: Connection) -> None:
+        """Read nothing more from it until `resume`."""
+        if not connection.is_paused and not connection.closed:
+            connection.is_paused = True
+            self.drivers[id(connection)].set_reading(connection, is_reading=False)
+
+    def resume(self, connection: Connection) -> None:
+        """Read from it again."""
+        if connection.is_paused and not connection.closed:
+            connection.is_paused = False
+            self.drivers[id(connection)].set_reading(connection, is_reading=True)
+
+    # ---------------------------------------------------------------- ports.Fanout
+
+    def deliver(self, subscriptions: Iterable[Subscription], run: Run) -> list[Subscription]:
+        """Queue a run for every subscription (see `ports.Fanout`)."""
+        frames = [encode_frame(BINARY, message) for _key, message in run.messages]
+        chunk = frames[0] if len(frames) == 1 else b"".join(frames)
+        if len(chunk) > RUN_BYTES_PER_FLUSH and len(frames) > 1:
+            return self._deliver_in_parts(subscriptions, run)
+        self._run_bytes += len(chunk)
+        if self._run_bytes > RUN_BYTES_PER_FLUSH:
+            self.flush()
+            self._run_bytes = len(chunk)
+        fallen: list[Subscription] = []
+        offset = run.offset
+        dirty = self.dirty
+        count = 0
+        for subscription in subscriptions:
+            connection = cast("Connection", subscription.session)
+            count += 1
+            if connection.outbox is None:
+                tick = connection.tick
+                if not tick:
+                    dirty.append(connection)
+                tick.append(chunk)
+                subscription.offset = offset
+            elif not self._deliver_behind(connection, subscription, run, frames):
+                fallen.append(subscription)
+        self.num_deliveries += count * len(frames)
+        return fallen
+
+    def _deliver_in_parts(
+        self, subscriptions: Iterable[Subscription], run: Run
+    ) -> list[Subscription]:
+        """A run larger than a flush may hold goes message by message, so that budgets are seen in between."""
+        fallen: list[Subscription] = []
+        first = run.offset - len(run.messages) + 1
+        everybody = list(subscriptions)
+        for index, message in enumerate(run.messages):
+            offset = first + index if run.epoch is not None else 0
+            part = Run(run.channel, [message], run.epoch, offset, run.is_conflatable)
+            fallen += self.deliver([s for s in everybody if s.is_live], part)
+            self.flush()
+        return fallen
+
+    def _deliver_behind(
+        self, connection: Connection, subscription: Subscription, run: Run, frames: list[bytes]
+    ) -> bool:
+        """Queue a run for a session whose socket is behind; False when it lags from here on."""
+        outbox = connection.outbox
+        if connection.closed or outbox is None:
+            return True
+        offset = run.offset - len(frames)
+        conflated = outbox.num_conflated
+        for (key, _message), frame in zip(run.messages, frames, strict=True):
+            offset += 1
+            if not outbox.push_event(run.channel, key, frame, conflatable=run.is_conflatable):
+                connection.lag(subscription)
+                return False
+            subscription.offset = offset
+        self.num_conflated += outbox.num_conflated - conflated
+        self._check_reading(connection, outbox)
+        if connection.fd < 0:
+            self.watch_room(connection)
+        return True
+
+    def flush(self) -> None:
+        """Write everything queued since the last flush: one send a connection."""
+        self._run_bytes = 0
+        dirty, self.dirty = self.dirty, []
+        broken: list[Connection] = []
+        num_bytes = 0
+        for connection in dirty:
+            tick = connection.tick
+            data = tick[0] if len(tick) == 1 else b"".join(tick)
+            tick.clear()
+            if not data:
+                continue
+            try:
+                sent = connection.sender.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                broken.append(connection)
+                continue
+            num_bytes += sent
+            if sent != len(data):
+                connection.park(data, sent, self.config.limits.outbox_bytes, self.now)
+                self.wheel.schedule(connection, self.now + self.config.timing.slow_client_s)
+        self.num_bytes_out += num_bytes
+        for connection in broken:
+            self.drop(connection)
+
+    # ---------------------------------------------------------------- room again
+
+    def watch_room(self, connection: Connection) -> None:
+        """The connection has something waiting: have its driver call `on_room`."""
+        driver = self.drivers.get(id(connection))
+        if driver is not None:
+            driver.watch_room(connection)
+
+    def on_room(self, connection: Connection) -> bool:
+        """The socket takes bytes again. Returns True when nothing waits any more."""
+        outbox = connection.outbox
+        if outbox is None or connection.closed:
+            return True
+        try:
+            sent = connection.sender.send(outbox.peek(262_144))
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.drop(connection)
+            return True
+        self.sent(connection, outbox, sent)
+        if outbox:
+            return False
+        connection.outbox = None
+        self.drained(connection, outbox)
+        return True
+
+    def sent(self, connection: Connection, outbox: Outbox, num_bytes: int) -> None:
+        """The transport took bytes off the outbox: that is a sign of life."""
+        outbox.consume(num_bytes)
+        self.num_bytes_out += num_bytes
+        connection.drained_at = connection.last_seen = self.now
+        self._check_reading(connection, outbox)
+
+    def drained(self, connection: Connection, outbox: Outbox) -> None:
+        """Nothing waits any more: tell positions of conflated channels, and whoever waits for room."""
+        for channel in sorted(outbox.conflated):
+            subscription = connection.subscription(ChannelName(channel))
+            if subscription is not None and subscription.epoch is not None:
+                connection.send(
+                    encode.mark(subscription.channel, subscription.epoch, subscription.offset)
+                )
+        outbox.conflated.clear()
+        if connection.waiting:
+            self.to_broadcaster.append(SessionDrained(connection.waiting))
+            connection.waiting = None
+
+    def _check_reading(self, connection: Connection, outbox: Outbox) -> None:
+        """Who does not read our answers is not read either."""
+        if outbox.size_bytes * 2 > outbox.budget_bytes:
+            self.pause(connection)
+        elif connection.is_paused and outbox.size_bytes * 4 <= outbox.budget_bytes:
+            if not any(connection in batch.connections for batch in self.parked):
+                self.resume(connection)
+
+
+def _senders(commands: Iterable[object]) -> set[Connection]:
+    """Connections whose commands these are (those of HTTP have none)."""
+    found: set[Connection] = set()
+    for command in commands:
+        asker = getattr(command, "asker", None) or getattr(command, "session", None)
+        subscription = getattr(command, "subscription", None)
+        if subscription is not None:
+            asker = subscription.session
+        if isinstance(asker, Connection):
+            found.add(asker)
+    return found
+
+
+def _refuse(commands: Iterable[object], error: SyncdError) -> None:
+    for command in commands:
+        request_id = getattr(command, "request_id", None)
+        subscription = getattr(command, "subscription", None)
+        asker = getattr(command, "asker", None) or getattr(command, "session", None)
+        if subscription is not None:
+            asker, request_id = subscription.session, subscription.pending_id
+        if request_id is not None and isinstance(asker, Connection):
+            asker.reply_error(request_id, error)
+
+
