@@ -175,6 +175,7 @@ BREACHES = {
     "A16 2^63": (b"\x82\xff" + (1 << 63).to_bytes(8, "big"), 1002),
     "A16 2^64-1": (b"\x82\xff" + b"\xff" * 8, 1002),
     "length 125 in two bytes": (b"\x82\xfe\x00\x7d", 1002),
+    "length 5 in two bytes, whole": (b"\x82\xfe\x00\x05" + KEY + b"12345", 1002),
     "length 65535 in eight bytes": (b"\x82\xff" + (65_535).to_bytes(8, "big"), 1002),
     "A17 one frame": (b"\x82\xff" + (LIMIT + 1).to_bytes(8, "big"), 1009),
     "A17 fragments": (masked(BINARY, bytes(LIMIT)) + b"\x80\x81", 1009),
