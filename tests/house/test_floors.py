@@ -64,3 +64,20 @@ def test_wire_and_model_are_given_time_and_entropy(path):
         node.lineno for node in ast.walk(ast.parse(path.read_text())) if _asks_the_machine(node)
     ]
     assert calls == []
+
+
+def _actor_of(module):
+    """`syncd.actors.store_worker` belongs to the actor `store`."""
+    return module.split(".")[2].split("_")[0] if module.startswith("syncd.actors.") else None
+
+
+@pytest.mark.parametrize("path", sorted(Path("syncd/actors").rglob("*.py")), ids=str)
+def test_actors_know_of_each_other_only_through_ports(path):
+    own = _actor_of(".".join(path.with_suffix("").parts))
+    others = {
+        node.module
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and _actor_of(node.module or "") not in (None, "kit", own)
+    }
+    assert others == set()
