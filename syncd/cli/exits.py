@@ -1,0 +1,49 @@
+"""Exit codes of `syncd`, the same for every command, and the errors that end in one."""
+
+from __future__ import annotations
+
+import enum
+
+import click
+
+from syncd.codes import ErrorCode
+from syncd.errors import SyncdError
+
+__all__ = ["ExitCode", "Failed", "exit_code_of"]
+
+
+class ExitCode(enum.IntEnum):
+    """What a script may rely on."""
+
+    OK = 0
+    FAILURE = 1
+    """The command was understood and did not succeed."""
+    USAGE = 2
+    """The command line or the configuration is wrong."""
+    UNAUTHORIZED = 3
+    """The key or token is missing, not accepted, or not enough."""
+    UNREACHABLE = 4
+    """No server answers there."""
+
+
+class Failed(click.ClickException):
+    """End the command with one line on standard error and an exit code."""
+
+    exit_code: int  # type: ignore[misc]  # click has it on the class; one class a code would say no more
+
+    def __init__(self, message: str, exit_code: ExitCode = ExitCode.FAILURE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+_BY_ERROR = {
+    ErrorCode.UNAUTHORIZED: ExitCode.UNAUTHORIZED,
+    ErrorCode.PERMISSION_DENIED: ExitCode.UNAUTHORIZED,
+    ErrorCode.CLIENT_DENIED: ExitCode.UNAUTHORIZED,
+    ErrorCode.BAD_CHANNEL: ExitCode.USAGE,
+}
+
+
+def exit_code_of(error: SyncdError) -> ExitCode:
+    """Return the exit code for what the server answered."""
+    return _BY_ERROR.get(error.code, ExitCode.FAILURE)

@@ -1,0 +1,91 @@
+"""`syncd serve`: read the configuration, check it, run a node."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import Any
+
+import click
+
+from syncd.config import Config
+from syncd.config_load import check_config, ensure_api_key, find_config, load_config
+from syncd.logs import configure_logging
+
+__all__ = ["serve"]
+
+
+@click.command(short_help="Run a node.")
+@click.option(
+    "--listen",
+    metavar="HOST:PORT|unix:PATH",
+    help="Where clients connect. Default 127.0.0.1:8400; port 0 lets the system choose.",
+)
+@click.option(
+    "--api-listen",
+    metavar="HOST:PORT|unix:PATH",
+    help="Own address for the HTTP API and the page; the other one then takes WebSockets only.",
+)
+@click.option(
+    "--db", metavar="FILE", help="SQLite file. Default syncd.db; :memory: forgets all at the end."
+)
+@click.option(
+    "--config", metavar="FILE", help="Default: $SYNCD_CONFIG, else ./syncd.toml if it is there."
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    default=None,
+    help="Open the built-in namespaces to anybody, also where others can reach them.",
+)
+@click.option("--log-format", type=click.Choice(["console", "json"]), help="Default console.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error", "critical"]),
+    help="Default info.",
+)
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain in PEM form; needs --tls-key.")
+@click.option("--tls-key", metavar="FILE", help="Private key in PEM form.")
+@click.option(
+    "--driver",
+    type=click.Choice(["auto", "epoll", "stream"]),
+    help="How sockets are read. Default auto: epoll where there is one and no TLS.",
+)
+def serve(config: str | None, **overrides: Any) -> int:
+    """Run a node until it is told to stop (SIGTERM or Ctrl-C).
+
+    Without a configuration it listens on 127.0.0.1:8400, lets anybody on this machine use the
+    namespaces demo and live, and prints a random API key. What is given here wins over the
+    environment, that over the file.
+
+    \b
+    syncd serve
+    syncd serve --config /etc/syncd.toml --log-format json
+    SYNCD_API_KEY=... syncd serve --listen 0.0.0.0:8400 --tls-cert cert.pem --tls-key key.pem
+    syncd serve --listen unix:/run/syncd.sock --api-listen 127.0.0.1:8401
+    """  # noqa: D301 - click reads the backslash: lines as they are
+    loaded = load_config(config or find_config(os.environ), os.environ, overrides)
+    check_config(loaded)
+    configure_logging(loaded.log_format, loaded.log_level)
+    ready, made_key = ensure_api_key(loaded, _make_api_key)
+    _tell(ready, made_key)
+    from syncd.server import serve as run  # noqa: PLC0415 - a command line mistake should not wait for it
+
+    return run(ready)
+
+
+def _make_api_key() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _tell(config: Config, made_key: str | None) -> None:
+    """Say what an operator must know at once; the key goes to the terminal, never to the log."""
+    if made_key is not None:
+        click.echo(
+            f"API key (until this node stops; set SYNCD_API_KEY to choose one): {made_key}",
+            err=True,
+        )
+    if config.insecure:
+        click.echo(
+            "--insecure: the namespaces demo and live are open to anybody who gets here.", err=True
+        )
