@@ -69,7 +69,7 @@ class Retention:
     age_s: float
     """Seconds; `math.inf` keeps for ever."""
     is_latest: bool = False
-    """At most one event per key is kept; events without a key are never superseded."""
+    """At most one event per key is kept; all events without a key count as one key."""
 
 
 RetentionOf = Callable[[ChannelName], Retention]

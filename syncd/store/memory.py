@@ -59,7 +59,7 @@ class _Log:
     top: int = 0
     floor: int = 0
     events: list[StoredEvent] = attrs.field(factory=list)
-    by_key: dict[str, int] = attrs.field(factory=dict)
+    by_key: dict[str | None, int] = attrs.field(factory=dict)
 
     def head(self) -> ChannelHead:
         return ChannelHead(
@@ -71,7 +71,7 @@ class _Log:
 
     def append(self, request: AppendRequest) -> int:
         self.top += 1
-        if self.retention.is_latest and request.key is not None:
+        if self.retention.is_latest:
             self._supersede(request.key)
         self.events.append(StoredEvent(self.top, request.at_ms, request.key, request.record))
         slack = 0 if self.retention.is_latest else _SLACK + self.retention.size // 4
@@ -79,7 +79,7 @@ class _Log:
             self.drop_oldest(len(self.events) - self.retention.size)
         return self.top
 
-    def _supersede(self, key: str) -> None:
+    def _supersede(self, key: str | None) -> None:
         old = self.by_key.get(key)
         if old is not None:
             del self.events[self.index_after(old) - 1]
@@ -93,8 +93,7 @@ class _Log:
         del self.events[:count]
         self.floor = dropped[-1].offset
         for event in dropped:
-            if event.key is not None:
-                self.by_key.pop(event.key, None)
+            self.by_key.pop(event.key, None)
         return count
 
     def num_expired(self, now_ms: int) -> int:

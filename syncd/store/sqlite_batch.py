@@ -96,14 +96,14 @@ class Batch:
         return row
 
     def _write_latest(self, row: ChannelRow, event: _Event) -> None:
-        key = event[3]
-        if key is not None:
-            old = self._connection.execute(_SELECT_LATEST, (row.id, key)).fetchone()
-            if old is not None:
-                self._connection.execute(_DELETE_EVENT, (row.id, old[0]))
-                row.num_events -= 1
-            self._connection.execute(_REPLACE_LATEST, (row.id, key, event[1]))
-        self._connection.execute(_INSERT_EVENT, event)
+        execute = self._connection.execute
+        place = (row.id, _key_column(event[3]))
+        old = execute(_SELECT_LATEST, place).fetchone()
+        if old is not None:
+            execute(_DELETE_EVENT, (row.id, old[0]))
+            row.num_events -= 1
+        execute(_REPLACE_LATEST, (*place, event[1]))
+        execute(_INSERT_EVENT, event)
 
     def _find_known(self, idempotency: IdempotencyKey) -> Appended | SyncdError | None:
         name = (idempotency.identity, idempotency.operation, idempotency.key)
@@ -127,13 +127,18 @@ class Batch:
         self._new_known.append((*name, idempotency.request_hash, row.id, offset, at_ms))
 
 
+def _key_column(key: str | None) -> str | int:
+    """Return a key as it stands in `latest`: none at all is a key like others, and 0 is no text."""
+    return 0 if key is None else key
+
+
 def drop_oldest(connection: sqlite3.Connection, row: ChannelRow, count: int) -> None:
     """Delete a channel's oldest events and move its floor to the newest of them, in the open transaction."""
     oldest = connection.execute(_SELECT_OLDEST, (row.id, count)).fetchall()
     if not oldest:
         return
     if row.retention.is_latest:
-        keys = [(row.id, key) for _, key in oldest if key is not None]
+        keys = [(row.id, _key_column(key)) for _, key in oldest]
         connection.executemany(_DELETE_LATEST, keys)
     row.floor = oldest[-1][0]
     row.num_events -= connection.execute(_DELETE_UPTO, (row.id, row.floor)).rowcount
@@ -144,12 +149,12 @@ def convert(connection: sqlite3.Connection, row: ChannelRow) -> None:
     here = (row.id,)
     if row.retention.is_latest:
         connection.execute(
-            """INSERT INTO latest SELECT channel_id, key, max(offset) FROM event
-            WHERE channel_id = ? AND key IS NOT NULL GROUP BY key""",
+            """INSERT INTO latest SELECT channel_id, coalesce(key, 0), max(offset) FROM event
+            WHERE channel_id = ? GROUP BY key""",
             here,
         )
         connection.execute(
-            """DELETE FROM event WHERE channel_id = ? AND key IS NOT NULL
+            """DELETE FROM event WHERE channel_id = ?
             AND offset NOT IN (SELECT offset FROM latest WHERE channel_id = ?)""",
             (row.id, row.id),
         )

@@ -40,7 +40,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             channel_id INTEGER NOT NULL, offset INTEGER NOT NULL, at_ms INTEGER NOT NULL, key TEXT,
             record BLOB NOT NULL, PRIMARY KEY (channel_id, offset)) WITHOUT ROWID""",
         """CREATE TABLE latest (
-            channel_id INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NOT NULL,
+            channel_id INTEGER NOT NULL, key BLOB NOT NULL, offset INTEGER NOT NULL,
             PRIMARY KEY (channel_id, key)) WITHOUT ROWID""",
         """CREATE TABLE idempotency (
             identity TEXT NOT NULL, operation TEXT NOT NULL, key TEXT NOT NULL, hash BLOB NOT NULL,
@@ -51,7 +51,8 @@ MIGRATIONS: tuple[Migration, ...] = (
 )
 """From schema 0 (an empty file) on; the schema number is how many were run. Only ever appended to.
 
-`latest` says where the one event of a key lies, for latest channels alone, so that streams pay nothing for it.
+`latest` says where the one event of a key lies (0 for events without one), for latest channels alone, so that streams pay
+nothing for it.
 `idempotency` names a channel and not its epoch: a restored copy, whose channels get new epochs, still knows its keys.
 """
 
@@ -182,7 +183,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         return
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
-        raise _damaged(path, found)
+        raise _damaged(path, found.splitlines()[-1])
 
 
 def _damaged(path: Path, what: object) -> ConfigError:

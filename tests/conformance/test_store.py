@@ -279,9 +279,15 @@ def test_an_evicted_key_may_come_back(log, event):
     assert [(e.key, e.offset) for e in log.page("tiny:a").events] == [("c", 3), ("d", 4), ("a", 6)]
 
 
-def test_events_without_a_key_are_not_superseded(log, event):
-    log.append(event("latest:a"), event("latest:a"), event("latest:a", key="k"))
-    assert log.offsets("latest:a") == [1, 2, 3]
+def test_events_without_a_key_supersede_each_other_and_no_key(log, event):
+    for key in (None, "", "0", None, "k"):
+        log.append(event("latest:a", key=key))
+    assert [(e.offset, e.key) for e in log.page("latest:a").events] == [
+        (2, ""),
+        (3, "0"),
+        (4, None),
+        (5, "k"),
+    ]
 
 
 def test_keys_past_their_age_are_evicted_oldest_first(log, event):

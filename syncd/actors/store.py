@@ -1,0 +1,390 @@
+"""The store actor: the one owner of the durable log. Asked by the broadcaster and HTTP, asks nobody.
+
+Whatever was asked while a commit ran is the next transaction. Write statements run on the loop and only `COMMIT` in the
+worker (ADR 0002); reads and trimming are jobs in the worker, in slices. Invariant: between the first statement of a batch and
+the end of its commit no other statement runs.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+import structlog
+import trio
+
+from syncd.actors.kit import Mailbox
+from syncd.actors.store_asks import DEFAULT_SETTINGS, Append, Ask, Asks, Read, StoreSettings, settle
+from syncd.actors.store_worker import Job, Worker
+from syncd.errors import (
+    ActorStopped,
+    MailboxFull,
+    StoreUnavailable,
+    SyncdError,
+    internal_error,
+)
+from syncd.ids import ChannelName
+from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
+from syncd.store.base import Slice, Store, StoreFailed, StoreStatistics
+
+__all__ = ["StoreActor", "StoreActorStatistics", "StoreSettings"]
+
+T = TypeVar("T")
+
+_log = structlog.get_logger("syncd.store")
+
+
+@attrs.frozen
+class StoreActorStatistics:
+    """The store actor at one moment; counters count since start."""
+
+    is_writable: bool
+    """False from a commit that failed for want of space or the like until one works again."""
+    num_waiting: int
+    """Requests waiting or in hand."""
+    bytes_waiting: int
+    num_refused: int
+    """Requests refused for want of room."""
+    num_commits: int
+    num_committed: int
+    """Requests in those commits: their quotient is the mean batch."""
+    largest_batch: int
+    num_failed_commits: int
+    commit_s_total: float
+    commit_s_max: float
+    num_restarts_in_hand: int
+    """Requests that were in hand when the actor crashed."""
+    log: StoreStatistics
+
+
+class StoreActor:
+    """`StoreHandle` and the task behind it.
+
+    A read sees everything committed when it runs, appends asked after it included. A refusal (`MailboxFull`, `ActorStopped`,
+    `StoreUnavailable`) comes through `done` like any other answer, in a later tick. When the store is full the asker's own
+    work stalls: publications to durable channels are answered `overloaded`; nothing else in the node waits.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        worker: Worker,
+        settings: StoreSettings = DEFAULT_SETTINGS,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Start nothing.
+
+        Args:
+            store: Open already, so that a file that cannot be used is told before anything runs. Closed by this actor.
+            worker: Where blocking work runs.
+            settings: Bounds and paces.
+            wall_clock: Seconds since 1970, for retention by age.
+            timer: Measures commits, in seconds.
+        """
+        self.name = "store"
+        self._store = store
+        self._worker = worker
+        self._settings = settings
+        self._wall_clock = wall_clock
+        self._timer = timer
+        self._asks = Asks(settings.capacity, settings.capacity_bytes)
+        # Policy: `Asks` counts and refuses; the mailbox itself never has to.
+        self._mailbox: Mailbox[Ask] = Mailbox("store", settings.capacity, 2**62)
+        self._appends: collections.deque[Append] = collections.deque()
+        self._reads: collections.deque[Read[Any]] = collections.deque()
+        self._in_hand: list[Append] = []
+        self._is_writable = True
+        self._is_stopped = False
+        self._failure: StoreFailed | None = None
+        self._stuck: Job[Any] | None = None
+        self._maintenance_at = 0.0
+        self._commits = self._committed = self._largest = self._failed = self._lost = 0
+        self._commit_s = self._commit_max_s = 0.0
+
+    # -------------------------------------------------------------------------------------------- the handle
+
+    def append(
+        self,
+        batch: list[AppendRequest],
+        done: Callable[[list[AppendResult] | SyncdError], None],
+    ) -> None:
+        """See `StoreHandle.append`."""
+        self._ask(Append(done, batch))
+
+    def load(
+        self,
+        channel: ChannelName,
+        tail_events: int,
+        tail_bytes: int,
+        done: Callable[[LoadedChannel | SyncdError], None],
+    ) -> None:
+        """See `StoreHandle.load`."""
+        store = self._store
+        self._ask(Read(done, lambda: store.load(channel, tail_events, tail_bytes)))
+
+    def read(self, query: LogQuery, done: Callable[[LogPage | SyncdError], None]) -> None:
+        """See `StoreHandle.read`."""
+        store = self._store
+        self._ask(Read(done, lambda: store.read(query)))
+
+    def _ask(self, ask: Ask) -> None:
+        refusal: SyncdError
+        if self._is_stopped:
+            refusal = ActorStopped()
+        elif self._failure is not None:
+            refusal = StoreUnavailable()
+        elif not self._asks.admit(ask):
+            refusal = MailboxFull("The store has too much to do.")
+        else:
+            self._mailbox.put_nowait([ask])
+            return
+        # In a later tick, as every answer, so that no asker is called back in the middle of its asking.
+        trio.lowlevel.current_trio_token().run_sync_soon(settle, ask, refusal)
+
+    def _settle(self, ask: Ask, answer: object) -> None:
+        self._asks.release(ask)
+        settle(ask, answer)
+
+    def statistics(self) -> StoreActorStatistics:
+        """Return counts for health pages and metrics."""
+        return StoreActorStatistics(
+            is_writable=self._is_writable,
+            num_waiting=self._asks.num_waiting,
+            bytes_waiting=self._asks.bytes_waiting,
+            num_refused=self._asks.num_refused,
+            num_commits=self._commits,
+            num_committed=self._committed,
+            largest_batch=self._largest,
+            num_failed_commits=self._failed,
+            commit_s_total=self._commit_s,
+            commit_s_max=self._commit_max_s,
+            num_restarts_in_hand=self._lost,
+            log=self._store.statistics(),
+        )
+
+    # -------------------------------------------------------------------------------------------- the task
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; then finish the commit in hand, settle everybody and close the store.
+
+        Raises:
+            StoreFailed: the log cannot be trusted any more; raised again by every further `run`.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._worker.start()
+        self._maintenance_at = trio.current_time() + self._settings.trim_s
+        task_status.started()
+        try:
+            while True:
+                await self._turn()
+        except StoreFailed as failure:
+            self._failure = failure
+            _log.critical("store_failed", error=str(failure))
+            raise
+        except trio.Cancelled:
+            await self._stop()
+            raise
+
+    def recover(self) -> None:
+        """Undo the transaction in hand and fail its askers; whoever still waits keeps waiting, unless the store is lost."""
+        self._store.rollback()
+        in_hand, self._in_hand = self._in_hand, []
+        self._lost += sum(len(ask.batch) for ask in in_hand)
+        for ask in in_hand:
+            self._settle(ask, internal_error())
+        if self._failure is not None:
+            self._settle_all(self._mailbox.close(), StoreUnavailable())
+
+    async def _turn(self) -> None:
+        """One transaction, one slice of reads, one slice of maintenance: as far as there is any."""
+        await self._take()
+        # A cancellation that `_perform` outlasted shows again here: between two steps, never inside one.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._appends:
+            await self._write()
+            await trio.lowlevel.checkpoint_if_cancelled()
+        if self._reads:
+            await self._read()
+            await trio.lowlevel.checkpoint_if_cancelled()
+        if trio.current_time() >= self._maintenance_at:
+            await self._maintain()
+
+    async def _take(self) -> None:
+        """Sort what waits; wait for something only when there is nothing else to do."""
+        has_work = bool(self._appends or self._reads)
+        if has_work and not self._mailbox.statistics().num_waiting:
+            return
+        with trio.move_on_at(self._maintenance_at):
+            for ask in await self._mailbox.take():
+                if isinstance(ask, Append):
+                    self._appends.append(ask)
+                else:
+                    self._reads.append(ask)
+
+    # -------------------------------------------------------------------------------------------- writing
+
+    async def _write(self) -> None:
+        """Write the next transaction and tell everybody in it."""
+        self._in_hand = asks = self._next_group()
+        answer: list[AppendResult] | SyncdError
+        if self._is_writable:
+            answer = await self._commit([request for ask in asks for request in ask.batch])
+        else:
+            answer = StoreUnavailable()
+            await trio.lowlevel.checkpoint()
+        self._in_hand = []
+        start = 0
+        for ask in asks:
+            end = start + len(ask.batch)
+            self._settle(ask, answer if isinstance(answer, SyncdError) else answer[start:end])
+            start = end
+
+    def _next_group(self) -> list[Append]:
+        settings = self._settings
+        group = [self._appends.popleft()]
+        requests, size = len(group[0].batch), group[0].size_bytes
+        while self._appends:
+            ask = self._appends[0]
+            requests += len(ask.batch)
+            size += ask.size_bytes
+            if requests > settings.transaction_requests or size > settings.transaction_bytes:
+                break
+            group.append(self._appends.popleft())
+        return group
+
+    async def _commit(self, requests: list[AppendRequest]) -> list[AppendResult] | SyncdError:
+        try:
+            results = self._begin(requests)
+            started = self._timer()
+            await self._perform(self._store.commit)
+        except StoreUnavailable as error:
+            self._failed += 1
+            self._note_unwritable(error)
+            return error
+        self._note_commit(len(requests), self._timer() - started)
+        return results
+
+    def _begin(self, requests: list[AppendRequest]) -> list[AppendResult]:
+        """Run the statements; a request that cannot be stored at all fails alone."""
+        try:
+            return self._store.begin(requests)
+        except (StoreUnavailable, StoreFailed):
+            raise
+        except Exception as error:  # noqa: BLE001 - isolation: one request must not fail those beside it
+            _log.error("append_failed", num_requests=len(requests), exc_info=error)
+        sound = [request for request in requests if self._can_store(request)]
+        stored = iter(self._store.begin(sound))
+        is_sound = {id(request) for request in sound}
+        return [next(stored) if id(r) in is_sound else internal_error() for r in requests]
+
+    def _can_store(self, request: AppendRequest) -> bool:
+        try:
+            self._store.begin([request])
+        except (StoreUnavailable, StoreFailed):
+            raise
+        except Exception:  # noqa: BLE001 - logged with its batch
+            return False
+        self._store.rollback()
+        return True
+
+    def _note_commit(self, num_requests: int, duration_s: float) -> None:
+        self._commits += 1
+        self._committed += num_requests
+        self._largest = max(self._largest, num_requests)
+        self._commit_s += duration_s
+        self._commit_max_s = max(self._commit_max_s, duration_s)
+
+    def _note_unwritable(self, error: StoreUnavailable) -> None:
+        if self._is_writable:
+            self._is_writable = False
+            self._maintenance_at = trio.current_time() + self._settings.probe_s
+            _log.error("store_unwritable", error=error.message)
+
+    # -------------------------------------------------------------------------------------------- the worker
+
+    async def _perform(self, work: Callable[[], T]) -> T:
+        """Have the worker do something and wait for it. Cancelled: the wait goes on for up to `stop_s`."""
+        job = self._worker.submit(work)
+        try:
+            return await job.wait()
+        except trio.Cancelled:
+            return await self._outlast(job)
+
+    async def _outlast(self, job: Job[T]) -> T:  # noqa: RET503 - it ends by raising
+        """Wait for a job although cancelled; `_turn` looks for the cancellation before it goes on."""
+        with trio.move_on_after(self._settings.stop_s, shield=True):
+            return await job.wait()
+        self._stuck = job
+        await trio.sleep_forever()
+
+    async def _read(self) -> None:
+        """Answer as many reads as fit into one slice."""
+        answers = await self._perform(self._read_slice)
+        for answer in answers:
+            if isinstance(answer, Exception) and not isinstance(answer, SyncdError):
+                _log.error("read_failed", exc_info=answer)
+                answer = internal_error()  # noqa: PLW2901 - told in place of what went wrong
+            self._settle(self._reads.popleft(), answer)
+
+    def _read_slice(self) -> list[object]:
+        """Perform the oldest reads. In the worker, while the loop leaves `_reads` alone."""
+        time_slice = Slice(self._timer, self._settings.slice_s)
+        answers: list[object] = []
+        for ask in self._reads:
+            if time_slice.is_over():
+                break
+            try:
+                answers.append(ask.work())
+            except StoreFailed:
+                raise
+            except Exception as error:  # noqa: BLE001 - isolation: one read must not fail the others
+                answers.append(error)
+        return answers
+
+    async def _maintain(self) -> None:
+        """Do a slice of trimming; or see whether the disk takes writes again."""
+        settings = self._settings
+        now_ms = int(self._wall_clock() * 1000)
+        pause_s = settings.trim_s
+        try:
+            if self._is_writable:
+                report = await self._perform(lambda: self._store.trim(now_ms, settings.slice_s))
+                pause_s = 0.0 if report.has_more else settings.trim_s
+            else:
+                pause_s = settings.probe_s
+                await self._perform(self._store.probe)
+                self._is_writable = True
+                _log.info("store_writable")
+        except StoreUnavailable as error:
+            self._note_unwritable(error)
+            pause_s = settings.probe_s
+        self._maintenance_at = trio.current_time() + pause_s
+
+    # -------------------------------------------------------------------------------------------- the end
+
+    async def _stop(self) -> None:
+        """Settle whoever is left, then close the store unless a job of its still runs."""
+        self._is_stopped = True
+        self._settle_all(self._mailbox.close(), ActorStopped())
+        if self._stuck is None:
+            closing = self._worker.submit(self._store.close)
+            with trio.move_on_after(self._settings.stop_s, shield=True):
+                await closing.wait()
+            self._stuck = None if closing.is_done else closing
+        self._worker.stop()
+        if self._stuck is not None:
+            _log.error("store_not_closed", waited_s=self._settings.stop_s)
+
+    def _settle_all(self, never_taken: list[Ask], error: SyncdError) -> None:
+        left = [*self._in_hand, *self._appends, *self._reads, *never_taken]
+        self._in_hand = []
+        self._appends.clear()
+        self._reads.clear()
+        for ask in left:
+            self._settle(ask, error)

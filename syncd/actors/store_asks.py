@@ -1,0 +1,111 @@
+"""What is asked of the store actor, how much of it may wait, and how it is answered.
+
+Invariant: an ask that was admitted is released once, when it is settled; what waits and what is in hand count alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import attrs
+import structlog
+
+from syncd.ports import AppendRequest
+
+__all__ = ["DEFAULT_SETTINGS", "Append", "Ask", "Asks", "Read", "StoreSettings", "settle"]
+
+T = TypeVar("T")
+
+_log = structlog.get_logger("syncd.store")
+
+REQUEST_BYTES = 512
+"""What a request weighs besides its record: its objects, its key, its callback."""
+
+
+@attrs.frozen
+class StoreSettings:
+    """Bounds and paces of the store actor."""
+
+    capacity: int = 20_000
+    """Requests waiting or in hand; more are refused. About half a second of work."""
+    capacity_bytes: int = 64 * 1024 * 1024
+    transaction_requests: int = 1000
+    """A transaction's statements hold the loop: 1,000 take some 10 ms."""
+    transaction_bytes: int = 4 * 1024 * 1024
+    slice_s: float = 0.005
+    """Reads, and a slice of trimming, give way to waiting appends after this."""
+    trim_s: float = 1.0
+    """Time between looks for what can be trimmed."""
+    probe_s: float = 1.0
+    """Time between attempts to write while the disk refuses."""
+    stop_s: float = 5.0
+    """Longest wait for the commit in hand, and for closing, when the node stops."""
+
+
+DEFAULT_SETTINGS = StoreSettings()
+
+
+@attrs.define(eq=False)
+class Append:
+    """Write these; they stay in one transaction."""
+
+    done: Callable[[Any], None]
+    batch: list[AppendRequest]
+    num_requests: int = attrs.field(init=False)
+    size_bytes: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.num_requests = max(1, len(self.batch))
+        self.size_bytes = REQUEST_BYTES * self.num_requests + sum(
+            len(request.record) for request in self.batch
+        )
+
+
+@attrs.define(eq=False)
+class Read(Generic[T]):
+    """Read something; `work` runs in the worker."""
+
+    done: Callable[[Any], None]
+    work: Callable[[], T]
+    num_requests: int = 1
+    size_bytes: int = REQUEST_BYTES
+
+
+Ask = Append | Read[Any]
+
+
+class Asks:
+    """Counts what waits or is in hand. Policy when full: refuse."""
+
+    def __init__(self, capacity: int, capacity_bytes: int) -> None:
+        self._capacity = capacity
+        self._capacity_bytes = capacity_bytes
+        self.num_waiting = 0
+        self.bytes_waiting = 0
+        self.num_refused = 0
+
+    def admit(self, ask: Ask) -> bool:
+        """Count an ask if there is room; with nothing waiting there is room for any."""
+        if self.num_waiting and (
+            self.num_waiting + ask.num_requests > self._capacity
+            or self.bytes_waiting + ask.size_bytes > self._capacity_bytes
+        ):
+            self.num_refused += ask.num_requests
+            return False
+        self.num_waiting += ask.num_requests
+        self.bytes_waiting += ask.size_bytes
+        return True
+
+    def release(self, ask: Ask) -> None:
+        """Count an admitted ask out."""
+        self.num_waiting -= ask.num_requests
+        self.bytes_waiting -= ask.size_bytes
+
+
+def settle(ask: Ask, answer: object) -> None:
+    """Call back; what an asker does with its answer cannot hurt the others."""
+    try:
+        ask.done(answer)
+    except Exception as error:  # noqa: BLE001 - isolation: a fault of one asker stays there
+        _log.error("store_callback_failed", exc_info=error)
