@@ -9,7 +9,7 @@ import select
 import socket
 import time
 
-from bench.process import cpu_s
+from bench.process import Meter
 from bench.wire import Dialect, Mismatch
 
 __all__ = ["Conn", "Dialer", "Track"]
@@ -71,7 +71,9 @@ class Dialer:
         self._tracks: dict[str, Track] = {}
         self._num_opened = 0
 
-    def open_subscribers(self, count: int, channels: list[str], concurrency: int = 64) -> dict[str, float]:
+    def open_subscribers(
+        self, count: int, channels: list[str], concurrency: int = 64
+    ) -> dict[str, float]:
         """Open `count` connections, each subscribed to one of `channels` in turn; returns time and CPU."""
         conns, figures = self._open(
             [channels[index % len(channels)] for index in range(count)], "sub", concurrency
@@ -80,7 +82,9 @@ class Dialer:
             assert conn.channel is not None
             track = self._tracks.setdefault(conn.channel, Track(conn.position))
             if track.low != conn.position:
-                raise Mismatch(f"{conn.channel}: subscribed at {conn.position}, others at {track.low}")
+                raise Mismatch(
+                    f"{conn.channel}: subscribed at {conn.position}, others at {track.low}"
+                )
             track.at[conn.position] += 1
             conn.track = track
         self._subscribers += conns
@@ -98,7 +102,7 @@ class Dialer:
         opened: list[Conn] = []
         todo = iter(channels)
         num_done, num_started = 0, 0
-        started, cpu = time.perf_counter(), cpu_s(self._pid)
+        started, meter = time.perf_counter(), Meter(self._pid)
         while num_done < len(channels):
             while num_started < len(channels) and num_started - num_done < concurrency:
                 opened.append(self._dial(next(todo)))
@@ -109,8 +113,7 @@ class Dialer:
                     num_done += self._greet(conn, role)
             if time.perf_counter() - started > DRAIN_S + len(channels) / 200:
                 raise Mismatch(f"only {num_done} of {len(channels)} connections opened")
-        wall = time.perf_counter() - started
-        return opened, {"wall_s": wall, "cpu_s": cpu_s(self._pid) - cpu, "count": len(channels)}
+        return opened, meter.read()
 
     def _dial(self, channel: str | None) -> Conn:
         sock = socket.socket()
@@ -130,9 +133,10 @@ class Dialer:
         """Take the next step of opening; True when the connection is live."""
         if conn.state == _CONNECTING:
             self._epoll.modify(conn.fd, select.EPOLLIN)
-            conn.send(self._dialect.request_head(role))
+            head = self._dialect.request_head(role)
             if not self._dialect.is_websocket:
-                conn.send(self._dialect.greeting(conn.channel))
+                head += self._dialect.greeting(conn.channel)
+            conn.send(head)
             conn.state = _UPGRADING
             return False
         data = conn.tail + conn.recv(READ_BYTES)

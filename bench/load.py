@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 
 from bench.dial import DRAIN_S, EVENTS, READ_BYTES, Conn, Dialer
-from bench.process import cpu_s
+from bench.process import Meter
 from bench.wire import Chunk, Dialect, Mismatch
 
 __all__ = ["Load"]
 
 _CACHE_ITEMS = 512
+_ECHOED = Chunk()
 
 
 class Load(Dialer):
@@ -37,7 +38,7 @@ class Load(Dialer):
         """Keep `window` publications outstanding, over the channels in turn; one is done when all have it."""
         channels = list(self._tracks)
         base, sent = self._completed, 0
-        figures = self._begin()
+        meter = self._meter()
         deadline = time.perf_counter() + duration_s
         while time.perf_counter() < deadline:
             room = window - (sent - (self._completed - base))
@@ -46,7 +47,7 @@ class Load(Dialer):
                 sent += room
             self._receive(0)
         self._drain(lambda: self._completed - base >= sent)
-        self._end(figures)
+        figures = self._figures(meter)
         figures["publications"] = sent
         figures["deliveries"] = sent * len(self._subscribers) / len(channels)
         return figures
@@ -58,7 +59,7 @@ class Load(Dialer):
         base, start, sent = self._completed, track.low, 0
         samples = array.array("d")
         sent_at: list[float] = []
-        figures = self._begin()
+        meter = self._meter()
         begun = time.perf_counter()
         total = int(duration_s * per_s)
         while self._completed - base < total:
@@ -69,9 +70,11 @@ class Load(Dialer):
                 sent += 1
             self._receive(0, lambda old, new: _sample(samples, sent_at, old - start, new - start))
             if now > begun + duration_s + DRAIN_S:
-                raise Mismatch(f"{total - (self._completed - base)} publications not delivered to all")
+                raise Mismatch(
+                    f"{total - (self._completed - base)} publications not delivered to all"
+                )
         self._drain(lambda: True)
-        self._end(figures)
+        figures = self._figures(meter)
         ordered = sorted(samples)
         if len(ordered) != total * len(self._subscribers):
             raise Mismatch(f"{len(ordered)} deliveries instead of {total * len(self._subscribers)}")
@@ -132,15 +135,12 @@ class Load(Dialer):
         self._cache[data] = chunk
         return chunk
 
-    def _begin(self) -> dict[str, float]:
+    def _meter(self) -> Meter:
         self._chunks = self._bytes = 0
-        return {"cpu_s": -cpu_s(self._pid), "wall_s": -time.perf_counter()}
+        return Meter(self._pid)
 
-    def _end(self, figures: dict[str, float]) -> None:
-        figures["cpu_s"] += cpu_s(self._pid)
-        figures["wall_s"] += time.perf_counter()
-        figures["chunks"] = self._chunks
-        figures["bytes"] = self._bytes
+    def _figures(self, meter: Meter) -> dict[str, float]:
+        return {**meter.read(), "chunks": self._chunks, "bytes": self._bytes}
 
     def _drain(self, is_done: Callable[[], bool]) -> None:
         """Go on until everything is delivered and answered, then see that nothing more comes."""
@@ -148,98 +148,99 @@ class Load(Dialer):
         while not is_done() or self._unanswered:
             self._receive(0)
             if time.perf_counter() > deadline:
-                raise Mismatch(f"missing after {DRAIN_S} s: {len(self._unanswered)} answers, or deliveries")
+                raise Mismatch(
+                    f"missing after {DRAIN_S} s: {len(self._unanswered)} answers, or deliveries"
+                )
         self._receive(0)
 
     # -------------------------------------------------------------------------------- requests
 
-    def requests(self, duration_s: float, channels: list[str], *, durable: bool = False) -> dict[str, float]:
+    def requests(
+        self, duration_s: float, channels: list[str], *, durable: bool = False
+    ) -> dict[str, float]:
         """One publication outstanding a publisher, each in its channel: publish, ok, publish.
 
         Durable ones carry a `uid`, and the positions in the answers must be dense per channel, none twice.
         """
-        run = self._number
-        self._number += 1_000_000
-        by_fd, publish, step = self._by_fd, self._dialect.publish, len(self._publishers)
-        positions: dict[str, list[int]] = {name: [] for name in channels}
+        loop = _Requests(self._dialect, channels, durable=durable)
         for index, conn in enumerate(self._publishers):
-            conn.channel = channels[index % len(channels)]
-            conn.position = run
-        uid = f"{time.time_ns():x}-" if durable else None
-
-        def send(conn: Conn) -> None:
-            conn.position += 1
-            own = f"{uid}{conn.fd}-{conn.position}" if durable else None
-            conn.send(publish(conn.channel or "", conn.position, uid=own))
-
-        figures = self._begin()
-        for conn in self._publishers:
-            send(conn)
-        begun = time.perf_counter()
-        outstanding, done = step, 0
-        while outstanding:
-            now = time.perf_counter()
-            if now > begun + duration_s + DRAIN_S:
-                raise Mismatch(f"{outstanding} publications unanswered")
-            for fd, _ in self._epoll.poll(0, EVENTS):
-                conn = by_fd[fd]
-                data = conn.tail + conn.recv(READ_BYTES)
-                chunk = self._cache.get(data) or self._decode(data)
-                conn.tail = data[chunk.consumed :]
-                if chunk.pings:
-                    self._answered(conn, Chunk(pings=chunk.pings))
-                if not chunk.oks:
-                    continue
-                if chunk.oks != [conn.position]:
-                    raise Mismatch(f"publication {conn.position} answered by {chunk.oks}")
-                if chunk.positions:
-                    positions[conn.channel or ""].append(chunk.positions[0][1])
-                done += 1
-                if now < begun + duration_s:
-                    send(conn)
-                else:
-                    outstanding -= 1
-        self._end(figures)
-        if durable:
-            _check_dense(positions)
-        figures["requests"] = done
-        return figures
+            conn.channel, conn.position = channels[index % len(channels)], self._number
+        self._number += 1_000_000
+        return self._closed_loop(duration_s, loop.send, self._read_ok, loop)
 
     def echo(self, duration_s: float, frame: bytes) -> dict[str, float]:
         """One frame outstanding a connection, which comes back as it went."""
-        for conn in self._publishers:
+
+        def send(conn: Conn) -> None:
             conn.send(frame)
-        figures = self._begin()
-        begun = time.perf_counter()
+
+        def read(conn: Conn, data: bytes) -> Chunk | None:
+            if len(data) < len(frame):
+                conn.tail = data
+                return None
+            if data != frame:
+                raise Mismatch("echo differs")
+            return _ECHOED
+
+        return self._closed_loop(duration_s, send, read, None)
+
+    def _read_ok(self, conn: Conn, data: bytes) -> Chunk | None:
+        chunk = self._cache.get(data) or self._decode(data)
+        conn.tail = data[chunk.consumed :] if chunk.consumed != len(data) else b""
+        for _ in range(chunk.pings):
+            conn.send(self._dialect.pong())
+        if not chunk.oks:
+            return None
+        if chunk.oks != [conn.position]:
+            raise Mismatch(f"publication {conn.position} answered by {chunk.oks}")
+        return chunk
+
+    def _closed_loop(
+        self,
+        duration_s: float,
+        send: Callable[[Conn], None],
+        read: Callable[[Conn, bytes], Chunk | None],
+        loop: _Requests | None,
+    ) -> dict[str, float]:
+        """One request outstanding a publisher until the time is over, then wait for the last answers."""
+        by_fd, poll = self._by_fd, self._epoll.poll
+        meter = self._meter()
+        for conn in self._publishers:
+            send(conn)
+        until = time.perf_counter() + duration_s
         outstanding, done = len(self._publishers), 0
         while outstanding:
             now = time.perf_counter()
-            for fd, _ in self._epoll.poll(0, EVENTS):
-                conn = self._by_fd[fd]
-                data = conn.tail + conn.recv(READ_BYTES)
-                conn.tail = b""
-                if len(data) < len(frame):
-                    conn.tail = data
+            if now > until + DRAIN_S:
+                raise Mismatch(f"{outstanding} requests unanswered")
+            for fd, _ in poll(0, EVENTS):
+                conn = by_fd[fd]
+                got = conn.recv(READ_BYTES)
+                if not got:
+                    raise Mismatch("connection closed by the server")
+                chunk = read(conn, conn.tail + got if conn.tail else got)
+                if chunk is None:
                     continue
-                if data != frame:
-                    raise Mismatch("echo differs")
+                if chunk.positions and loop is not None:
+                    loop.offsets[conn.channel or ""].append(chunk.positions[0][1])
                 done += 1
-                if now < begun + duration_s:
-                    conn.send(frame)
+                if now < until:
+                    send(conn)
                 else:
                     outstanding -= 1
-        self._end(figures)
+        figures = self._figures(meter)
+        if loop is not None:
+            loop.check(done)
         figures["requests"] = done
         return figures
 
     def idle(self, duration_s: float) -> dict[str, float]:
         """Only answer pings."""
-        figures = self._begin()
+        meter = self._meter()
         deadline = time.perf_counter() + duration_s
         while (left := deadline - time.perf_counter()) > 0:
             self._receive(left)
-        self._end(figures)
-        return figures
+        return self._figures(meter)
 
 
 def _sample(samples: array.array[float], sent_at: list[float], old: int, new: int) -> None:
@@ -248,8 +249,27 @@ def _sample(samples: array.array[float], sent_at: list[float], old: int, new: in
         samples.append(now - sent_at[index])
 
 
-def _check_dense(positions: dict[str, list[int]]) -> None:
-    for channel, offsets in positions.items():
-        offsets.sort()
-        if offsets and offsets != list(range(offsets[0], offsets[-1] + 1)):
-            raise Mismatch(f"{channel}: offsets of acknowledged events are not dense")
+class _Requests:
+    """The publications of one closed loop and where the server says they stand."""
+
+    def __init__(self, dialect: Dialect, channels: list[str], *, durable: bool) -> None:
+        self.offsets: dict[str, list[int]] = {name: [] for name in channels}
+        self._publish = dialect.publish
+        self._uid = f"{time.time_ns():x}-" if durable else None
+
+    def send(self, conn: Conn) -> None:
+        """Send a publisher's next publication."""
+        conn.position += 1
+        uid = None if self._uid is None else f"{self._uid}{conn.fd}-{conn.position}"
+        conn.send(self._publish(conn.channel or "", conn.position, uid=uid))
+
+    def check(self, num_answered: int) -> None:
+        """See that durable events are dense per channel, none missing, none twice."""
+        if self._uid is None:
+            return
+        if sum(map(len, self.offsets.values())) != num_answered:
+            raise Mismatch("an ok of a durable publication has no position")
+        for channel, offsets in self.offsets.items():
+            offsets.sort()
+            if offsets and offsets != list(range(offsets[0], offsets[-1] + 1)):
+                raise Mismatch(f"{channel}: offsets of acknowledged events are not dense")

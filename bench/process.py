@@ -12,7 +12,18 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["LOAD_CORE", "SERVER_CORE", "Server", "cpu_s", "free_port", "pinned", "rss_kib"]
+__all__ = [
+    "LOAD_CORE",
+    "SERVER_CORE",
+    "Meter",
+    "Server",
+    "cpu_s",
+    "free_port",
+    "pause",
+    "pinned",
+    "rss_kib",
+    "waited_s",
+]
 
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = _CORES[0], _CORES[-1]
@@ -24,11 +35,45 @@ def cpu_s(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def waited_s(pid: int) -> float:
+    """How long the threads of a process were ready to run and had no core: what others on the machine took from it."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            total += int((task / "schedstat").read_text().split()[1])
+    return total / 1e9
+
+
 def rss_kib(pid: int) -> int:
     """Resident memory of a process."""
     text = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+)", text)
     return int(found[1]) if found else 0
+
+
+class Meter:
+    """Counts a server's CPU and the time from its making to `read`, and what others on the machine took from both sides."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._before = self._now()
+
+    def _now(self) -> dict[str, float]:
+        return {
+            "server_waited_s": waited_s(self._pid),
+            "load_waited_s": waited_s(os.getpid()),
+            "cpu_s": cpu_s(self._pid),
+            "wall_s": time.perf_counter(),
+        }
+
+    def read(self) -> dict[str, float]:
+        """The differences."""
+        return {name: value - self._before[name] for name, value in self._now().items()}
+
+
+def pause(seconds: float) -> None:
+    """Let a process settle; the harness itself runs no event loop."""
+    time.sleep(seconds)  # noqa: TID251 - nothing else waits here
 
 
 def free_port() -> int:
@@ -77,7 +122,7 @@ class Server:
                 return
             if self._process.poll() is not None:
                 break
-            time.sleep(0.02)
+            pause(0.02)
         self.stop()
         raise RuntimeError(f"{self.name} did not start:\n{self.tail()}")
 

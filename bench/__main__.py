@@ -1,0 +1,100 @@
+"""`python -m bench [--quick] [--only NAME]...`: measure, print the table, keep the figures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+import urllib.parse
+from pathlib import Path
+
+from bench.process import LOAD_CORE, SERVER_CORE, Attached
+from bench.report import Row, machine, save, table
+from bench.scenarios import FULL, QUICK, SCENARIOS, Plan, Scenario
+from bench.targets import Lab
+from bench.worker import LoadFailed, raise_file_limit
+
+_FILES = 12_000
+_RESULTS = Path(__file__).parent / "results"
+
+
+def _arguments() -> argparse.Namespace:
+    names = [scenario.name for scenario in SCENARIOS]
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer, shorter rounds: under 3 minutes"
+    )
+    parser.add_argument("--only", action="append", choices=names, help="this scenario (repeatable)")
+    parser.add_argument("--no-save", action="store_true", help="do not keep the figures")
+    parser.add_argument("--url", help="measure a running server, pinned by you (needs --pid)")
+    parser.add_argument("--pid", type=int, help="process id of the server at --url")
+    parser.add_argument(
+        "--profile", type=Path, metavar="DIR", help="sample syncd with py-spy (figures not kept)"
+    )
+    parser.add_argument(
+        "--nice",
+        type=int,
+        default=0,
+        help="priority for all processes of the bench; -15 on a busy machine (needs root)",
+    )
+    arguments = parser.parse_args()
+    if (arguments.url is None) != (arguments.pid is None):
+        parser.error("--url and --pid go together")
+    return arguments
+
+
+def _measure(scenario: Scenario, lab: Lab, plan: Plan) -> tuple[list[Row], str | None]:
+    """Run one scenario; a failed one is told and does not stop the others."""
+    started = time.monotonic()
+    budget = scenario.budget_s * (1 if plan is QUICK else 4)
+    print(f"{scenario.name}: up to about {budget:.0f} s", end="", file=sys.stderr, flush=True)
+    try:
+        return scenario.run(lab, plan), None
+    except (LoadFailed, RuntimeError, OSError):
+        return [], traceback.format_exc()
+    finally:
+        lab.stop()
+        print(f" ... took {time.monotonic() - started:.0f} s", file=sys.stderr)
+
+
+def main() -> int:
+    """Return 0 when every promise held, 1 when one did not, 2 when a scenario failed."""
+    arguments = _arguments()
+    if raise_file_limit() < _FILES:
+        print(f"10,000 connections need {_FILES} open files (ulimit -n).", file=sys.stderr)
+        return 2
+    if SERVER_CORE == LOAD_CORE:
+        print(
+            "One core only: server and load generator share it, figures are worse.", file=sys.stderr
+        )
+    os.nice(arguments.nice)
+    attached = None
+    if arguments.url is not None:
+        attached = Attached(urllib.parse.urlsplit(arguments.url).port or 80, arguments.pid)
+    plan = QUICK if arguments.quick else FULL
+    facts = {**machine(), "plan": "quick" if arguments.quick else "full"}
+    facts["nice"] = arguments.nice
+    print(", ".join(f"{name} {value}" for name, value in facts.items()), file=sys.stderr)
+    lab = Lab(attached, arguments.profile)
+    rows: list[Row] = []
+    failures: list[str] = []
+    try:
+        for scenario in SCENARIOS:
+            if not arguments.only or scenario.name in arguments.only:
+                found, failure = _measure(scenario, lab, plan)
+                rows += found
+                if failure is not None:
+                    failures.append(f"{scenario.name} failed:\n{failure}")
+    finally:
+        lab.close()
+    print(table(rows))
+    print("\n".join(failures), file=sys.stderr)
+    if not arguments.no_save and arguments.profile is None and not failures:
+        print(f"\nKept in {save(rows, facts, _RESULTS)}")
+    return 2 if failures else int(any(row.is_met is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
