@@ -69,7 +69,7 @@ class Channel:
         self.name = name
         self.namespace = namespace
         self.epoch = epoch
-        self.prefix = EventPrefix(name, epoch)
+        self.prefix = EventPrefix(name, epoch, has_prev=namespace.mode is not Mode.LATEST)
         self.top = 0
         self.floor = 0
         """Positions at or above it (up to the top) are recoverable from the tail."""
@@ -104,7 +104,7 @@ class Channel:
     def load(self, head: ChannelHead, tail: Iterable[StoredEvent]) -> None:
         """Take over what the store knows; only on a fresh channel."""
         self.epoch = head.epoch
-        self.prefix = EventPrefix(self.name, head.epoch)
+        self.prefix = EventPrefix(self.name, head.epoch, has_prev=not self.is_latest)
         events = list(tail)
         self.top = events[0].offset - 1 if events else head.top
         self.floor = head.floor if self.is_latest else max(head.floor, self.top)
