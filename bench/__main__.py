@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 import traceback
 import urllib.parse
 from pathlib import Path
 
-from bench.process import LOAD_CORE, SERVER_CORE, Attached
+from bench.process import LOAD_CORE, SERVER_CORE, Attached, preferred
 from bench.report import Row, machine, save, table
 from bench.scenarios import FULL, QUICK, SCENARIOS, Plan, Scenario
 from bench.targets import Lab
@@ -59,24 +58,9 @@ def _measure(scenario: Scenario, lab: Lab, plan: Plan) -> tuple[list[Row], str |
         print(f" ... took {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
-def main() -> int:
-    """Return 0 when every promise held, 1 when one did not, 2 when a scenario failed."""
-    arguments = _arguments()
-    if raise_file_limit() < _FILES:
-        print(f"10,000 connections need {_FILES} open files (ulimit -n).", file=sys.stderr)
-        return 2
-    if SERVER_CORE == LOAD_CORE:
-        print(
-            "One core only: server and load generator share it, figures are worse.", file=sys.stderr
-        )
-    os.nice(arguments.nice)
-    attached = None
-    if arguments.url is not None:
-        attached = Attached(urllib.parse.urlsplit(arguments.url).port or 80, arguments.pid)
-    plan = QUICK if arguments.quick else FULL
-    facts = {**machine(), "plan": "quick" if arguments.quick else "full"}
-    facts["nice"] = arguments.nice
-    print(", ".join(f"{name} {value}" for name, value in facts.items()), file=sys.stderr)
+def _run(
+    arguments: argparse.Namespace, plan: Plan, attached: Attached | None
+) -> tuple[list[Row], list[str]]:
     lab = Lab(attached, arguments.profile)
     rows: list[Row] = []
     failures: list[str] = []
@@ -89,6 +73,28 @@ def main() -> int:
                     failures.append(f"{scenario.name} failed:\n{failure}")
     finally:
         lab.close()
+    return rows, failures
+
+
+def main() -> int:
+    """Return 0 when every promise held, 1 when one did not, 2 when a scenario failed."""
+    arguments = _arguments()
+    if raise_file_limit() < _FILES:
+        print(f"10,000 connections need {_FILES} open files (ulimit -n).", file=sys.stderr)
+        return 2
+    if SERVER_CORE == LOAD_CORE:
+        print(
+            "One core only: server and load generator share it, figures are worse.", file=sys.stderr
+        )
+    attached = None
+    if arguments.url is not None:
+        attached = Attached(urllib.parse.urlsplit(arguments.url).port or 80, arguments.pid)
+    plan = QUICK if arguments.quick else FULL
+    facts = {**machine(), "plan": "quick" if arguments.quick else "full"}
+    facts["nice"] = arguments.nice
+    print(", ".join(f"{name} {value}" for name, value in facts.items()), file=sys.stderr)
+    with preferred(arguments.nice):
+        rows, failures = _run(arguments, plan, attached)
     print(table(rows))
     print("\n".join(failures), file=sys.stderr)
     if not arguments.no_save and arguments.profile is None and not failures:
