@@ -47,11 +47,23 @@ class MailboxStatistics:
     """Messages refused because it was full."""
 
 
+@attrs.define(eq=False)
+class _Putter(Generic[M]):
+    """A task that waits for room, with what it wants to add."""
+
+    task: trio.lowlevel.Task
+    messages: Sequence[M]
+    size_bytes: int
+    is_refused: bool = False
+    """The mailbox was closed meanwhile."""
+
+
 class Mailbox(Generic[M]):
     """Bounded queue of one actor's messages, counted in messages and bytes.
 
-    Policy BLOCK: `put` waits for room, `put_nowait` raises. Replies to the actor's own asks come in by `put_reply`, which never
-    refuses: they are bounded by the asks the actor allows itself. The mailbox outlives a crash of its actor.
+    Policy BLOCK: `put` waits for room, `put_nowait` raises; whoever waits is served first, in order. Replies to the actor's
+    own asks come in by `put_reply`, which never refuses: they are bounded by the asks the actor allows itself. The mailbox
+    outlives a crash of its actor.
     """
 
     def __init__(self, name: str, capacity: int, capacity_bytes: int) -> None:
@@ -64,7 +76,7 @@ class Mailbox(Generic[M]):
         self._num_refused = 0
         self._is_closed = False
         self._taker = trio.lowlevel.ParkingLot()
-        self._putters = trio.lowlevel.ParkingLot()
+        self._putters: collections.deque[_Putter[M]] = collections.deque()
 
     def put_nowait(self, messages: Sequence[M], size_bytes: int = 0) -> None:
         """Add all messages or none.
@@ -72,32 +84,62 @@ class Mailbox(Generic[M]):
         An empty mailbox takes a batch of any size, so no batch is too large for ever.
 
         Raises:
-            MailboxFull: there is no room now.
+            MailboxFull: there is no room now, or others wait for it already.
             ActorStopped: the mailbox is closed.
         """
         if self._is_closed:
             raise ActorStopped
-        waiting = self._waiting
-        if waiting and (
-            len(waiting) + len(messages) > self.capacity
-            or self._bytes + size_bytes > self.capacity_bytes
-        ):
+        if self._putters or not self._has_room(messages, size_bytes):
             self._num_refused += len(messages)
             raise MailboxFull(f"The {self.name} has too much to do.")
-        waiting.extend(messages)
+        self._add(messages, size_bytes)
+
+    async def put(self, messages: Sequence[M], size_bytes: int = 0) -> None:
+        """Add all messages, waiting for room.
+
+        Raises:
+            ActorStopped: the mailbox is closed, or was while this waited; none was added.
+
+        Cancellation: none was added.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._is_closed:
+            raise ActorStopped
+        if self._putters or not self._has_room(messages, size_bytes):
+            await self._wait_for_room(_Putter(trio.lowlevel.current_task(), messages, size_bytes))
+        else:
+            self._add(messages, size_bytes)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _wait_for_room(self, putter: _Putter[M]) -> None:
+        """Wait until `take` has added this putter's messages."""
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._putters.remove(putter)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._putters.append(putter)
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if putter.is_refused:
+            raise ActorStopped
+
+    def _has_room(self, messages: Sequence[M], size_bytes: int) -> bool:
+        return not self._waiting or (
+            len(self._waiting) + len(messages) <= self.capacity
+            and self._bytes + size_bytes <= self.capacity_bytes
+        )
+
+    def _add(self, messages: Sequence[M], size_bytes: int) -> None:
+        self._waiting.extend(messages)
         self._bytes += size_bytes
         self._taker.unpark()
 
-    async def put(self, messages: Sequence[M], size_bytes: int = 0) -> None:
-        """Add all messages, waiting for room. Cancelled: none was added."""
-        while True:
-            try:
-                self.put_nowait(messages, size_bytes)
-            except MailboxFull:
-                await self._putters.park()
-            else:
-                await trio.lowlevel.checkpoint()
-                return
+    def _admit_putters(self) -> None:
+        putters = self._putters
+        while putters and self._has_room(putters[0].messages, putters[0].size_bytes):
+            putter = putters.popleft()
+            self._add(putter.messages, putter.size_bytes)
+            trio.lowlevel.reschedule(putter.task)
 
     def put_reply(self, message: M) -> None:
         """Add the answer to one of the actor's own asks; dropped when closed."""
@@ -106,7 +148,13 @@ class Mailbox(Generic[M]):
             self._taker.unpark()
 
     async def take(self) -> list[M]:
-        """Wait for messages and return all that wait, oldest first."""
+        """Wait for messages and return all that wait, oldest first. No checkpoint when some wait already.
+
+        Raises:
+            ActorStopped: the mailbox is closed.
+
+        Cancellation: nothing was taken.
+        """
         while not self._waiting:
             if self._is_closed:
                 raise ActorStopped
@@ -115,14 +163,18 @@ class Mailbox(Generic[M]):
         self._waiting = []
         self._bytes = 0
         self._peak = max(self._peak, len(batch))
-        self._putters.unpark_all()
+        self._admit_putters()
         return batch
 
     def close(self) -> list[M]:
         """Refuse everything from now on and return what was never taken."""
         self._is_closed = True
         left, self._waiting = self._waiting, []
-        self._putters.unpark_all()
+        self._bytes = 0
+        while self._putters:
+            putter = self._putters.popleft()
+            putter.is_refused = True
+            trio.lowlevel.reschedule(putter.task)
         self._taker.unpark_all()
         return left
 
@@ -224,48 +276,69 @@ async def supervise(
         task_status: Started when the actor is.
 
     Raises:
-        NodeFailed: more than 3 restarts in 10 s.
+        NodeFailed: more than 3 restarts in 10 s. A `recover` or `on_restart` that raises counts as a crash.
 
-    Cancellation: the actor is cancelled with it.
+    Cancellation: the actor is cancelled with it; what it raises while it tidies up is logged, the cancellation goes on.
     """
-    restarts: collections.deque[float] = collections.deque(maxlen=MAX_RESTARTS + 1)
-    has_started = False
-    while True:
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(actor.run)
-                health.state = Health.OK
-                if not has_started:
-                    has_started = True
-                    task_status.started()
-        except Exception as error:  # noqa: BLE001 - the supervisor is where an actor's crash ends
-            _note_crash(actor, health, error, restarts)
-            actor.recover()
-            on_restart()
-        else:
+    crashes: collections.deque[float] = collections.deque(maxlen=MAX_RESTARTS + 1)
+    is_told = False
+    try:
+        while True:
+            try:
+                if crashes:
+                    actor.recover()
+                    on_restart()
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(actor.run)
+                    health.state = Health.OK
+                    if not is_told:
+                        is_told = True
+                        task_status.started()
+            except BaseExceptionGroup as group:
+                error = await _error_unless_cancelled(actor, group)
+                _note_crash(actor, health, error, crashes)
+            except Exception as error:  # noqa: BLE001 - the supervisor is where an actor's crash ends
+                _note_crash(actor, health, error, crashes)
+            else:
+                return
+    finally:
+        if health.state is not Health.FAILED:
             health.state = Health.STOPPED
-            return
-        finally:
-            if health.state is Health.OK:
-                health.state = Health.STOPPED
+
+
+async def _error_unless_cancelled(
+    actor: Actor, group: BaseExceptionGroup[BaseException]
+) -> Exception:
+    """Return a crash as such; when we are being cancelled, note it and let the cancellation go on instead."""
+    cancelled, rest = group.split(trio.Cancelled)
+    if rest is not None and not isinstance(rest, Exception):
+        raise group
+    is_cancelled = cancelled is not None or trio.current_effective_deadline() == -math.inf
+    if rest is not None and is_cancelled:
+        _log.error("actor_stopped_badly", actor=actor.name, exc_info=rest)
+    if cancelled is not None:
+        raise cancelled
+    await trio.lowlevel.checkpoint_if_cancelled()
+    assert rest is not None
+    return rest
 
 
 def _note_crash(
     actor: Actor,
     health: ActorHealth,
     error: Exception,
-    restarts: collections.deque[float],
+    crashes: collections.deque[float],
 ) -> None:
+    """Write down one crash; raise `NodeFailed` when it was one too many."""
     now = trio.current_time()
-    restarts.append(now)
-    health.num_restarts += 1
+    crashes.append(now)
     health.last_error = _first_leaf(error)
-    oldest = restarts[0] if len(restarts) > MAX_RESTARTS else -math.inf
-    if now - oldest <= RESTART_WINDOW_S:
+    if len(crashes) > MAX_RESTARTS and now - crashes[0] <= RESTART_WINDOW_S:
         health.state = Health.FAILED
-        _log.critical("actor_failed", actor=actor.name, error=health.last_error)
+        _log.critical("actor_failed", actor=actor.name, error=health.last_error, exc_info=error)
         msg = f"Actor {actor.name} crashed more than {MAX_RESTARTS} times in {RESTART_WINDOW_S:g} s"
         raise NodeFailed(msg) from error
+    health.num_restarts += 1
     health.state = Health.RESTARTING
     _log.error("actor_restarted", actor=actor.name, exc_info=error)
 

@@ -92,15 +92,16 @@ class PresenceChannel(Generic[S]):
     ) -> Entry[S]:
         """Set a client's state; a client that was another member before is moved."""
         encoded = client_state(client, state)
+        member = self._member(member_id, user)
         entry = self.entries.get(client)
-        if entry is not None and entry.member.id != member_id:
+        if entry is not None and entry.member is not member:
             self.remove(entry)
             entry = None
         if entry is None:
-            entry = self._add(session, client, self._member(member_id, user), encoded)
+            entry = self._add(session, client, member, encoded)
         elif entry.state != encoded:
             entry.state = encoded
-            self._changed[member_id] = entry.member
+            self._changed[member_id] = member
         entry.session = session
         entry.deadline = None
         return entry
@@ -121,9 +122,7 @@ class PresenceChannel(Generic[S]):
             self.members[member_id] = member
         return member
 
-    def _add(
-        self, session: S, client: str, member: Member[S], encoded: bytes
-    ) -> Entry[S]:
+    def _add(self, session: S, client: str, member: Member[S], encoded: bytes) -> Entry[S]:
         entry = Entry(self, member, client, encoded, session)
         self.num_members += not member.entries
         self.entries[client] = member.entries[client] = entry
@@ -132,9 +131,7 @@ class PresenceChannel(Generic[S]):
 
     def decoded_members(self) -> list[dict[str, Any]]:
         """Return who is here now, told or not, as plain values, in order of arrival."""
-        return [
-            _decoded_member(member) for member in self.members.values() if member.entries
-        ]
+        return [_decoded_member(member) for member in self.members.values() if member.entries]
 
     # ------------------------------------------------------------------------------------------------ watchers
 
@@ -207,7 +204,6 @@ def _decoded_member(member: Member[Any]) -> dict[str, Any]:
     if member.user is not None:
         decoded["user"] = member.user
     decoded["states"] = [
-        msgpack.unpackb(entry.state, strict_map_key=False)
-        for entry in member.entries.values()
+        msgpack.unpackb(entry.state, strict_map_key=False) for entry in member.entries.values()
     ]
     return decoded

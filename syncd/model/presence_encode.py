@@ -59,9 +59,7 @@ def member_parts(head: bytes, states: Sequence[bytes]) -> MemberParts:
     return (head, _array_header(len(states)), *states)
 
 
-def presence_state(
-    channel: ChannelName, seq: int, members: Collection[MemberParts]
-) -> bytes:
+def presence_state(channel: ChannelName, seq: int, members: Collection[MemberParts]) -> bytes:
     """Encode `presence_state`."""
     return b"".join(
         chain(

@@ -17,6 +17,7 @@ from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
 from syncd.ids import ChannelName
 from syncd.model.presence_channel import Entry, PresenceChannel
+from syncd.wire.encode import pack
 
 __all__ = ["Delivery", "PresenceSet", "PresenceSettings"]
 
@@ -85,12 +86,8 @@ class PresenceSet(Generic[S]):
         """Channels with watchers that wait for a state."""
         # Each of these delays is one constant, so arrival order is deadline order.
         self._leaving: collections.deque[tuple[float, Entry[S]]] = collections.deque()
-        self._windows: collections.deque[tuple[float, PresenceChannel[S]]] = (
-            collections.deque()
-        )
-        self._retries: collections.deque[tuple[float, PresenceChannel[S]]] = (
-            collections.deque()
-        )
+        self._windows: collections.deque[tuple[float, PresenceChannel[S]]] = collections.deque()
+        self._retries: collections.deque[tuple[float, PresenceChannel[S]]] = collections.deque()
 
     @property
     def num_channels(self) -> int:
@@ -117,13 +114,16 @@ class PresenceSet(Generic[S]):
         channel = self._channels.get(name)
         self._check_limits(channel, client, member_id)
         if channel is None:
-            channel = self._open(name)
+            channel = self._new_channel(name)
         held = channel.entries.get(client)
-        if held is not None:
-            self._release(held)
+        held_by = None if held is None else held.session
         before = channel.num_members
         entry = channel.put(session, client, user, member_id, state)
+        # Nothing below can fail: what could not be encoded has failed above and changed nothing.
+        self._channels[name] = channel
         self.num_members += channel.num_members - before
+        if held is not None and held_by is not None:
+            self._release(held_by, held)
         self._entries.setdefault(session, set()).add(entry)
         self._note_change(channel, now)
 
@@ -145,12 +145,15 @@ class PresenceSet(Generic[S]):
         entry = channel.entries.get(client) if channel is not None else None
         if entry is None or (is_own_only and entry.session is not session):
             return
-        self._release(entry)
+        if entry.session is not None:
+            self._release(entry.session, entry)
         self._remove(entry, now)
 
     def watch(self, session: S, name: ChannelName) -> None:
         """Send this session the channel's state at the next `advance`, and diffs from then on."""
-        channel = self._channels.get(name) or self._open(name)
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = self._new_channel(name)
         watched = self._watched.setdefault(session, set())
         self.num_watchers += channel not in watched
         watched.add(channel)
@@ -228,9 +231,7 @@ class PresenceSet(Generic[S]):
             if entry.deadline == deadline:
                 self._remove(entry, now)
 
-    def _close_window(
-        self, channel: PresenceChannel[S], deliveries: list[Delivery[S]]
-    ) -> None:
+    def _close_window(self, channel: PresenceChannel[S], deliveries: list[Delivery[S]]) -> None:
         channel.has_window = False
         message = channel.commit()
         channel.forget_message()
@@ -251,9 +252,7 @@ class PresenceSet(Generic[S]):
         for channel in self._arrivals:
             if channel.waiting:
                 message = channel.state_message()
-                deliveries.append(
-                    Delivery(channel.name, message, channel.admit_waiting())
-                )
+                deliveries.append(Delivery(channel.name, message, channel.admit_waiting()))
                 self._open_window(channel, now)
         self._arrivals.clear()
 
@@ -270,31 +269,23 @@ class PresenceSet(Generic[S]):
         if member is None or not member.entries:
             if channel.num_members >= self._settings.max_members:
                 raise _limit_exceeded("The channel has too many members.")
-        elif (
-            client not in member.entries
-            and len(member.entries) >= MAX_CLIENTS_PER_MEMBER
-        ):
+        elif client not in member.entries and len(member.entries) >= MAX_CLIENTS_PER_MEMBER:
             raise _limit_exceeded("This user has too many clients in the channel.")
 
-    def _open(self, name: ChannelName) -> PresenceChannel[S]:
-        channel: PresenceChannel[S] = PresenceChannel(name, self.top_seq)
-        self._channels[name] = channel
-        return channel
+    def _new_channel(self, name: ChannelName) -> PresenceChannel[S]:
+        pack(name)  # a name that cannot be encoded fails its command, not the messages of all
+        return PresenceChannel(name, self.top_seq)
 
     def _free_if_idle(self, channel: PresenceChannel[S]) -> None:
         if channel.is_idle and self._channels.get(channel.name) is channel:
             del self._channels[channel.name]
 
-    def _release(self, entry: Entry[S]) -> None:
-        """Take an entry from the session that announced it, so that its end no longer matters."""
-        session = entry.session
-        if session is None:
-            return
+    def _release(self, session: S, entry: Entry[S]) -> None:
+        """Make the end of a session no longer matter to an entry."""
         held = self._entries[session]
         held.discard(entry)
         if not held:
             del self._entries[session]
-        entry.session = None
 
     def _remove(self, entry: Entry[S], now: float) -> None:
         channel = entry.channel

@@ -243,9 +243,9 @@ class PresenceMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        top_seq = self.presence.top_seq
+        first_seq = self.presence.top_seq + 1
         self.presence = PresenceSet(
-            self.config, first_seq=top_seq, settle_until=self.now + SETTLE_S
+            self.config, first_seq=first_seq, settle_until=self.now + SETTLE_S
         )
         self.seats = {k: s for k, s in self.seats.items() if s.session is not None}
         for (channel, client), seat in self.seats.items():
@@ -295,6 +295,6 @@ class PresenceMachine(RuleBasedStateMachine):
 
 
 PresenceMachine.TestCase.settings = settings(
-    max_examples=200, stateful_step_count=50, deadline=None
+    max_examples=100, stateful_step_count=50, deadline=None
 )
 TestPresenceUnderRandomSteps = PresenceMachine.TestCase
