@@ -5,6 +5,8 @@ import itertools
 import resource
 import shutil
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -135,6 +137,18 @@ def test_a_second_node_on_the_same_file_is_refused(make_sqlite, event):
     write(store, event("demo:a"))
     with pytest.raises(ConfigError, match="in use by another process"):
         make_sqlite()
+
+
+def test_another_process_cannot_even_read(make_sqlite, event, tmp_path):
+    write(make_sqlite(), event("demo:a"))
+    look = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('SELECT * FROM event')"
+    looked = subprocess.run(
+        [sys.executable, "-c", look, tmp_path / "log.db"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "database is locked" in looked.stderr
 
 
 def test_the_file_is_free_again_after_closing(make_sqlite):
