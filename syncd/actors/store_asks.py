@@ -30,8 +30,8 @@ class StoreSettings:
     capacity: int = 20_000
     """Requests waiting or in hand; more are refused. About half a second of work."""
     capacity_bytes: int = 64 * 1024 * 1024
-    transaction_requests: int = 1000
-    """A transaction's statements hold the loop: 1,000 take some 10 ms."""
+    transaction_requests: int = 500
+    """A transaction's statements hold the loop, which must not stall for 20 ms: 500 take 5-8 ms, 1,000 up to 24 ms."""
     transaction_bytes: int = 4 * 1024 * 1024
     slice_s: float = 0.005
     """Reads, and a slice of trimming, give way to waiting appends after this."""
