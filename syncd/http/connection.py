@@ -80,7 +80,7 @@ class PlainProtocol(H11Protocol):
         pass
 
     async def _create_stream(self, request: h11.Request) -> None:
-        status = _refusal(request)
+        status = _refusal(request, self.config.h11_max_incomplete_size)
         if status is not None:
             await self._send_error_response(status)
             await self.send(Closed())
@@ -113,13 +113,18 @@ class PlainProtocol(H11Protocol):
         return self.connection.their_state in (h11.SEND_BODY, h11.ERROR)
 
 
-def _refusal(request: h11.Request) -> int | None:
+def _size_bytes(request: h11.Request) -> int:
+    fields = sum(len(name) + len(value) + 4 for name, value in request.headers)
+    return len(request.target) + fields
+
+
+def _refusal(request: h11.Request, max_head_bytes: int) -> int | None:
     """Return the status of a request that the application never sees."""
     if request.http_version not in (b"1.1", b"1.0"):
         return 505
     if len(request.target) > MAX_TARGET_BYTES:
         return 414
-    if len(request.headers) > MAX_HEADERS:
+    if len(request.headers) > MAX_HEADERS or _size_bytes(request) > max_head_bytes:
         return 431
     if not request.target.startswith(b"/"):
         return 400
@@ -145,7 +150,6 @@ class HttpConnection:
         self._send_lock = trio.Lock()
         self._scope = trio.CancelScope()
         self._reading = trio.CancelScope()
-        self._is_over = False
         self._is_idle = True
         self._protocol: PlainProtocol
 
@@ -192,34 +196,42 @@ class HttpConnection:
 
     async def _read(self, head: bytes) -> None:
         """Feed the protocol until the end; an answer in the making is still written after the peer's half-close."""
-        with self._reading:
-            if head:
-                await self._protocol.handle(RawData(head))
-            try:
-                while not self._is_over:
+        try:
+            with self._reading:
+                if head:
+                    await self._protocol.handle(RawData(head))
+                while True:
                     data = await self._stream.receive_some(READ_BYTES)
                     await self._protocol.handle(RawData(bytes(data)))
-                    if not data:
+                    if not data and not self._reading.cancel_called:
                         return
+            await self._protocol.handle(Closed())
+            if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                await self._stream.send_eof()
+            if self._protocol.has_unread_body():
                 await self._drop_rest()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._protocol.handle(Closed())
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._protocol.handle(Closed())
 
     async def _drop_rest(self) -> None:
         num_bytes = 0
-        while num_bytes < LINGER_BYTES:
-            data = await self._stream.receive_some(READ_BYTES)
-            if not data:
-                return
-            num_bytes += len(data)
+        with trio.move_on_after(self._patience.linger_s):
+            while num_bytes < LINGER_BYTES:
+                data = await self._stream.receive_some(READ_BYTES)
+                if not data:
+                    return
+                num_bytes += len(data)
 
     async def _send(self, event: Event) -> None:
-        """Perform what the protocol wants."""
+        """Perform what the protocol wants.
+
+        Quart cancels the task that ends a request as soon as the request is over, so ending a connection takes no step
+        that could be cancelled: the reader does the rest.
+        """
         if isinstance(event, RawData):
             await self._write(event.data)
         elif isinstance(event, Closed):
-            await self._finish()
-            await self._protocol.handle(Closed())
+            self._reading.cancel(reason="the protocol is at its end")
         elif isinstance(event, Updated):
             self._is_idle = event.idle
             self._give(self._patience.idle_s if event.idle else 2 * self._patience.request_s)
@@ -230,21 +242,6 @@ class HttpConnection:
                 await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await self._protocol.handle(Closed())
-
-    async def _finish(self) -> None:
-        """Tell the peer that nothing more comes, and stop reading: at once, or after lingering."""
-        if self._is_over:
-            return
-        self._is_over = True
-        if isinstance(self._stream, trio.abc.HalfCloseableStream):
-            try:
-                await self._stream.send_eof()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._reading.cancel(reason="the peer is gone")
-        if self._protocol.has_unread_body():
-            self._reading.deadline = trio.current_time() + self._patience.linger_s
-        else:
-            self._reading.cancel(reason="the answer is complete")
 
 
 _Address = tuple[str, int] | None

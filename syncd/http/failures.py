@@ -39,6 +39,7 @@ STATUS: dict[ErrorCode, int] = {
     ErrorCode.TOO_LARGE: 413,
     ErrorCode.LIMIT_EXCEEDED: 400,
     ErrorCode.IDEMPOTENCY_MISMATCH: 422,
+    ErrorCode.UNRECOVERABLE_POSITION: 410,
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.OVERLOADED: 503,
     ErrorCode.STORE_UNAVAILABLE: 503,

@@ -3,8 +3,9 @@
 Owns the count of open HTTP connections and the application's start and stop. The gateway calls `serve` with what it has read
 from the shared port; the acceptor of `--api-listen` calls `serve_stream`.
 
-Measured on the two-core machine of DESIGN 3, one keep-alive connection in a loop on loopback: about MEASURED requests/s of
-`/api/publish`, nearly all of it Quart and Hypercorn. Who needs more sends `/api/batch`: one request, a thousand events.
+Measured on the two-core machine of DESIGN 3, keep-alive connections on loopback, trivial handles: 0.55 ms of CPU for one
+`/api/publish`, so 850 requests/s over one connection and 1,500 over four, nearly all of it Quart and Hypercorn. `/api/batch`
+takes 50,000 events/s in batches of a thousand (19 ms each): who needs more than a thousand a second sends batches.
 """
 
 from __future__ import annotations

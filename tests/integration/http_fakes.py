@@ -111,15 +111,13 @@ class FakeBroadcaster:
         log = self.logs.get(command.channel, [])
         after = 0 if command.since is None else command.since.offset
         bodies = log[after:] if not command.reverse else log[::-1]
-        command.asker.reply_events(
-            command.request_id, EPOCH, len(log), bodies[: command.limit]
-        )
+        command.asker.reply_events(command.request_id, EPOCH, len(log), bodies[: command.limit])
 
     def channels(self, prefix: str, limit: int) -> list[ChannelInfo]:
         names = sorted(name for name in self.logs if name.startswith(prefix))
-        return [
-            ChannelInfo(ChannelName(name), 1, EPOCH, len(self.logs[name])) for name in names
-        ][:limit]
+        return [ChannelInfo(ChannelName(name), 1, EPOCH, len(self.logs[name])) for name in names][
+            :limit
+        ]
 
 
 class FakePresence:
@@ -244,9 +242,10 @@ async def open_server(
     """Serve a world on a real loopback port."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
-    async with trio.open_nursery() as nursery, HttpServer(
-        world.app, world.config, **options
-    ) as server:
+    async with (
+        trio.open_nursery() as nursery,
+        HttpServer(world.app, world.config, **options) as server,
+    ):
 
         async def handle(stream: trio.SocketStream) -> None:
             head = b"" if keep_alive else bytes(await stream.receive_some(65_536))
@@ -269,7 +268,9 @@ class RawClient:
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
 
-    async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[Any, ...]:
+    async def ask(
+        self, method: str, path: str, body: bytes = b"", **headers: str
+    ) -> tuple[Any, ...]:
         """Send a well-formed request and read its answer: status, headers, body."""
         fields = {"Host": "127.0.0.1", **{k.replace("_", "-"): v for k, v in headers.items()}}
         if body:
@@ -297,6 +298,11 @@ class RawClient:
                 body += event.data
             elif isinstance(event, h11.EndOfMessage):
                 return status, headers, body
+
+    async def answer_after_request(self, method: str) -> tuple[Any, ...]:
+        """Read the answer to a request whose bytes the test wrote itself."""
+        self._h11.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+        return await self.answer()
 
     async def read_to_end(self) -> bytes:
         """Read until the server closes; a reset counts as an end."""
