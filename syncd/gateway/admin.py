@@ -81,7 +81,7 @@ class GatewayAdmin:
 
     def _end_turn(self) -> None:
         self._hub.hand_over()
-        self._hub.flush()
+        self._hub.writer.flush()
 
     def statistics(self) -> GatewayStatistics:
         """Return counts."""
@@ -94,10 +94,10 @@ class GatewayAdmin:
             num_accepted=hub.num_accepted,
             num_refused=hub.num_refused,
             num_messages_in=hub.num_messages_in,
-            num_deliveries=hub.num_deliveries,
-            num_bytes_out=hub.num_bytes_out,
-            num_conflated=hub.num_conflated,
-            num_lagged=hub.num_lagged,
+            num_deliveries=hub.writer.num_deliveries,
+            num_bytes_out=hub.writer.num_bytes,
+            num_conflated=hub.writer.num_conflated,
+            num_lagged=hub.writer.num_lagged,
             closes=dict(hub.closes),
             errors=dict(hub.errors),
         )
@@ -116,10 +116,11 @@ class GatewayAdmin:
         """Every announced state and every watcher, for a presence actor that starts anew."""
         commands: list[PresenceCommand] = []
         for connection in self._hub.connections:
-            for (channel, client), state in (connection.announced or {}).items():
-                commands.append(Announce(connection, None, channel, client, state))
-            for channel in connection.watched or ():
-                commands.append(WatchPresence(connection, channel))
+            commands += [
+                Announce(connection, None, channel, client, state)
+                for (channel, client), state in (connection.announced or {}).items()
+            ]
+            commands += [WatchPresence(connection, name) for name in connection.watched or ()]
         return commands
 
 

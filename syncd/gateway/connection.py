@@ -37,15 +37,20 @@ class Sender(Protocol):
 
 
 class ConnectionOwner(Protocol):
-    """What a connection needs of the gateway."""
+    """What a connection needs of the gateway's writer."""
 
     dirty: list[Connection]
     """Connections with something in `tick`."""
-    errors: dict[str, int]
     num_lagged: int
 
-    def watch_room(self, connection: Connection) -> None:
-        """The connection has an outbox now: tell when its transport takes bytes again."""
+    def count_error(self, code: str) -> None:
+        """A client was told this error."""
+
+    def wake(self, connection: Connection) -> None:
+        """A connection of a stream driver has something waiting."""
+
+    def unwatch(self, connection: Connection, channel: ChannelName) -> None:
+        """The session's presence watch on a channel ends."""
 
 
 class Connection:
@@ -80,10 +85,10 @@ class Connection:
         "peer",
         "phase",
         "ping_due",
+        "rate_full_at",
         "sender",
         "subscriptions",
         "tick",
-        "rate_full_at",
         "waiting",
         "watched",
     )
@@ -138,8 +143,7 @@ class Connection:
 
     def reply_error(self, request_id: int | None, error: SyncdError) -> None:
         """Answer with an error and count it."""
-        code = error.code.value
-        self.owner.errors[code] = self.owner.errors.get(code, 0) + 1
+        self.owner.count_error(error.code.value)
         self.queue(encode_frame(BINARY, encode.error(request_id, error)))
 
     def reply_events(
@@ -150,30 +154,33 @@ class Connection:
 
     def end_subscription(self, subscription: Subscription, error: SyncdError) -> None:
         """The broadcaster cannot serve a subscription: tell, and take it out of the table."""
-        if self.subscriptions is not None:
-            self.subscriptions.pop(subscription.channel, None)
+        self.release(subscription)
         if subscription.pending_id is not None:
             self.reply_error(subscription.pending_id, error)
-            return
-        self.send(
-            encode.message(
-                "unsubscribed",
-                {
-                    "channel": subscription.channel,
-                    "code": Reason.UNSUBSCRIBED.value,
-                    "reason": error.message,
-                },
-            )
-        )
+        else:
+            self.send_unsubscribed(subscription.channel, Reason.UNSUBSCRIBED, error.message)
+
+    def send_unsubscribed(self, channel: ChannelName, code: Reason, reason: str) -> None:
+        """Tell that the server ended a subscription."""
+        body = {"channel": channel, "code": code.value, "reason": reason}
+        self.send(encode.message("unsubscribed", body))
 
     def lag(self, subscription: Subscription) -> None:
         """End a subscription that fell behind: `lagged`, in order behind what is queued."""
-        if self.subscriptions is not None:
-            self.subscriptions.pop(subscription.channel, None)
-        subscription.is_live = False
-        subscription.is_closed = True
+        self.release(subscription)
         self.owner.num_lagged += 1
         self.send(encode.lagged(subscription.channel, subscription.epoch, subscription.offset))
+
+    def release(self, subscription: Subscription) -> None:
+        """Take a subscription out of the table: nothing of it is sent from now on."""
+        subscription.is_closed = True
+        subscription.is_live = False
+        channel = subscription.channel
+        if self.subscription(channel) is subscription and self.subscriptions is not None:
+            del self.subscriptions[channel]
+        if self.watched is not None and channel in self.watched:
+            self.watched.discard(channel)
+            self.owner.unwatch(self, channel)
 
     def has_room(self) -> bool:
         """Whether nothing waits for the socket."""
@@ -205,16 +212,14 @@ class Connection:
         elif not self.closed:
             self.outbox.push(frame)
             if self.fd < 0:
-                self.owner.watch_room(self)
+                self.owner.wake(self)
 
     def park(self, data: bytes, sent: int, budget_bytes: int, now: float) -> None:
         """Keep what the socket did not take; from now on frames line up behind it."""
         self.outbox = Outbox(budget_bytes)
         self.outbox.push_torso(data, sent)
         self.drained_at = now
-        self.owner.watch_room(self)
 
     def subscription(self, channel: ChannelName) -> Subscription | None:
         """Return the open subscription to a channel."""
         return None if self.subscriptions is None else self.subscriptions.get(channel)
-

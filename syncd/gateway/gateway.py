@@ -6,12 +6,11 @@ Started last and stopped first: it is where work comes in. `run` serves until ca
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import ssl
-import stat
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 import trio
@@ -55,7 +54,7 @@ class Gateway:
         self._ssl = ssl_context
         self._nursery: trio.Nursery | None = None
         self._is_parked = trio.Event()
-        hub.on_parked = lambda: self._is_parked.set()
+        hub.on_parked = self._wake_feeder
         uses_epoll = config.driver != "stream" and ssl_context is None and hasattr(select, "epoll")
         if config.driver == "epoll" and not uses_epoll:
             raise ConfigError("driver = epoll needs Linux and no TLS; use driver = auto.")
@@ -111,7 +110,7 @@ class Gateway:
         """Answer, half-close, and let the coarse timer end it: closing at once could destroy the answer on its way."""
         self._hub.num_refused += 1
         connection.queue(response)
-        self._hub.flush()
+        self._hub.writer.flush()
         if connection.closed:
             return
         connection.phase = Phase.CLOSING
@@ -135,7 +134,7 @@ class Gateway:
     # ---------------------------------------------------------------- streams
 
     async def _accept_streams(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
         async with trio.open_nursery() as nursery:
             await trio.serve_listeners(self.serve_stream, [listener], handler_nursery=nursery)
@@ -170,7 +169,7 @@ class Gateway:
             if self._poller is not None:
                 self._poller.on_tick(hub.now)
             hub.hand_over()
-            hub.flush()
+            hub.writer.flush()
 
     def _on_due(self, connection: Connection) -> None:
         hub = self._hub
@@ -195,8 +194,10 @@ class Gateway:
                     await self._submit(batch)
                 hub.parked.pop(0)
                 for connection in batch.connections:
-                    if not any(connection in other.connections for other in hub.parked):
-                        hub.resume(connection)
+                    hub.resume_unless_parked(connection)
+
+    def _wake_feeder(self) -> None:
+        self._is_parked.set()
 
     async def _submit(self, batch: ParkedBatch) -> None:
         if batch.is_presence:
@@ -220,9 +221,9 @@ class Gateway:
             slot_ms = int(hub.jitter() * timeout_s * 1000 / 2)
             hub.close(connection, CloseCode.GOING_AWAY, "the node is stopping", after_ms=slot_ms)
         hub.hand_over()
-        hub.flush()
+        hub.writer.flush()
         with trio.move_on_after(timeout_s):
-            while hub.connections:
+            while hub.connections:  # noqa: ASYNC110 - a coarse look is enough, once in a node's life
                 await trio.sleep(self._config.timing.tick_s / 5)
 
 
@@ -256,8 +257,8 @@ def _bind_tcp(family: int, name: object) -> socket.socket:
 
 def _bind_unix(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.unlink(path)
+        if Path(path).is_socket():
+            Path(path).unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.bind(path)
     sock.listen(BACKLOG)

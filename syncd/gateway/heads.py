@@ -141,5 +141,3 @@ def _refusal(reason: str, after_s: int) -> bytes:
 def _four_fifths_of_descriptors() -> int:
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(soft * 4 // 5, 16)
-
-

@@ -17,7 +17,7 @@ from syncd.config import Config
 from syncd.errors import ActorStopped, MailboxFull, RequestRejected, SyncdError
 from syncd.gateway.connection import Connection, Sender
 from syncd.gateway.timers import Wheel
-from syncd.ids import ChannelName
+from syncd.gateway.writer import Writer
 from syncd.model.outbox import Outbox
 from syncd.model.rate_limit import RateLimit
 from syncd.ports import (
@@ -25,10 +25,7 @@ from syncd.ports import (
     BroadcasterHandle,
     PresenceCommand,
     PresenceHandle,
-    Run,
-    SessionDrained,
     SessionGone,
-    Subscription,
     SubscriptionsClosed,
 )
 from syncd.wire import codec, encode
@@ -43,6 +40,7 @@ from syncd.wire.frames import (
     encode_close,
     encode_frame,
 )
+from syncd.wire.messages import ClientMessage
 from syncd.wire.session import Phase, next_phase
 
 if TYPE_CHECKING:
@@ -52,9 +50,6 @@ __all__ = ["Driver", "Hub", "ParkedBatch"]
 
 _log = structlog.get_logger("syncd.gateway")
 
-RUN_BYTES_PER_FLUSH = 1_048_576
-"""Fan-out queued between two flushes: what a session's tick may hold before the outbox policy sees it."""
-
 _CLOSED_OUTBOX = Outbox(0)
 """Stands in for the outbox of a closed connection, so that the fan-out's fast lane passes it by."""
 
@@ -63,7 +58,7 @@ class Driver(Protocol):
     """What moves a connection's bytes: the epoll poller, or a stream driver."""
 
     def watch_room(self, connection: Connection) -> None:
-        """Call `Hub.on_room` when the transport takes bytes again."""
+        """Call `Writer.on_room` when the transport takes bytes again."""
 
     def set_reading(self, connection: Connection, *, is_reading: bool) -> None:
         """Stop or go on to read from it."""
@@ -107,7 +102,6 @@ class Hub:
         self.clock = now
         self.jitter = jitter
         self.connections: set[Connection] = set()
-        self.dirty: list[Connection] = []
         self.wheel = Wheel(config.timing.tick_s, self.now)
         self.broadcaster: BroadcasterHandle
         self.presence: PresenceHandle
@@ -122,20 +116,16 @@ class Hub:
         self.num_accepted = 0
         self.num_refused = 0
         self.num_messages_in = 0
-        self.num_deliveries = 0
-        self.num_bytes_out = 0
-        self.num_conflated = 0
-        self.num_lagged = 0
         self.closes: dict[str, int] = {}
         self.errors: dict[str, int] = {}
-        self._run_bytes = 0
+        self.writer = Writer(self)
         self._rate = RateLimit(config.limits.messages_per_s, config.limits.messages_burst)
 
     # ---------------------------------------------------------------- connections come and go
 
     def open(self, sender: Sender, fd: int, peer: str, driver: Driver) -> Connection:
         """Take in a transport whose request head is still to be read."""
-        connection = Connection(self, sender, fd, peer)
+        connection = Connection(self.writer, sender, fd, peer)
         connection.last_seen = self.now
         connection.hello_deadline = self.now + self.config.timing.handshake_s
         self.connections.add(connection)
@@ -217,6 +207,8 @@ class Hub:
         connection.close_code = code
         connection.hello_deadline = self.now + self.config.timing.close_s
         self.wheel.schedule(connection, connection.hello_deadline)
+        if connection.outbox is None:
+            connection.outbox = Outbox(0)  # keeps the fan-out's fast lane away
         self._leave(connection)
         connection.id = ""
 
@@ -239,7 +231,7 @@ class Hub:
                     self.receive_message(connection, payload)
                 else:
                     self._control(connection, opcode, payload)
-        except Exception:
+        except Exception:  # noqa: BLE001 - see the comment
             # Isolation is the purpose: one connection's bug ends that connection.
             _log.exception("connection_failed", session=connection.id)
             self.close(connection, CloseCode.INTERNAL_ERROR, "internal error")
@@ -253,6 +245,7 @@ class Hub:
             return
         decoded = codec.decode(payload)
         if phase is Phase.OPEN and not self._is_within_rate(connection, len(decoded)):
+            self._refuse_frame(connection, decoded)
             return
         self.num_messages_in += len(decoded)
         handlers = self.sessions.handlers
@@ -272,7 +265,9 @@ class Hub:
                 connection.reply_error(getattr(message, "id", None), error)
 
     def _out_of_turn(self, connection: Connection) -> None:
-        expected = "hello must come first" if connection.phase is Phase.OPENING else "one hello only"
+        expected = (
+            "hello must come first" if connection.phase is Phase.OPENING else "one hello only"
+        )
         self.close(connection, CloseCode.PROTOCOL_ERROR, expected)
 
     def _bad_message(self, connection: Connection, message: codec.BadMessage) -> None:
@@ -293,25 +288,38 @@ class Hub:
         connection.num_over_rate += count
         if connection.num_over_rate > self.config.limits.messages_burst:
             self.close(connection, CloseCode.TOO_MANY_REQUESTS, "rate limit exceeded")
-            return False
-        wait_s = min(self._rate.wait_s(connection.rate_full_at, count, self.now), 60.0)
-        error = SyncdError(ErrorCode.RATE_LIMITED, after_ms=int(wait_s * 1000) + 1)
-        connection.reply_error(None, error)
         return False
+
+    def _refuse_frame(
+        self, connection: Connection, decoded: list[ClientMessage | codec.BadMessage]
+    ) -> None:
+        """Answer every request of a frame that came too fast."""
+        wait_s = min(self._rate.wait_s(connection.rate_full_at, len(decoded), self.now), 60.0)
+        error = SyncdError(ErrorCode.RATE_LIMITED, after_ms=int(wait_s * 1000) + 1)
+        for message in decoded:
+            if connection.phase is Phase.OPEN:
+                is_bad = isinstance(message, codec.BadMessage)
+                name = "request_id" if is_bad else "id"
+                connection.reply_error(getattr(message, name, None), error)
 
     def _control(self, connection: Connection, opcode: int, payload: bytes) -> None:
         if opcode == PING:
-            if connection.phase < Phase.CLOSING:
-                if self._is_within_rate(connection, 1):
-                    connection.queue(encode_frame(PONG, payload))
+            if connection.phase < Phase.CLOSING and self._is_within_rate(connection, 1):
+                connection.queue(encode_frame(PONG, payload))
         elif opcode == CLOSE:
             if connection.phase < Phase.CLOSING:
                 connection.queue(encode_frame(CLOSE, payload[:2]))
                 connection.close_code = int.from_bytes(payload[:2], "big") or 1005
-            self.flush()
+            self.writer.flush()
             self.drop(connection)
         elif opcode == TEXT:
             self.close(connection, CloseCode.UNSUPPORTED_DATA, "binary frames only")
+
+    def watch_room(self, connection: Connection) -> None:
+        """The connection has something waiting: have its driver call `Writer.on_room`."""
+        driver = self.drivers.get(id(connection))
+        if driver is not None:
+            driver.watch_room(connection)
 
     # ---------------------------------------------------------------- commands out, to the actors
 
@@ -347,158 +355,16 @@ class Hub:
             connection.is_paused = True
             self.drivers[id(connection)].set_reading(connection, is_reading=False)
 
+    def resume_unless_parked(self, connection: Connection) -> None:
+        """Read from it again, if no parked batch holds commands of it."""
+        if not any(connection in batch.connections for batch in self.parked):
+            self.resume(connection)
+
     def resume(self, connection: Connection) -> None:
         """Read from it again."""
         if connection.is_paused and not connection.closed:
             connection.is_paused = False
             self.drivers[id(connection)].set_reading(connection, is_reading=True)
-
-    # ---------------------------------------------------------------- ports.Fanout
-
-    def deliver(self, subscriptions: Iterable[Subscription], run: Run) -> list[Subscription]:
-        """Queue a run for every subscription (see `ports.Fanout`)."""
-        frames = [encode_frame(BINARY, message) for _key, message in run.messages]
-        chunk = frames[0] if len(frames) == 1 else b"".join(frames)
-        if len(chunk) > RUN_BYTES_PER_FLUSH and len(frames) > 1:
-            return self._deliver_in_parts(subscriptions, run)
-        self._run_bytes += len(chunk)
-        if self._run_bytes > RUN_BYTES_PER_FLUSH:
-            self.flush()
-            self._run_bytes = len(chunk)
-        fallen: list[Subscription] = []
-        offset = run.offset
-        dirty = self.dirty
-        count = 0
-        for subscription in subscriptions:
-            connection = cast("Connection", subscription.session)
-            count += 1
-            if connection.outbox is None:
-                tick = connection.tick
-                if not tick:
-                    dirty.append(connection)
-                tick.append(chunk)
-                subscription.offset = offset
-            elif not self._deliver_behind(connection, subscription, run, frames):
-                fallen.append(subscription)
-        self.num_deliveries += count * len(frames)
-        return fallen
-
-    def _deliver_in_parts(
-        self, subscriptions: Iterable[Subscription], run: Run
-    ) -> list[Subscription]:
-        """A run larger than a flush may hold goes message by message, so that budgets are seen in between."""
-        fallen: list[Subscription] = []
-        first = run.offset - len(run.messages) + 1
-        everybody = list(subscriptions)
-        for index, message in enumerate(run.messages):
-            offset = first + index if run.epoch is not None else 0
-            part = Run(run.channel, [message], run.epoch, offset, run.is_conflatable)
-            fallen += self.deliver([s for s in everybody if s.is_live], part)
-            self.flush()
-        return fallen
-
-    def _deliver_behind(
-        self, connection: Connection, subscription: Subscription, run: Run, frames: list[bytes]
-    ) -> bool:
-        """Queue a run for a session whose socket is behind; False when it lags from here on."""
-        outbox = connection.outbox
-        if connection.closed or outbox is None:
-            return True
-        offset = run.offset - len(frames)
-        conflated = outbox.num_conflated
-        for (key, _message), frame in zip(run.messages, frames, strict=True):
-            offset += 1
-            if not outbox.push_event(run.channel, key, frame, conflatable=run.is_conflatable):
-                connection.lag(subscription)
-                return False
-            subscription.offset = offset
-        self.num_conflated += outbox.num_conflated - conflated
-        self._check_reading(connection, outbox)
-        if connection.fd < 0:
-            self.watch_room(connection)
-        return True
-
-    def flush(self) -> None:
-        """Write everything queued since the last flush: one send a connection."""
-        self._run_bytes = 0
-        dirty, self.dirty = self.dirty, []
-        broken: list[Connection] = []
-        num_bytes = 0
-        for connection in dirty:
-            tick = connection.tick
-            data = tick[0] if len(tick) == 1 else b"".join(tick)
-            tick.clear()
-            if not data:
-                continue
-            try:
-                sent = connection.sender.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                broken.append(connection)
-                continue
-            num_bytes += sent
-            if sent != len(data):
-                connection.park(data, sent, self.config.limits.outbox_bytes, self.now)
-                self.wheel.schedule(connection, self.now + self.config.timing.slow_client_s)
-        self.num_bytes_out += num_bytes
-        for connection in broken:
-            self.drop(connection)
-
-    # ---------------------------------------------------------------- room again
-
-    def watch_room(self, connection: Connection) -> None:
-        """The connection has something waiting: have its driver call `on_room`."""
-        driver = self.drivers.get(id(connection))
-        if driver is not None:
-            driver.watch_room(connection)
-
-    def on_room(self, connection: Connection) -> bool:
-        """The socket takes bytes again. Returns True when nothing waits any more."""
-        outbox = connection.outbox
-        if outbox is None or connection.closed:
-            return True
-        try:
-            sent = connection.sender.send(outbox.peek(262_144))
-        except BlockingIOError:
-            return False
-        except OSError:
-            self.drop(connection)
-            return True
-        self.sent(connection, outbox, sent)
-        if outbox:
-            return False
-        connection.outbox = None
-        self.drained(connection, outbox)
-        return True
-
-    def sent(self, connection: Connection, outbox: Outbox, num_bytes: int) -> None:
-        """The transport took bytes off the outbox: that is a sign of life."""
-        outbox.consume(num_bytes)
-        self.num_bytes_out += num_bytes
-        connection.drained_at = connection.last_seen = self.now
-        self._check_reading(connection, outbox)
-
-    def drained(self, connection: Connection, outbox: Outbox) -> None:
-        """Nothing waits any more: tell positions of conflated channels, and whoever waits for room."""
-        for channel in sorted(outbox.conflated):
-            subscription = connection.subscription(ChannelName(channel))
-            if subscription is not None and subscription.epoch is not None:
-                connection.send(
-                    encode.mark(subscription.channel, subscription.epoch, subscription.offset)
-                )
-        outbox.conflated.clear()
-        if connection.waiting:
-            self.to_broadcaster.append(SessionDrained(connection.waiting))
-            connection.waiting = None
-
-    def _check_reading(self, connection: Connection, outbox: Outbox) -> None:
-        """Who does not read our answers is not read either."""
-        if outbox.size_bytes * 2 > outbox.budget_bytes:
-            self.pause(connection)
-        elif connection.is_paused and outbox.size_bytes * 4 <= outbox.budget_bytes:
-            if not any(connection in batch.connections for batch in self.parked):
-                self.resume(connection)
 
 
 def _senders(commands: Iterable[object]) -> set[Connection]:
@@ -523,5 +389,3 @@ def _refuse(commands: Iterable[object], error: SyncdError) -> None:
             asker, request_id = subscription.session, subscription.pending_id
         if request_id is not None and isinstance(asker, Connection):
             asker.reply_error(request_id, error)
-
-

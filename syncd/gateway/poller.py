@@ -63,10 +63,10 @@ class Poller:
     # ---------------------------------------------------------------- hub.Driver
 
     def watch_room(self, connection: Connection) -> None:
-        """Call `Hub.on_room` when the socket takes bytes again."""
+        """Call `Writer.on_room` when the socket takes bytes again."""
         self._modify(connection)
 
-    def set_reading(self, connection: Connection, *, is_reading: bool) -> None:  # noqa: ARG002
+    def set_reading(self, connection: Connection, *, is_reading: bool) -> None:
         """Stop or go on to read from it (the connection's own flag says which)."""
         self._modify(connection)
 
@@ -95,7 +95,7 @@ class Poller:
 
     def listen(self, sock: socket.socket) -> None:
         """Accept from this listening socket, from the next round on."""
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003
         self._listeners[sock.fileno()] = sock
         self._epoll.register(sock.fileno(), _IN)
 
@@ -129,14 +129,14 @@ class Poller:
             if connection is None:
                 self._accept(fd)
                 continue
-            if events & _OUT and hub.on_room(connection):
+            if events & _OUT and hub.writer.on_room(connection):
                 self._modify(connection)
             if events & _IN:
                 self._read(connection, max_bytes)
             elif events & _GONE:
                 hub.drop(connection)
         hub.hand_over()
-        hub.flush()
+        hub.writer.flush()
 
     def _read(self, connection: Connection, max_bytes: int) -> None:
         try:
@@ -172,7 +172,7 @@ class Poller:
             self._welcome(sock, address)
 
     def _welcome(self, sock: socket.socket, address: object) -> None:
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003
         fd = sock.fileno()
         peer = address[0] if isinstance(address, tuple) else "unix"
         connection = self._hub.open(sock, fd, peer, self)
@@ -202,6 +202,3 @@ def tune_listener(sock: socket.socket, send_buffer_bytes: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if send_buffer_bytes:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
-
-
-

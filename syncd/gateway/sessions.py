@@ -29,7 +29,6 @@ from syncd.ports import (
     SubscribeChannel,
     Subscription,
     UnsubscribeChannel,
-    UnwatchPresence,
     WatchPresence,
 )
 from syncd.wire import encode
@@ -204,7 +203,9 @@ class Sessions:
             try:
                 self.grants.require(connection, subscription.channel, g.SUBSCRIBE)
             except RequestRejected:
-                self.end_subscription(connection, subscription, Reason.REVOKED, "not allowed any more")
+                self.end_subscription(
+                    connection, subscription, Reason.REVOKED, "not allowed any more"
+                )
         self._hub.wheel.schedule(connection, self.next_due(connection))
         connection.reply_ok(message.id)
 
@@ -240,8 +241,7 @@ class Sessions:
 
     def unsubscribe(self, connection: Connection, message: m.Unsubscribe) -> None:
         """Take the subscription out; nothing of the channel follows the ok."""
-        table = connection.subscriptions
-        subscription = None if table is None else table.pop(message.channel, None)
+        subscription = connection.subscription(message.channel)
         if subscription is None:
             raise RequestRejected(ErrorCode.NOT_SUBSCRIBED)
         self._release(connection, subscription)
@@ -251,26 +251,14 @@ class Sessions:
         self, connection: Connection, subscription: Subscription, code: Reason, reason: str
     ) -> None:
         """The server ends a subscription: queued frames of the channel are dropped, the client is told."""
-        if connection.subscriptions is not None:
-            connection.subscriptions.pop(subscription.channel, None)
         self._release(connection, subscription)
         if connection.outbox is not None:
             connection.outbox.drop_channel(subscription.channel)
-        connection.send(
-            encode.message(
-                "unsubscribed",
-                {"channel": subscription.channel, "code": code.value, "reason": reason},
-            )
-        )
+        connection.send_unsubscribed(subscription.channel, code, reason)
 
     def _release(self, connection: Connection, subscription: Subscription) -> None:
-        subscription.is_closed = True
-        subscription.is_live = False
+        connection.release(subscription)
         self._hub.to_broadcaster.append(UnsubscribeChannel(subscription))
-        channel = subscription.channel
-        if connection.watched is not None and channel in connection.watched:
-            connection.watched.discard(channel)
-            self._hub.to_presence.append(UnwatchPresence(connection, channel))
 
     def publish(self, connection: Connection, message: m.Publish) -> None:
         """Check, encode the data once and ask the broadcaster."""
@@ -397,4 +385,3 @@ def _idempotency(connection: Connection, message: m.Publish, data: bytes) -> Ide
     digest.update(encode.pack([message.channel, message.name, message.key]))
     assert message.uid is not None
     return IdempotencyKey(who, "publish", message.uid, digest.digest())
-

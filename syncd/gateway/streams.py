@@ -35,7 +35,7 @@ class _StreamSender:
         self.scope: trio.CancelScope | None = None
         self.is_closed = False
 
-    def send(self, data: bytes, /) -> int:  # noqa: ARG002
+    def send(self, data: bytes, /) -> int:
         """Take nothing: everything goes through the outbox."""
         raise BlockingIOError
 
@@ -57,11 +57,11 @@ class StreamDriver:
 
     # ---------------------------------------------------------------- hub.Driver
 
-    def watch_room(self, connection: Connection) -> None:  # noqa: ARG002
+    def watch_room(self, connection: Connection) -> None:
         """Wake the writer."""
         self._sender.wake.set()
 
-    def set_reading(self, connection: Connection, *, is_reading: bool) -> None:  # noqa: ARG002
+    def set_reading(self, connection: Connection, *, is_reading: bool) -> None:
         """Stop or go on to read."""
         if is_reading:
             self._sender.may_read.set()
@@ -156,12 +156,12 @@ class StreamDriver:
                 chunk = outbox.peek(WRITE_BYTES)
                 await stream.send_all(chunk)
                 self._hub.now = self._hub.clock()
-                self._hub.sent(connection, outbox, len(chunk))
-            self._hub.drained(connection, outbox)
+                self._hub.writer.sent(connection, outbox, len(chunk))
+            self._hub.writer.drained(connection, outbox)
             self._end_turn()
             if connection.phase is Phase.CLOSED:
                 return
 
     def _end_turn(self) -> None:
         self._hub.hand_over()
-        self._hub.flush()
+        self._hub.writer.flush()

@@ -65,9 +65,8 @@ class Outbox:
 
     def push_event(self, channel: str, key: str | None, frame: bytes, *, conflatable: bool) -> bool:
         """Append a channel's frame; False when the budget is used up and nothing was appended."""
-        if conflatable and key is not None:
-            if self.size_bytes * 2 > self.budget_bytes:
-                self._supersede(channel, key)
+        if conflatable and key is not None and self.size_bytes * 2 > self.budget_bytes:
+            self._supersede(channel, key)
         if self.size_bytes + len(frame) > self.budget_bytes:
             return False
         entry: list[object] = [channel, key, frame]

@@ -11,6 +11,7 @@ is in the tail or in the log. So whatever happens between two batches, nobody mi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 import structlog
@@ -41,6 +42,7 @@ from syncd.ports import (
     SessionDrained,
     StoreHandle,
     SubscribeChannel,
+    Subscription,
     SubscriptionsClosed,
     UnsubscribeChannel,
 )
@@ -102,6 +104,7 @@ class Broadcaster:
         self.rooms = Rooms(config.namespaces, config.limits.channels, self._new_epoch)
         self.publishing = Publishing(config, self.rooms, self._store, self._wall_ms, post)
         self.joining = Joining(config, self.rooms, self._store, post)
+        self._handlers = self._handle()
 
     # ---------------------------------------------------------------- ports.BroadcasterHandle
 
@@ -153,14 +156,7 @@ class Broadcaster:
         if batch is not self._batch:
             self._batch, self._num_done = batch, 0
         for message in part:
-            try:
-                self._take(message)
-            except SyncdError as error:
-                _fail(message, error)
-            except Exception:
-                # Isolation: an exception over one message fails that message, not the actor.
-                _log.exception("message_failed", actor=self.name, kind=type(message).__name__)
-                _fail(message, internal_error())
+            self._take_one(message)
             self._num_done += 1
         self.publishing.submit()
         await self._deliver()
@@ -168,33 +164,38 @@ class Broadcaster:
         self._fanout.flush()
 
     def _take(self, message: BroadcasterMessage) -> None:
-        match message:
-            case PublishEvent():
-                self.publishing.publish(message)
-            case AppendsDone():
-                self.publishing.committed(message)
-            case SubscribeChannel(subscription):
-                self.joining.subscribe(subscription)
-            case UnsubscribeChannel(subscription):
-                self.joining.leave(subscription)
-            case SubscriptionsClosed(subscriptions):
-                for subscription in subscriptions:
-                    self.joining.leave(subscription)
-            case SessionDrained(subscriptions):
-                for subscription in subscriptions:
-                    self.joining.go_on(subscription)
-            case PageRead():
-                self.joining.page_read(message)
-            case ChannelRead():
-                for waiting in self.joining.channel_read(message):
-                    self._take(waiting)
-            case ReadHistory():
-                self.joining.history(message)
-            case HistoryRead():
-                self.joining.history_read(message)
-            case ResumeSubscriptions(subscriptions):
-                for subscription in subscriptions:
-                    self.joining.resume(subscription)
+        self._handlers[type(message)](message)
+
+    def _handle(self) -> dict[type, Callable[[Any], None]]:
+        """What is done with each kind of message."""
+        publishing, joining = self.publishing, self.joining
+        return {
+            PublishEvent: publishing.publish,
+            AppendsDone: publishing.committed,
+            SubscribeChannel: lambda message: joining.subscribe(message.subscription),
+            UnsubscribeChannel: lambda message: joining.leave(message.subscription),
+            SubscriptionsClosed: lambda message: _each(joining.leave, message),
+            SessionDrained: lambda message: _each(joining.go_on, message),
+            ResumeSubscriptions: lambda message: _each(joining.resume, message),
+            PageRead: joining.page_read,
+            ChannelRead: self._channel_read,
+            ReadHistory: joining.history,
+            HistoryRead: joining.history_read,
+        }
+
+    def _channel_read(self, message: ChannelRead) -> None:
+        for waiting in self.joining.channel_read(message):
+            self._take_one(waiting)
+
+    def _take_one(self, message: BroadcasterMessage) -> None:
+        """Apply one message. Isolation: an exception over it fails that message, not the actor."""
+        try:
+            self._take(message)
+        except SyncdError as error:
+            _fail(message, error)
+        except Exception:  # noqa: BLE001 - isolation is the purpose
+            _log.exception("message_failed", actor=self.name, kind=type(message).__name__)
+            _fail(message, internal_error())
 
     async def _deliver(self) -> None:
         """Fan out what this tick brought. Sends are counted: after a slice others get their turn."""
@@ -251,6 +252,14 @@ class Broadcaster:
         )
 
 
+def _each(
+    handle: Callable[[Subscription], None],
+    message: SubscriptionsClosed | SessionDrained | ResumeSubscriptions,
+) -> None:
+    for subscription in message.subscriptions:
+        handle(subscription)
+
+
 def _fail(message: BroadcasterMessage, error: SyncdError) -> None:
     """Tell whoever asked for this message."""
     match message:
@@ -262,10 +271,8 @@ def _fail(message: BroadcasterMessage, error: SyncdError) -> None:
             Joining.refuse(subscription, error)
         case HistoryRead(command=command):
             command.asker.reply_error(command.request_id, error)
-        case AppendsDone(commands=commands):
-            for command in commands:
-                command.asker.reply_error(command.request_id, error)
+        case AppendsDone(commands=publications):
+            for publication in publications:
+                publication.asker.reply_error(publication.request_id, error)
         case _:
             pass
-
-

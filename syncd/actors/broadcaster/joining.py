@@ -91,7 +91,6 @@ class Joining:
         """A subscription that cannot be answered otherwise ends with an error."""
         if subscription.is_closed:
             return
-        subscription.is_closed = True
         subscription.session.end_subscription(subscription, error)
 
     # ---------------------------------------------------------------- recovery
@@ -149,7 +148,11 @@ class Joining:
         channel, since = room.channel, subscription.since
         was_recovering = since is not None
         bodies = [] if channel is None else channel.bodies(events)
-        request_id, subscription.pending_id, subscription.since = subscription.pending_id, None, None
+        request_id, subscription.pending_id, subscription.since = (
+            subscription.pending_id,
+            None,
+            None,
+        )
         if was_recovering:
             self.num_recovered += recovered
             self.num_unrecovered += not recovered
@@ -223,8 +226,11 @@ class Joining:
         if room is None or room.channel is None or subscription not in room.catching_up:
             return
         if isinstance(answer, SyncdError):
-            room.remove(subscription)
-            self.refuse(subscription, answer)
+            if subscription.pending_id is None:
+                self._lag(room, subscription)
+            else:
+                room.remove(subscription)
+                self.refuse(subscription, answer)
             return
         channel, events = room.channel, answer.events
         joins_on = bool(events) and events[0].offset == message.after + 1
@@ -378,6 +384,4 @@ def _send_events(
     if channel is None:
         return
     for event in events:
-        subscription.session.send(
-            encode.event_message(channel.prefix, event.offset, event.record)
-        )
+        subscription.session.send(encode.event_message(channel.prefix, event.offset, event.record))

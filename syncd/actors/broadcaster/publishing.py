@@ -223,5 +223,3 @@ def _record(command: PublishEvent, at_ms: int) -> bytes:
     return event_record(
         command.data, at_ms, name=command.name, key=command.key, client=command.client
     )
-
-

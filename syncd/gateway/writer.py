@@ -1,0 +1,219 @@
+"""Everything the gateway sends: fan-out, the flush at the end of a tick, and what waits for sockets that are behind.
+
+Owner of: the list of connections with something to send in this tick. Implements `ports.Fanout`. One send a session and tick: a
+session that can have frames of one channel only is written at once, the others gather their frames until `flush`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+from syncd.gateway.connection import Connection
+from syncd.ids import ChannelName
+from syncd.model.outbox import Outbox
+from syncd.ports import Run, SessionDrained, Subscription, UnwatchPresence
+from syncd.wire import encode
+from syncd.wire.frames import BINARY, encode_frame
+
+if TYPE_CHECKING:
+    from syncd.gateway.hub import Hub
+
+__all__ = ["Writer"]
+
+BYTES_PER_FLUSH = 1_048_576
+"""Fan-out queued between two flushes: what a session's tick may hold before the outbox policy sees it."""
+WRITE_BYTES = 262_144
+"""Offered to a socket at once when it takes bytes again."""
+
+
+class Writer:
+    """The outgoing half of the gateway (see the module's docstring)."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._limits = hub.config.limits
+        self.dirty: list[Connection] = []
+        self.num_deliveries = 0
+        self.num_bytes = 0
+        self.num_conflated = 0
+        self.num_lagged = 0
+        self._queued_bytes = 0
+
+    def count_error(self, code: str) -> None:
+        """A client was told this error."""
+        errors = self._hub.errors
+        errors[code] = errors.get(code, 0) + 1
+
+    def wake(self, connection: Connection) -> None:
+        """A connection of a stream driver has something waiting."""
+        self._hub.watch_room(connection)
+
+    def unwatch(self, connection: Connection, channel: ChannelName) -> None:
+        """The session's presence watch on a channel ends."""
+        self._hub.to_presence.append(UnwatchPresence(connection, channel))
+
+    # ---------------------------------------------------------------- fan-out
+
+    def deliver(  # noqa: C901 - one loop without calls: a call per delivery costs a tenth of it
+        self, subscriptions: Iterable[Subscription], run: Run
+    ) -> list[Subscription]:
+        """Send or queue a run for every subscription (see `ports.Fanout`). The hot loop: one send a delivery."""
+        frames = [encode_frame(BINARY, message) for _key, message in run.messages]
+        chunk = frames[0] if len(frames) == 1 else b"".join(frames)
+        size = len(chunk)
+        if size > BYTES_PER_FLUSH and len(frames) > 1:
+            return self._deliver_in_parts(subscriptions, run)
+        self._queued_bytes += size
+        if self._queued_bytes > BYTES_PER_FLUSH:
+            self.flush()
+            self._queued_bytes = size
+        fallen: list[Subscription] = []
+        broken: list[Connection] = []
+        offset, dirty, count = run.offset, self.dirty, 0
+        for subscription in subscriptions:
+            connection: Connection = subscription.session  # type: ignore[assignment]
+            count += 1
+            if connection.outbox is not None or subscription.is_closed:
+                if not self._deliver_behind(connection, subscription, run, frames):
+                    fallen.append(subscription)
+                continue
+            subscription.offset = offset
+            tick = connection.tick
+            if tick:
+                tick.append(chunk)
+            elif len(connection.subscriptions) > 1:  # type: ignore[arg-type]
+                dirty.append(connection)
+                tick.append(chunk)
+            else:
+                try:
+                    sent = connection.sender.send(chunk)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    broken.append(connection)
+                    continue
+                if sent != size:
+                    self._park(connection, chunk, sent)
+        self.num_deliveries += count * len(frames)
+        self.num_bytes += count * size
+        for connection in broken:
+            self._hub.drop(connection)
+        return fallen
+
+    def _deliver_in_parts(
+        self, subscriptions: Iterable[Subscription], run: Run
+    ) -> list[Subscription]:
+        """A run larger than a flush may hold goes message by message, so that budgets are seen in between."""
+        fallen: list[Subscription] = []
+        first = run.offset - len(run.messages) + 1
+        everybody = list(subscriptions)
+        for index, message in enumerate(run.messages):
+            offset = first + index if run.epoch is not None else 0
+            part = Run(run.channel, [message], run.epoch, offset, run.is_conflatable)
+            fallen += self.deliver([s for s in everybody if s.is_live], part)
+            self.flush()
+        return fallen
+
+    def _deliver_behind(
+        self, connection: Connection, subscription: Subscription, run: Run, frames: list[bytes]
+    ) -> bool:
+        """Queue a run for a session whose socket is behind; False when it lags from here on."""
+        outbox = connection.outbox
+        if connection.closed or outbox is None or subscription.is_closed:
+            return True
+        offset = run.offset - len(frames)
+        conflated = outbox.num_conflated
+        for (key, _message), frame in zip(run.messages, frames, strict=True):
+            offset += 1
+            if not outbox.push_event(run.channel, key, frame, conflatable=run.is_conflatable):
+                connection.lag(subscription)
+                return False
+            subscription.offset = offset
+        self.num_conflated += outbox.num_conflated - conflated
+        self._check_reading(connection, outbox)
+        if connection.fd < 0:
+            self._hub.watch_room(connection)
+        return True
+
+    def flush(self) -> None:
+        """Write everything queued since the last flush: one send a connection."""
+        self._queued_bytes = 0
+        dirty, self.dirty = self.dirty, []
+        broken: list[Connection] = []
+        num_bytes = 0
+        for connection in dirty:
+            tick = connection.tick
+            data = tick[0] if len(tick) == 1 else b"".join(tick)
+            tick.clear()
+            if not data:
+                continue
+            try:
+                sent = connection.sender.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                broken.append(connection)
+                continue
+            num_bytes += sent
+            if sent != len(data):
+                self._park(connection, data, sent)
+        self.num_bytes += num_bytes
+        for connection in broken:
+            self._hub.drop(connection)
+
+    def _park(self, connection: Connection, data: bytes, sent: int) -> None:
+        """The socket is full: from now on frames line up in an outbox, and the client has a deadline to drain it."""
+        hub = self._hub
+        connection.park(data, sent, self._limits.outbox_bytes, hub.now)
+        hub.watch_room(connection)
+        hub.wheel.schedule(connection, hub.now + hub.config.timing.slow_client_s)
+
+    # ---------------------------------------------------------------- room again
+
+    def on_room(self, connection: Connection) -> bool:
+        """The socket takes bytes again. Returns True when nothing waits any more."""
+        outbox = connection.outbox
+        if outbox is None or connection.closed:
+            return True
+        try:
+            sent = connection.sender.send(outbox.peek(WRITE_BYTES))
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._hub.drop(connection)
+            return True
+        self.sent(connection, outbox, sent)
+        if outbox:
+            return False
+        connection.outbox = None
+        self.drained(connection, outbox)
+        return True
+
+    def sent(self, connection: Connection, outbox: Outbox, num_bytes: int) -> None:
+        """The transport took bytes off the outbox: that is a sign of life."""
+        outbox.consume(num_bytes)
+        self.num_bytes += num_bytes
+        connection.drained_at = connection.last_seen = self._hub.now
+        self._check_reading(connection, outbox)
+
+    def drained(self, connection: Connection, outbox: Outbox) -> None:
+        """Nothing waits any more: tell positions of conflated channels, and whoever waits for room."""
+        for channel in sorted(outbox.conflated):
+            subscription = connection.subscription(cast("ChannelName", channel))
+            if subscription is not None and subscription.epoch is not None:
+                connection.send(
+                    encode.mark(subscription.channel, subscription.epoch, subscription.offset)
+                )
+        outbox.conflated.clear()
+        if connection.waiting:
+            self._hub.to_broadcaster.append(SessionDrained(connection.waiting))
+            connection.waiting = None
+
+    def _check_reading(self, connection: Connection, outbox: Outbox) -> None:
+        """Who does not read our answers is not read either."""
+        hub = self._hub
+        if outbox.size_bytes * 2 > outbox.budget_bytes:
+            hub.pause(connection)
+        elif connection.is_paused and outbox.size_bytes * 4 <= outbox.budget_bytes:
+            hub.resume_unless_parked(connection)

@@ -1,0 +1,351 @@
+"""One node, wired from its configuration: what is made, in which order it starts, how it stops.
+
+Start order is the waiting order read backwards: store, broadcaster, presence, HTTP, gateway. Stopping goes the other way, each step with a
+deadline, so that whoever produces stops before whoever consumes. `Node` is also what tests run inside their own process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import random
+import resource
+import secrets
+import signal
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from syncd.actors.broadcaster import Broadcaster
+from syncd.actors.kit import Actor, ActorHealth, Health, NodeFailed, supervise
+from syncd.actors.presence import Presence
+from syncd.actors.store import StoreActor
+from syncd.actors.store_worker import ThreadWorker
+from syncd.config import Config, Mode
+from syncd.config_check import is_loopback
+from syncd.errors import ActorStopped, ConfigError, MailboxFull
+from syncd.gateway.admin import GatewayAdmin
+from syncd.gateway.gateway import Gateway, bind
+from syncd.gateway.grants import Grants
+from syncd.gateway.heads import Heads
+from syncd.gateway.hub import Hub
+from syncd.gateway.sessions import Sessions
+from syncd.http.app import create_app
+from syncd.http.serving import HttpServer
+from syncd.ids import ChannelName, Epoch
+from syncd.model.client_secrets import ClientSecrets
+from syncd.model.permissions import Permissions
+from syncd.model.revocations import Revocations
+from syncd.model.tokens import TokenVerifier
+from syncd.ports import ResumeSubscriptions
+from syncd.store.base import NODE_SECRET, Retention, Store, StoreFailed, StoreOptions
+from syncd.store.memory import MemoryStore
+from syncd.store.sqlite import SqliteStore
+from syncd.wire.channels import namespace_of
+
+__all__ = ["Node", "open_node", "serve"]
+
+_log = structlog.get_logger("syncd.server")
+
+LAG_PROBE_S = 0.5
+LAG_LIMIT_MS = 1000.0
+"""A loop that wakes sleepers later than this is not ready for traffic."""
+STEP_STOP_S = 5.0
+"""For one rung on the way down; a shield never stands without a deadline."""
+
+
+@attrs.define(eq=False)
+class _Rung:
+    """One running part: how to end it, and when it has ended."""
+
+    name: str
+    scope: trio.CancelScope
+    done: trio.Event
+
+
+class Node:
+    """A node and its parts. Made by `open_node`; implements `http.ports.NodeInfo`."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self.config = config
+        self.version = importlib.metadata.version("syncd")
+        self.started_at_ms = int(time.time() * 1000)
+        self._started_at = trio.current_time()
+        self._lag_ms = 0.0
+        self._lag_due = trio.current_time() + LAG_PROBE_S
+        self._health: list[ActorHealth] = []
+        self._rungs: list[_Rung] = []
+        self.is_stopping = False
+        node_secret = store.meta_get(NODE_SECRET)
+        assert node_secret is not None
+        self.hub = Hub(config, now=trio.current_time, jitter=random.SystemRandom().random)
+        self.sessions = Sessions(
+            self.hub,
+            config=config,
+            grants=Grants(Permissions(config.namespaces)),
+            tokens=TokenVerifier(config.auth),
+            secrets=ClientSecrets(node_secret, os.urandom),
+            revocations=Revocations(),
+            wall_s=time.time,
+            node=secrets.token_hex(3),
+        )
+        self.hub.sessions = self.sessions
+        self.admin = GatewayAdmin(self.hub, self.sessions, time.time)
+        self.store = StoreActor(store, ThreadWorker("syncd-store"))
+        self.broadcaster = Broadcaster(
+            config,
+            fanout=self.hub.writer,
+            store=self.store,
+            wall_ms=lambda: int(time.time() * 1000),
+            new_epoch=lambda: Epoch(secrets.token_hex(8)),
+        )
+        self.presence = Presence(config.limits, config.timing, self.hub.writer.flush)
+        self.hub.broadcaster = self.broadcaster
+        self.hub.presence = self.presence
+        app = create_app(
+            config,
+            broadcaster=self.broadcaster,
+            presence=self.presence,
+            gateway=self.admin,
+            node=self,
+        )
+        self.http = HttpServer(app, config)
+        heads = Heads(
+            config,
+            self.hub,
+            serves_http=config.api_listen is None,
+            is_loopback=is_loopback(config.listen),
+        )
+        self.gateway = Gateway(
+            config,
+            self.hub,
+            self.sessions,
+            heads,
+            serve_http=partial(self.http.serve, keep_alive=False),
+            ssl_context=_ssl_context(config),
+        )
+        self.addresses: list[Any] = []
+        """Socket names of the listeners: `(host, port)` or a path."""
+
+    # ---------------------------------------------------------------- http.ports.NodeInfo
+
+    def uptime_s(self) -> float:
+        """Seconds since the start."""
+        return trio.current_time() - self._started_at
+
+    def loop_lag_ms(self) -> float:
+        """How late the event loop lately woke a sleeper, or is waking one now."""
+        overdue_ms = (trio.current_time() - self._lag_due) * 1000
+        return max(self._lag_ms, overdue_ms, 0.0)
+
+    def health(self) -> Sequence[ActorHealth]:
+        """What became of each actor, in start order."""
+        return self._health
+
+    def reasons_not_ready(self) -> Sequence[str]:
+        """Why the node should get no traffic, one sentence each."""
+        reasons = [
+            f"The actor {health.name} is {health.state.value}."
+            for health in self._health
+            if health.state is not Health.OK
+        ]
+        if not self.store.statistics().is_writable:
+            reasons.append("The store cannot commit.")
+        if self.loop_lag_ms() > LAG_LIMIT_MS:
+            reasons.append("The event loop lags.")
+        if self.is_stopping:
+            reasons.append("The node is stopping.")
+        return reasons
+
+    # ---------------------------------------------------------------- up and down
+
+    async def start(
+        self,
+        nursery: trio.Nursery,
+        listeners: Sequence[socket.socket],
+        api_listeners: Sequence[socket.socket],
+    ) -> None:
+        """Start every part in order; each is ready when the next one starts."""
+        await self._climb(nursery, "loop_lag", self._watch_lag)
+        await self._climb_actor(nursery, self.store)
+        await self._climb_actor(nursery, self.broadcaster, self._resume_broadcaster)
+        await self._climb_actor(nursery, self.presence, self._resume_presence)
+        await self._climb(nursery, "http", partial(self._serve_http, api_listeners))
+        await self._climb(nursery, "gateway", partial(self.gateway.run, listeners))
+
+    async def stop(self) -> None:
+        """Stop accepting, say good-bye, then stop every part in reverse, each within its deadline."""
+        self.is_stopping = True
+        self.gateway.stop_accepting()
+        await self.gateway.drain(self.config.timing.stop_s / 2)
+        for rung in reversed(self._rungs):
+            rung.scope.cancel(f"stopping {rung.name}")
+            with trio.move_on_after(STEP_STOP_S) as waiting:
+                await rung.done.wait()
+            if waiting.cancelled_caught:
+                _log.error("stop_overdue", part=rung.name)
+
+    async def _climb_actor(
+        self, nursery: trio.Nursery, actor: Actor, on_restart: Callable[[], None] = lambda: None
+    ) -> None:
+        health = ActorHealth(actor.name)
+        self._health.append(health)
+        run = partial(supervise, actor, health, on_restart=on_restart)
+        await self._climb(nursery, actor.name, run)
+
+    async def _climb(
+        self, nursery: trio.Nursery, name: str, run: Callable[..., Awaitable[None]]
+    ) -> None:
+        rung = _Rung(name, trio.CancelScope(), trio.Event())
+
+        async def part(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            try:
+                with rung.scope:
+                    await run(task_status=task_status)
+            finally:
+                rung.done.set()
+
+        await nursery.start(part)
+        self._rungs.append(rung)
+
+    # ---------------------------------------------------------------- healing
+
+    def _resume_broadcaster(self) -> None:
+        subscriptions = self.admin.open_subscriptions()
+        if subscriptions:
+            self.broadcaster.mailbox.put_reply(ResumeSubscriptions(subscriptions))
+
+    def _resume_presence(self) -> None:
+        commands = self.admin.presence_commands()
+        if not commands:
+            return
+        try:
+            self.presence.submit_nowait(commands, 0)
+        except (MailboxFull, ActorStopped):
+            self.hub.to_presence.extend(commands)
+
+    # ---------------------------------------------------------------- parts
+
+    async def _watch_lag(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        task_status.started()
+        while True:
+            self._lag_due = trio.current_time() + LAG_PROBE_S
+            await trio.sleep(LAG_PROBE_S)
+            self._lag_ms = (trio.current_time() - self._lag_due) * 1000
+
+    async def _serve_http(
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        async with self.http, trio.open_nursery() as nursery:
+            for sock in listeners:
+                sock.setblocking(False)  # noqa: FBT003
+                listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+                nursery.start_soon(trio.serve_listeners, self.http.serve_stream, [listener])
+            task_status.started()
+            await trio.sleep_forever()
+
+
+@contextlib.asynccontextmanager
+async def open_node(config: Config) -> AsyncIterator[Node]:
+    """Run a node inside the caller's Trio run; it is stopped in order when the block is left.
+
+    Raises:
+        ConfigError: an address or the store cannot be used.
+        NodeFailed: an actor crashed too often, or the store failed for good.
+
+    Cancellation: everything stops at once, as by a crash: nothing acknowledged is lost.
+    """
+    store = _open_store(config)
+    try:
+        listeners = bind(config.listen)
+        api_listeners = [] if config.api_listen is None else bind(config.api_listen)
+    except ConfigError:
+        store.close()
+        raise
+    node = Node(config, store)
+    node.addresses = [sock.getsockname() for sock in listeners]
+    async with trio.open_nursery() as nursery:
+        await node.start(nursery, listeners, api_listeners)
+        yield node
+        await node.stop()
+        nursery.cancel_scope.cancel("node stopped")
+
+
+def serve(config: Config) -> int:
+    """Run a node until SIGTERM or SIGINT; the exit code: 0 stopped, 1 failed."""
+    _raise_file_limit()
+    has_failed = False
+    try:
+        trio.run(_serve, config)
+    except* (NodeFailed, StoreFailed) as failures:
+        has_failed = True
+        for failure in failures.exceptions:
+            _log.critical("node_failed", error=str(failure))
+    if has_failed:
+        # Leave as a kill would: closing the store would checkpoint a log that cannot be trusted.
+        os._exit(1)
+    return 0
+
+
+async def _serve(config: Config) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_node(config) as node:
+            for address in node.addresses:
+                _log.info("listening", url=_url(config, address))
+            async for number in signals:
+                _log.info("stopping", signal=signal.Signals(number).name)
+                break
+
+
+def _open_store(config: Config) -> Store:
+    options = StoreOptions(
+        retention_of=partial(_retention, config), idempotency_s=config.timing.idempotency_s
+    )
+    store: Store
+    store = MemoryStore(options) if config.db == ":memory:" else SqliteStore(config.db, options)
+    store.open()
+    return store
+
+
+def _retention(config: Config, channel: ChannelName) -> Retention:
+    namespace = config.namespaces.get(namespace_of(channel))
+    if namespace is None:
+        return Retention(size=1000, age_s=86_400.0)
+    return Retention(namespace.history_size, namespace.history_age_s, namespace.mode is Mode.LATEST)
+
+
+def _ssl_context(config: Config) -> ssl.SSLContext | None:
+    if config.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(config.tls_cert, config.tls_key)
+    return context
+
+
+def _raise_file_limit() -> None:
+    """A connection is a descriptor: take as many as the system lets us have."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _url(config: Config, address: Any) -> str:
+    if not isinstance(address, tuple):
+        return f"unix:{address}"
+    scheme = "https" if config.tls_cert else "http"
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"{scheme}://{host}:{address[1]}/"
