@@ -68,11 +68,14 @@ def decode_frame(data: bytes) -> list[tuple[str, Body]]:
     messages: list[tuple[str, Body]] = []
     try:
         unpacker.feed(data)
-        messages.extend(_message(item) for item in unpacker)
+        end = 0
+        for item in unpacker:
+            messages.append(_message(item))
+            end = unpacker.tell()
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
         msg = "A frame is not msgpack."
         raise BadServerMessage(msg) from error
-    if unpacker.tell() != len(data):
+    if end != len(data):
         msg = "A frame ends inside a message."
         raise BadServerMessage(msg)
     return messages

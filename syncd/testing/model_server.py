@@ -83,7 +83,7 @@ class ModelServer:
         self.sessions.append(session)
         return session
 
-    def publish(self, name: str, data: Any, **extra: Any) -> Body | None:
+    def publish(self, name: str, data: Any, /, **extra: Any) -> Body | None:
         """Append an event and queue it to every subscriber; return its position."""
         channel = self.channel(name)
         body: Body = {"channel": name, "data": data, "at_ms": 0, **extra}
@@ -97,13 +97,13 @@ class ModelServer:
                 session.send("event", body)
         return None if channel.is_ephemeral else channel.position()
 
-    def change_epoch(self, name: str) -> None:
-        """Lose a channel's history, as a crash of a memory channel does, and tell its subscribers."""
+    def change_epoch(self, name: str, *, is_told: bool = True) -> None:
+        """Lose a channel's history, as a crash of a memory channel does, and tell its subscribers (or not)."""
         channel = self.channel(name)
         channel.epoch, channel.top, channel.floor = self.fresh("epoch"), 0, 0
         channel.events = []
         for session in self.sessions:
-            if name in session.subscriptions:
+            if is_told and name in session.subscriptions:
                 answer = {"was_recovering": True, "recovered": False, "events": []}
                 session.send("subscribed", {"channel": name, **answer} | session.place(channel))
 
