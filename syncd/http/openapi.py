@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from syncd.http.openapi_schemas import SCHEMAS, Schema, ref
+from syncd.http.openapi_parts import (
+    CHANNEL_QUERY,
+    KEY_HEADER,
+    answer_of,
+    body_of,
+    failure,
+    limit,
+    operation,
+    query_field,
+)
+from syncd.http.openapi_schemas import SCHEMAS, Schema
 
 __all__ = ["openapi_document"]
 
@@ -45,108 +55,13 @@ def openapi_document(version: str) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------ parts
-
-
-def _json(schema: str, example: object) -> Schema:
-    return {"application/json": {"schema": ref(schema), "example": example}}
-
-
-def _failure(doc: str, code: str, message: str, *, retryable: bool = False) -> Schema:
-    example = {"error": {"code": code, "message": message, "retryable": retryable}}
-    return {"description": doc, "content": _json("Failure", example)}
-
-
-_UNAUTHORIZED = _failure(
-    "Key missing or wrong.", "unauthorized", "The token or key is missing or not accepted."
-)
-_BAD = _failure("The request is wrong.", "bad_request", "Field 'channel' must be a string.")
-_DENIED = _failure(
-    "No such namespace.",
-    "permission_denied",
-    "The channel does not exist or this identity may not do that on it.",
-)
-_LIMITED = _failure(
-    "Too many wrong keys.",
-    "rate_limited",
-    "Too many wrong keys from this address.",
-    retryable=True,
-)
-_BUSY = _failure(
-    "Overloaded, stopping, or the store is away.",
-    "overloaded",
-    "The server has too much to do; try again after after_ms.",
-    retryable=True,
-)
-_TIMEOUT = _failure(
-    "No answer in time; a command may still take effect.",
-    "store_unavailable",
-    "No answer in time: it may still happen. Repeat the request with the same Idempotency-Key.",
-    retryable=True,
-)
-_TOO_LARGE = _failure("Body or data too large.", "too_large", "The body is larger than 1 MiB.")
-_MEDIA = _failure(
-    "Not JSON.", "bad_request", "The body must be sent as application/json, in UTF-8."
-)
-_MISMATCH = _failure(
-    "The idempotency key was used for another request.",
-    "idempotency_mismatch",
-    "This idempotency key was used for a different request.",
-)
-
-
-def _operation(summary: str, answer: Schema, *failures: str, **more: Any) -> Schema:
-    """Return one operation; `failures` are statuses besides those of every keyed route."""
-    known = {
-        "403": _DENIED,
-        "413": _TOO_LARGE,
-        "415": _MEDIA,
-        "422": _MISMATCH,
-        "503": _BUSY,
-        "504": _TIMEOUT,
-    }
-    answers = {"200": answer, "400": _BAD, "401": _UNAUTHORIZED, "429": _LIMITED}
-    answers.update({status: known[status] for status in failures})
-    return {"summary": summary, "responses": answers, **more}
-
-
-def _answer(doc: str, schema: str, example: object) -> Schema:
-    return {"description": doc, "content": _json(schema, example)}
-
-
-def _body(schema: str, example: object) -> Schema:
-    return {"required": True, "content": _json(schema, example)}
-
-
-def _query(name: str, doc: str, schema: Schema, *, required: bool = False) -> Schema:
-    return {"name": name, "in": "query", "required": required, "description": doc, "schema": schema}
-
-
-def _limit(maximum: int, default: int) -> Schema:
-    schema = {"type": "integer", "minimum": 0, "maximum": maximum, "default": default}
-    return _query("limit", "List this many at most.", schema)
-
-
-_CHANNEL_QUERY = _query("channel", "Which channel.", ref("Channel"), required=True)
-
-_KEY_HEADER = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": (
-        "Repeating a request with the same key within 24 h has no second effect and gets the first answer. 1 to 128 "
-        "printable ASCII characters (a batch: 120; its n-th command, from 0, gets `<key>/n`)."
-    ),
-    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
-}
-
 # ------------------------------------------------------------------------------------------------ routes
 
 _PUBLISHING: dict[str, Schema] = {
     "/api/publish": {
-        "post": _operation(
+        "post": operation(
             "Publish one event.",
-            _answer(
+            answer_of(
                 "Published (durable channels: committed).", "Published", {"position": _POSITION}
             ),
             "403",
@@ -157,16 +72,16 @@ _PUBLISHING: dict[str, Schema] = {
             "504",
             operationId="publish",
             tags=["publish"],
-            parameters=[_KEY_HEADER],
-            requestBody=_body(
+            parameters=[KEY_HEADER],
+            requestBody=body_of(
                 "Publish", {"channel": "demo:lobby", "name": "greeting", "data": {"text": "hello"}}
             ),
         )
     },
     "/api/batch": {
-        "post": _operation(
+        "post": operation(
             "Publish up to 1,000 events, answered one by one.",
-            _answer(
+            answer_of(
                 "One result per command, in order; a refused command does not stop the others.",
                 "BatchResults",
                 {
@@ -186,8 +101,8 @@ _PUBLISHING: dict[str, Schema] = {
             "415",
             operationId="batch",
             tags=["publish"],
-            parameters=[_KEY_HEADER],
-            requestBody=_body(
+            parameters=[KEY_HEADER],
+            requestBody=body_of(
                 "Batch",
                 {
                     "commands": [
@@ -205,16 +120,16 @@ def _session_route(
     name: str, summary: str, doc: str, example: dict[str, Any], *failures: str
 ) -> Schema:
     return {
-        "post": _operation(
+        "post": operation(
             summary,
-            _answer("Done on this node when answered.", "Sessions", {"num_sessions": 1}),
+            answer_of("Done on this node when answered.", "Sessions", {"num_sessions": 1}),
             "413",
             "415",
             *failures,
             operationId=name,
             tags=["sessions"],
             description=doc,
-            requestBody=_body(name.capitalize(), example),
+            requestBody=body_of(name.capitalize(), example),
         )
     }
 
@@ -243,9 +158,9 @@ _SESSIONS: dict[str, Schema] = {
 
 _READS: dict[str, Schema] = {
     "/api/channels": {
-        "get": _operation(
+        "get": operation(
             "List channels with subscribers or state in memory.",
-            _answer(
+            answer_of(
                 "Channels of this node.",
                 "ChannelList",
                 {
@@ -258,15 +173,15 @@ _READS: dict[str, Schema] = {
             operationId="channels",
             tags=["read"],
             parameters=[
-                _query("prefix", "Names that start so.", {"type": "string"}),
-                _limit(1000, 100),
+                query_field("prefix", "Names that start so.", {"type": "string"}),
+                limit(1000, 100),
             ],
         )
     },
     "/api/presence": {
-        "get": _operation(
+        "get": operation(
             "List who is present in a channel.",
-            _answer(
+            answer_of(
                 "Members.",
                 "PresenceList",
                 {
@@ -286,13 +201,13 @@ _READS: dict[str, Schema] = {
             "504",
             operationId="presence",
             tags=["read"],
-            parameters=[_CHANNEL_QUERY, _limit(10_000, 1000)],
+            parameters=[CHANNEL_QUERY, limit(10_000, 1000)],
         )
     },
     "/api/history": {
-        "get": _operation(
+        "get": operation(
             "Read events of the past.",
-            _answer(
+            answer_of(
                 "Events, oldest first, or newest first with `reverse`.",
                 "History",
                 {
@@ -312,27 +227,28 @@ _READS: dict[str, Schema] = {
                 },
             ),
             "403",
+            "410",
             "503",
             "504",
             operationId="history",
             tags=["read"],
             parameters=[
-                _CHANNEL_QUERY,
-                _limit(1000, 100),
-                _query("since_epoch", "With `since_offset`: start there.", {"type": "string"}),
-                _query(
+                CHANNEL_QUERY,
+                limit(1000, 100),
+                query_field("since_epoch", "With `since_offset`: start there.", {"type": "string"}),
+                query_field(
                     "since_offset",
                     "Events after it (with `reverse`: before it).",
                     {"type": "integer", "minimum": 0},
                 ),
-                _query("reverse", "Newest first.", {"type": "boolean", "default": False}),
+                query_field("reverse", "Newest first.", {"type": "boolean", "default": False}),
             ],
         )
     },
     "/api/info": {
-        "get": _operation(
+        "get": operation(
             "Tell how this node is.",
-            _answer(
+            answer_of(
                 "Version, health, counts, namespaces.",
                 "Info",
                 {
@@ -355,21 +271,21 @@ _READS: dict[str, Schema] = {
 
 def _open(summary: str, name: str, answers: dict[str, Schema], *parameters: Schema) -> Schema:
     """Return a GET route that needs no key."""
-    operation = {
+    described = {
         "summary": summary,
         "operationId": name,
         "tags": ["open"],
         "security": [],
         "responses": answers,
     }
-    return {"get": {**operation, "parameters": list(parameters)} if parameters else operation}
+    return {"get": {**described, "parameters": list(parameters)} if parameters else described}
 
 
 def _text_answer(doc: str, kind: str) -> Schema:
     return {"description": doc, "content": {kind: {"schema": {"type": "string"}}}}
 
 
-_NOT_FOUND = _failure("No such file.", "bad_request", "There is no such file.")
+_NOT_FOUND = failure("No such file.", "bad_request", "There is no such file.")
 _READY = {"status": "ready", "reasons": [], "actors": _ACTORS}
 _NOT_READY = {"status": "not_ready", "reasons": ["store: restarting"], "actors": _ACTORS}
 
@@ -377,14 +293,14 @@ _OPEN: dict[str, Schema] = {
     "/health/live": _open(
         "Tell that the process answers.",
         "live",
-        {"200": _answer("It does.", "Live", {"status": "ok"})},
+        {"200": answer_of("It does.", "Live", {"status": "ok"})},
     ),
     "/health/ready": _open(
         "Tell whether to send traffic here.",
         "ready",
         {
-            "200": _answer("Ready.", "Ready", _READY),
-            "503": _answer("Not ready, and why.", "Ready", _NOT_READY),
+            "200": answer_of("Ready.", "Ready", _READY),
+            "503": answer_of("Not ready, and why.", "Ready", _NOT_READY),
         },
     ),
     "/openapi.json": _open(
