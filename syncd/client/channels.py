@@ -223,15 +223,12 @@ class ChannelTable:
             subscription.presence.replace(body["seq"], members_from_list(body["members"]))
             self._tell_members(subscription)
 
-    def _on_presence_diff(self, body: Body, now: float) -> None:
+    def _on_presence_diff(self, body: Body, _now: float) -> None:
         subscription = self._subscriptions.get(body["channel"])
         if subscription is None or not subscription.has_presence:
             return
         joins, updates = members_from_list(body["joins"]), members_from_list(body["updates"])
-        is_changed = subscription.presence.apply(body["seq"], joins, updates, body["leaves"])
-        if is_changed is None:
-            self._tell(subscription, subscription.found_gap(now))
-        elif is_changed:
+        if subscription.presence.apply(body["seq"], joins, updates, body["leaves"]):
             self._tell_members(subscription)
 
     def _tell_members(self, subscription: SubscriptionCore) -> None:

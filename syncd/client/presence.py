@@ -37,16 +37,16 @@ class PresenceSet:
 
     def apply(
         self, seq: int, joins: Sequence[Member], updates: Sequence[Member], leaves: Sequence[str]
-    ) -> bool | None:
-        """Apply a diff.
+    ) -> bool:
+        """Apply a diff and return whether members changed.
 
-        Returns:
-            True: members changed. False: an old diff, nothing to do. None: a diff is missing, a new state is needed.
+        An old diff changes nothing. One that skips means that a state follows: until then diffs mean nothing.
         """
         if self._seq is None or seq <= self._seq:
             return False
         if seq != self._seq + 1:
-            return None
+            self.forget()
+            return False
         self._seq = seq
         for member in leaves:
             self._members.pop(member, None)

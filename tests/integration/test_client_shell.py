@@ -104,7 +104,7 @@ async def node(nursery):
 
 async def until(condition):
     with trio.fail_after(120):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
             await trio.sleep(0.01)
 
 
@@ -384,16 +384,15 @@ async def test_states_are_told_and_the_client_comes_back_when_the_node_does(auto
     async def watch(client, *, task_status=trio.TASK_STATUS_IGNORED):
         task_status.started()
         async for state in client.states():
-            seen.append(state)
+            seen.append(state)  # noqa: PERF401 - seen while it runs
 
     node.is_down = True
-    async with trio.open_nursery() as nursery:
-        async with node.client() as client:
-            await nursery.start(watch, client)
-            await trio.sleep(60)
-            assert node.num_dials > 3
-            node.is_down = False
-            await until(lambda: client.state is ConnectionState.CONNECTED)
+    async with trio.open_nursery() as nursery, node.client() as client:
+        await nursery.start(watch, client)
+        await trio.sleep(60)
+        assert node.num_dials > 3
+        node.is_down = False
+        await until(lambda: client.state is ConnectionState.CONNECTED)
     assert seen[-2:] == [ConnectionState.CONNECTED, ConnectionState.CLOSED]
     assert ConnectionState.OFFLINE in seen
 
@@ -425,7 +424,7 @@ async def test_waking_dials_at_once(autojump_clock, node):
 
 @pytest.mark.parametrize("code", [CloseCode.DISCONNECTED, CloseCode.TAKEN_OVER])
 async def test_a_terminal_close_raises_a_typed_error_out_of_the_block(autojump_clock, node, code):
-    with pytest.raises(ConnectionStopped) as caught:
+    with pytest.raises(ConnectionStopped) as caught:  # noqa: PT012 - raised by leaving the block
         async with node.client() as client:
             await until(lambda: client.state is ConnectionState.CONNECTED)
             node.session.end(int(code), reconnect=False)
@@ -434,7 +433,7 @@ async def test_a_terminal_close_raises_a_typed_error_out_of_the_block(autojump_c
 
 
 async def test_a_terminal_close_ends_calls_that_wait(autojump_clock, node):
-    with pytest.raises(ConnectionStopped):
+    with pytest.raises(ConnectionStopped):  # noqa: PT012 - raised by leaving the block
         async with node.client() as client:
             await until(lambda: client.state is ConnectionState.CONNECTED)
             node.session.end(CloseCode.DISCONNECTED, reconnect=False)

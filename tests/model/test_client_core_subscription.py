@@ -462,13 +462,17 @@ def test_diffs_apply_in_order_of_arrival():
     assert [m.member for m in fact.members] == ["b", "c", "a"]
 
 
-def test_an_old_diff_is_ignored_and_a_missing_one_asks_for_the_state():
+def test_an_old_diff_is_ignored_and_after_a_skipped_one_only_a_state_counts():
     driver = watching()
     assert driver.say("presence_diff", diff(4, leaves=["a"])) == []
-    assert driver.messages == []
     assert driver.say("presence_diff", diff(6, leaves=["a"])) == []
-    assert driver.asked["presence"] is True
-    assert driver.say("presence_diff", diff(7, leaves=["b"])) == [], "waits for the new state"
+    assert driver.say("presence_diff", diff(5, leaves=["b"])) == [], "waits for the new state"
+    state = {"channel": CHANNEL, "seq": 9, "members": [member("z")]}
+    [fact] = driver.say("presence_state", state)
+    assert [m.member for m in fact.members] == ["z"]
+    [fact] = driver.say("presence_diff", diff(10, leaves=["z"]))
+    assert fact.members == ()
+    assert driver.messages == []
 
 
 def test_presence_that_was_not_asked_for_is_ignored(driver):
