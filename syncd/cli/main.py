@@ -20,6 +20,10 @@ __all__ = ["COMMANDS", "cli", "main"]
 
 COMMANDS: dict[str, str] = {
     "serve": "syncd.cli.serve:serve",
+    "publish": "syncd.cli.publish:publish",
+    "subscribe": "syncd.cli.subscribe:subscribe",
+    "presence": "syncd.cli.presence:presence",
+    "history": "syncd.cli.history:history",
     "token": "syncd.cli.token:token",
     "check": "syncd.cli.check:check",
 }

@@ -1,0 +1,99 @@
+"""What the commands that talk to a node share: where it is, which key, how values and failures are told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from syncd.backend import Publisher, Refused, Unauthorized, Unreachable
+from syncd.cli.exits import ExitCode, Failed
+from syncd.codes import ErrorCode
+from syncd.http.json_values import jsonable
+from syncd.ids import Epoch, Position
+
+__all__ = [
+    "api_options",
+    "exit_code_of_code",
+    "json_line",
+    "open_publisher",
+    "position_from_text",
+    "position_json",
+    "url_option",
+]
+
+DEFAULT_URL = "http://127.0.0.1:8400"
+
+Command = Callable[..., Any]
+
+url_option = click.option(
+    "--url",
+    envvar="SYNCD_URL",
+    default=DEFAULT_URL,
+    show_default=True,
+    metavar="URL",
+    help="Node to talk to; also $SYNCD_URL.",
+)
+
+
+def api_options(command: Command) -> Command:
+    """Add `--url` and `--api-key`."""
+    key = click.option(
+        "--api-key",
+        envvar="SYNCD_API_KEY",
+        metavar="KEY",
+        help="Key of the HTTP API; better given as $SYNCD_API_KEY, which others cannot see.",
+    )
+    return url_option(key(command))
+
+
+def position_from_text(text: str) -> Position:
+    """Read `EPOCH:OFFSET` from the command line."""
+    epoch, _, offset = text.rpartition(":")
+    if not epoch or not (offset.isascii() and offset.isdigit()):
+        raise click.BadParameter(f"{text!r} is not of the form EPOCH:OFFSET.")
+    return Position(Epoch(epoch), int(offset))
+
+
+def position_json(position: Position | None) -> dict[str, Any] | None:
+    """Return a position as JSON shows it."""
+    return None if position is None else {"epoch": position.epoch, "offset": position.offset}
+
+
+def json_line(value: dict[str, Any]) -> str:
+    """Return one line of JSON; binary data is shown as `{"$base64": "..."}`. Control characters are escaped."""
+    shown = {name: item for name, item in value.items() if item is not None or name == "data"}
+    return json.dumps(jsonable(shown), separators=(", ", ": "))
+
+
+_BY_CODE = {
+    ErrorCode.UNAUTHORIZED.value: ExitCode.UNAUTHORIZED,
+    ErrorCode.PERMISSION_DENIED.value: ExitCode.UNAUTHORIZED,
+    ErrorCode.CLIENT_DENIED.value: ExitCode.UNAUTHORIZED,
+    ErrorCode.BAD_CHANNEL.value: ExitCode.USAGE,
+}
+
+
+def exit_code_of_code(code: str) -> ExitCode:
+    """Return the exit code for an error code that the server sent."""
+    return _BY_CODE.get(code, ExitCode.FAILURE)
+
+
+@contextlib.contextmanager
+def open_publisher(url: str, api_key: str | None) -> Iterator[Publisher]:
+    """Talk to the HTTP API; whatever goes wrong ends the command with the right exit code."""
+    try:
+        with Publisher(url, api_key) as publisher:
+            yield publisher
+    except ValueError as error:
+        raise Failed(str(error), ExitCode.USAGE) from None
+    except Unauthorized as error:
+        hint = "Set SYNCD_API_KEY to the node's key; syncd serve prints it when none is configured."
+        raise Failed(f"{error.message} {hint}", ExitCode.UNAUTHORIZED) from None
+    except Refused as error:
+        raise Failed(str(error), exit_code_of_code(error.code)) from None
+    except Unreachable as error:
+        raise Failed(f"No answer from {url}: {error}", ExitCode.UNREACHABLE) from None
