@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import hypothesis.strategies as st
 import pytest
@@ -332,6 +332,13 @@ async def crash_while_stopping(task_status: trio.TaskStatus[None]) -> None:
         await trio.sleep_forever()
     finally:
         raise Oops
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Printing tracebacks in colour would take longer than all tests together."""
+    with structlog.testing.capture_logs():
+        yield
 
 
 async def _supervise_until_failed(actor: Actor, health: ActorHealth) -> NodeFailed:

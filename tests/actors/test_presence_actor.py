@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import attrs
 import msgpack
 import pytest
+import structlog
 import trio
 import trio.testing
 from trio.testing import MockClock
@@ -101,6 +102,13 @@ class Desk:
                 self.presence.submit_nowait(self.on_restart, 0)
 
         await supervise(self.presence, self.health, on_restart=resubmit, task_status=task_status)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Printing tracebacks in colour would take longer than all tests together."""
+    with structlog.testing.capture_logs():
+        yield
 
 
 @pytest.fixture

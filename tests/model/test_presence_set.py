@@ -270,13 +270,14 @@ def test_a_state_is_encoded_once_for_all_who_come_within_a_window(driver: Driver
 
 def test_a_state_kept_for_a_window_is_not_sent_after_a_change_nobody_watched() -> None:
     driver = Driver()
+    driver.announce("s", "c1")
     driver.watch("w1")
     driver.advance()
     driver.presence.unwatch("w1", ROOM)
-    driver.announce("s", "c1")
+    driver.announce("s", "c2")
     driver.watch("w2")
     [(_, body, _)] = driver.advance()
-    assert body["members"] == [_anonymous("c1")]
+    assert body["members"] == [_anonymous("c1"), _anonymous("c2")]
 
 
 def test_a_diff_for_many_watchers_is_one_message(driver: Driver) -> None:
