@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "ConnectionOwner", "Sender"]
 
 ANONYMOUS = Identity()
+_CLOSING = Phase.CLOSING
 
 
 class Sender(Protocol):
@@ -46,8 +47,8 @@ class ConnectionOwner(Protocol):
     def count_error(self, code: str) -> None:
         """A client was told this error."""
 
-    def wake(self, connection: Connection) -> None:
-        """A connection of a stream driver has something waiting."""
+    def behind(self, connection: Connection) -> None:
+        """Something was added to the connection's outbox."""
 
     def unwatch(self, connection: Connection, channel: ChannelName) -> None:
         """The session's presence watch on a channel ends."""
@@ -198,21 +199,26 @@ class Connection:
         if self.outbox is None:
             self.queue(frame)
             return True
-        return self.closed or self.outbox.push_presence(channel, frame)
+        if self.phase >= _CLOSING:
+            return True
+        is_taken = self.outbox.push_presence(channel, frame)
+        self.owner.behind(self)
+        return is_taken
 
     # -------------------------------------------------------------- for the gateway
 
     def queue(self, frame: bytes) -> None:
-        """Queue one WebSocket frame for this tick's send."""
+        """Queue one WebSocket frame for this tick's send. Nothing follows a close frame."""
+        if self.phase >= _CLOSING:
+            return
         if self.outbox is None:
             tick = self.tick
             if not tick:
                 self.owner.dirty.append(self)
             tick.append(frame)
-        elif not self.closed:
+        else:
             self.outbox.push(frame)
-            if self.fd < 0:
-                self.owner.wake(self)
+            self.owner.behind(self)
 
     def park(self, data: bytes, sent: int, budget_bytes: int, now: float) -> None:
         """Keep what the socket did not take; from now on frames line up behind it."""

@@ -20,7 +20,8 @@ from syncd.config import Address, Config
 from syncd.errors import ActorStopped, ConfigError
 from syncd.gateway.connection import Connection
 from syncd.gateway.heads import Heads, Route
-from syncd.gateway.hub import Hub, ParkedBatch
+from syncd.gateway.hub import Hub
+from syncd.gateway.parking import ParkedBatch
 from syncd.gateway.poller import Poller, tune_listener
 from syncd.gateway.sessions import Sessions
 from syncd.gateway.streams import ServeHttp, StreamDriver
@@ -89,7 +90,7 @@ class Gateway:
         refusal = self._heads.admit(connection)
         if refusal is None:
             return True
-        self._refuse(connection, refusal)
+        self._hub.refuse(connection, refusal)
         return False
 
     def receive_head(self, connection: Connection, data: bytes) -> None:
@@ -100,25 +101,11 @@ class Gateway:
         elif routed.route is Route.HTTP:
             self._to_http(connection, routed.data)
         elif routed.route is Route.REFUSED:
-            self._refuse(connection, routed.response)
+            self._hub.refuse(connection, routed.response)
 
     def forget(self, connection: Connection) -> None:
         """A connection of the poller is over."""
         self._heads.forget(connection)
-
-    def _refuse(self, connection: Connection, response: bytes) -> None:
-        """Answer, half-close, and let the coarse timer end it: closing at once could destroy the answer on its way."""
-        self._hub.num_refused += 1
-        connection.queue(response)
-        self._hub.writer.flush()
-        if connection.closed:
-            return
-        connection.phase = Phase.CLOSING
-        connection.hello_deadline = self._hub.now + self._config.timing.close_s
-        self._hub.wheel.schedule(connection, connection.hello_deadline)
-        if isinstance(connection.sender, socket.socket) and connection.outbox is None:
-            with contextlib.suppress(OSError):
-                connection.sender.shutdown(socket.SHUT_WR)
 
     def _to_http(self, connection: Connection, head: bytes) -> None:
         assert self._poller is not None
@@ -141,20 +128,8 @@ class Gateway:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection over a Trio stream, TLS included if configured. Raises nothing a peer could cause."""
-        peer = _peer_of(stream)
-        if self._ssl is not None:
-            secured = trio.SSLStream(stream, self._ssl, server_side=True, https_compatible=True)
-            with trio.move_on_after(self._config.timing.handshake_s) as scope:
-                try:
-                    await secured.do_handshake()
-                except (trio.BrokenResourceError, ssl.SSLError):
-                    await trio.aclose_forcefully(stream)
-                    return
-            if scope.cancelled_caught:
-                await trio.aclose_forcefully(stream)
-                return
-            stream = secured
-        await StreamDriver(self._hub, self._heads, self._serve_http).serve(stream, peer)
+        driver = StreamDriver(self._hub, self._heads, self._serve_http, self._ssl)
+        await driver.serve(stream, _peer_of(stream))
 
     # ---------------------------------------------------------------- timer and feeder
 

@@ -7,7 +7,7 @@ drivers (bytes in, room again, tick), by actors (`Fanout`) and by HTTP (`Gateway
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
 import structlog
@@ -16,6 +16,7 @@ from syncd.codes import CloseCode, ErrorCode
 from syncd.config import Config
 from syncd.errors import ActorStopped, MailboxFull, RequestRejected, SyncdError
 from syncd.gateway.connection import Connection, Sender
+from syncd.gateway.parking import ParkedBatch, refuse_all, senders
 from syncd.gateway.timers import Wheel
 from syncd.gateway.writer import Writer
 from syncd.model.outbox import Outbox
@@ -41,12 +42,12 @@ from syncd.wire.frames import (
     encode_frame,
 )
 from syncd.wire.messages import ClientMessage
-from syncd.wire.session import Phase, next_phase
+from syncd.wire.session import TRANSITIONS, Phase
 
 if TYPE_CHECKING:
     from syncd.gateway.sessions import Sessions
 
-__all__ = ["Driver", "Hub", "ParkedBatch"]
+__all__ = ["Driver", "Hub"]
 
 _log = structlog.get_logger("syncd.gateway")
 
@@ -66,24 +67,8 @@ class Driver(Protocol):
     def forget(self, connection: Connection) -> None:
         """The connection is closed; drop whatever is kept for it."""
 
-
-class ParkedBatch:
-    """Commands that found a mailbox full, and the connections that must not be read meanwhile."""
-
-    __slots__ = ("commands", "connections", "is_presence", "size_bytes")
-
-    def __init__(
-        self,
-        commands: list[BroadcasterCommand] | list[PresenceCommand],
-        size_bytes: int,
-        connections: set[Connection],
-        *,
-        is_presence: bool,
-    ) -> None:
-        self.commands = commands
-        self.size_bytes = size_bytes
-        self.connections = connections
-        self.is_presence = is_presence
+    def end(self, connection: Connection, *, is_mutual: bool) -> None:
+        """Nothing more will be queued: send what is, then drop the connection if both sides said so, else half-close and wait."""
 
 
 class Hub:
@@ -147,6 +132,13 @@ class Hub:
         if rest:
             self.receive(connection, rest)
 
+    def refuse(self, connection: Connection, response: bytes) -> None:
+        """Answer a request head over HTTP and end the connection."""
+        self.num_refused += 1
+        connection.queue(response)
+        self._await_end(connection)
+        self._end(connection)
+
     def release(self, connection: Connection) -> None:
         """The transport goes to somebody else (HTTP); it is no connection of ours any more."""
         self.connections.discard(connection)
@@ -203,14 +195,21 @@ class Hub:
             reconnect = code < 4500
             connection.send(encode.bye(code, reason, reconnect=reconnect, after_ms=after_ms))
         connection.queue(encode_close(code, reason))
-        connection.phase = Phase.CLOSING
         connection.close_code = code
-        connection.hello_deadline = self.now + self.config.timing.close_s
-        self.wheel.schedule(connection, connection.hello_deadline)
-        if connection.outbox is None:
-            connection.outbox = Outbox(0)  # keeps the fan-out's fast lane away
+        self._await_end(connection)
         self._leave(connection)
         connection.id = ""
+
+    def _await_end(self, connection: Connection) -> None:
+        """From now on nothing is queued, and the peer has `close_s` to close."""
+        connection.phase = Phase.CLOSING
+        connection.hello_deadline = self.now + self.config.timing.close_s
+        self.wheel.schedule(connection, connection.hello_deadline)
+
+    def _end(self, connection: Connection, *, is_mutual: bool = False) -> None:
+        driver = self.drivers.get(id(connection))
+        if driver is not None:
+            driver.end(connection, is_mutual=is_mutual)
 
     # ---------------------------------------------------------------- bytes in
 
@@ -237,6 +236,7 @@ class Hub:
             self.close(connection, CloseCode.INTERNAL_ERROR, "internal error")
         if failure is not None:
             self.close(connection, failure.code, failure.reason)
+            self._end(connection)  # what follows cannot be read, not even a close frame
 
     def receive_message(self, connection: Connection, payload: bytes) -> None:
         """Take one whole binary message."""
@@ -244,18 +244,21 @@ class Hub:
         if phase >= Phase.CLOSING:
             return
         decoded = codec.decode(payload)
-        if phase is Phase.OPEN and not self._is_within_rate(connection, len(decoded)):
-            self._refuse_frame(connection, decoded)
-            return
-        self.num_messages_in += len(decoded)
+        count = len(decoded)
+        if phase is Phase.OPEN:
+            full_at = self._rate.spend(connection.rate_full_at, count, self.now)
+            if full_at < 0:
+                self._refuse_frame(connection, decoded)
+                return
+            connection.rate_full_at = full_at
+        self.num_messages_in += count
         handlers = self.sessions.handlers
         for message in decoded:
             kind = type(message)
             if kind is codec.BadMessage:
                 self._bad_message(connection, cast("codec.BadMessage", message))
                 continue
-            next_ = next_phase(connection.phase, kind)
-            if next_ is None:
+            if kind not in TRANSITIONS[connection.phase]:
                 if connection.phase < Phase.CLOSING:
                     self._out_of_turn(connection)
                 return
@@ -263,6 +266,10 @@ class Hub:
                 handlers[kind](connection, message)
             except RequestRejected as error:
                 connection.reply_error(getattr(message, "id", None), error)
+
+    def receive_text(self, connection: Connection, payload: bytes) -> None:
+        """Take one whole text message: SPEC has none."""
+        self.close(connection, CloseCode.UNSUPPORTED_DATA, "binary frames only")
 
     def _out_of_turn(self, connection: Connection) -> None:
         expected = (
@@ -279,41 +286,45 @@ class Hub:
         if connection.num_errors >= self.config.limits.errors:
             self.close(connection, CloseCode.TOO_MANY_ERRORS, "too many bad messages")
 
-    def _is_within_rate(self, connection: Connection, count: int) -> bool:
-        """Whether the session may say that much now. A whole frame is taken or refused; who goes on is closed."""
-        full_at = self._rate.spend(connection.rate_full_at, count, self.now)
-        if full_at >= 0:
-            connection.rate_full_at = full_at
-            return True
-        connection.num_over_rate += count
-        if connection.num_over_rate > self.config.limits.messages_burst:
-            self.close(connection, CloseCode.TOO_MANY_REQUESTS, "rate limit exceeded")
-        return False
-
     def _refuse_frame(
         self, connection: Connection, decoded: list[ClientMessage | codec.BadMessage]
     ) -> None:
-        """Answer every request of a frame that came too fast."""
-        wait_s = min(self._rate.wait_s(connection.rate_full_at, len(decoded), self.now), 60.0)
+        """Answer every request of a frame that came too fast; who goes on like that is closed."""
+        count = len(decoded)
+        connection.num_over_rate += count
+        if connection.num_over_rate > self.config.limits.messages_burst:
+            self.close(connection, CloseCode.TOO_MANY_REQUESTS, "rate limit exceeded")
+            return
+        wait_s = min(self._rate.wait_s(connection.rate_full_at, count, self.now), 60.0)
         error = SyncdError(ErrorCode.RATE_LIMITED, after_ms=int(wait_s * 1000) + 1)
         for message in decoded:
-            if connection.phase is Phase.OPEN:
-                is_bad = isinstance(message, codec.BadMessage)
-                name = "request_id" if is_bad else "id"
-                connection.reply_error(getattr(message, name, None), error)
+            is_bad = isinstance(message, codec.BadMessage)
+            name = "request_id" if is_bad else "id"
+            connection.reply_error(getattr(message, name, None), error)
+
+    def _pong(self, connection: Connection, payload: bytes) -> None:
+        """Answer a WebSocket ping; pings count as messages."""
+        full_at = self._rate.spend(connection.rate_full_at, 1, self.now)
+        if full_at >= 0:
+            connection.rate_full_at = full_at
+            connection.queue(encode_frame(PONG, payload))
+            return
+        connection.num_over_rate += 1
+        if connection.num_over_rate > self.config.limits.messages_burst:
+            self.close(connection, CloseCode.TOO_MANY_REQUESTS, "rate limit exceeded")
 
     def _control(self, connection: Connection, opcode: int, payload: bytes) -> None:
         if opcode == PING:
-            if connection.phase < Phase.CLOSING and self._is_within_rate(connection, 1):
-                connection.queue(encode_frame(PONG, payload))
+            if connection.phase < Phase.CLOSING:
+                self._pong(connection, payload)
         elif opcode == CLOSE:
             if connection.phase < Phase.CLOSING:
                 connection.queue(encode_frame(CLOSE, payload[:2]))
                 connection.close_code = int.from_bytes(payload[:2], "big") or 1005
-            self.writer.flush()
-            self.drop(connection)
+                self._await_end(connection)
+            self._end(connection, is_mutual=True)
         elif opcode == TEXT:
-            self.close(connection, CloseCode.UNSUPPORTED_DATA, "binary frames only")
+            self.receive_text(connection, payload)
 
     def watch_room(self, connection: Connection) -> None:
         """The connection has something waiting: have its driver call `Writer.on_room`."""
@@ -331,17 +342,17 @@ class Hub:
             try:
                 self.broadcaster.submit_nowait(commands, size)
             except MailboxFull:
-                self._park(ParkedBatch(commands, size, _senders(commands), is_presence=False))
+                self._park(ParkedBatch(commands, size, senders(commands), is_presence=False))
             except ActorStopped as error:
-                _refuse(commands, error)
+                refuse_all(commands, error)
         if self.to_presence:
             asks, self.to_presence = self.to_presence, []
             try:
                 self.presence.submit_nowait(asks, 0)
             except MailboxFull:
-                self._park(ParkedBatch(asks, 0, _senders(asks), is_presence=True))
+                self._park(ParkedBatch(asks, 0, senders(asks), is_presence=True))
             except ActorStopped as error:
-                _refuse(asks, error)
+                refuse_all(asks, error)
 
     def _park(self, batch: ParkedBatch) -> None:
         for connection in batch.connections:
@@ -365,27 +376,3 @@ class Hub:
         if connection.is_paused and not connection.closed:
             connection.is_paused = False
             self.drivers[id(connection)].set_reading(connection, is_reading=True)
-
-
-def _senders(commands: Iterable[object]) -> set[Connection]:
-    """Connections whose commands these are (those of HTTP have none)."""
-    found: set[Connection] = set()
-    for command in commands:
-        asker = getattr(command, "asker", None) or getattr(command, "session", None)
-        subscription = getattr(command, "subscription", None)
-        if subscription is not None:
-            asker = subscription.session
-        if isinstance(asker, Connection):
-            found.add(asker)
-    return found
-
-
-def _refuse(commands: Iterable[object], error: SyncdError) -> None:
-    for command in commands:
-        request_id = getattr(command, "request_id", None)
-        subscription = getattr(command, "subscription", None)
-        asker = getattr(command, "asker", None) or getattr(command, "session", None)
-        if subscription is not None:
-            asker, request_id = subscription.session, subscription.pending_id
-        if request_id is not None and isinstance(asker, Connection):
-            asker.reply_error(request_id, error)

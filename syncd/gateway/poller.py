@@ -6,6 +6,7 @@ hands each actor one batch and writes what is queued. It never awaits a mailbox.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
@@ -74,6 +75,15 @@ class Poller:
         """The connection is about to be closed."""
         self._heads.forget(connection)
         self.detach(connection)
+
+    def end(self, connection: Connection, *, is_mutual: bool) -> None:
+        """Write what is queued; drop the connection, or half-close it: closing at once could destroy the answer on its way."""
+        self._hub.writer.flush()
+        if is_mutual:
+            self._hub.drop(connection)
+        elif not connection.closed and connection.has_room():
+            with contextlib.suppress(OSError):
+                self.sockets[connection.fd].shutdown(socket.SHUT_WR)
 
     def detach(self, connection: Connection) -> socket.socket | None:
         """Take the socket out of the epoll and return it, unclosed."""

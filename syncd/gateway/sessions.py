@@ -262,7 +262,8 @@ class Sessions:
 
     def publish(self, connection: Connection, message: m.Publish) -> None:
         """Check, encode the data once and ask the broadcaster."""
-        namespace = self.grants.require(connection, message.channel, g.PUBLISH)
+        channel = message.channel
+        namespace = self.grants.require(connection, channel, g.PUBLISH)
         data = encode.pack(message.data)
         if len(data) > namespace.max_data_bytes:
             raise RequestRejected(
@@ -275,7 +276,7 @@ class Sessions:
             PublishEvent(
                 connection,
                 message.id,
-                message.channel,
+                channel,
                 data,
                 message.name,
                 message.key,

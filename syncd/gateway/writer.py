@@ -45,9 +45,12 @@ class Writer:
         errors = self._hub.errors
         errors[code] = errors.get(code, 0) + 1
 
-    def wake(self, connection: Connection) -> None:
-        """A connection of a stream driver has something waiting."""
-        self._hub.watch_room(connection)
+    def behind(self, connection: Connection) -> None:
+        """Something was added to the connection's outbox: wake its stream driver, and see whether it is read on."""
+        if connection.outbox is not None:
+            self._check_reading(connection, connection.outbox)
+        if connection.fd < 0:
+            self._hub.watch_room(connection)
 
     def unwatch(self, connection: Connection, channel: ChannelName) -> None:
         """The session's presence watch on a channel ends."""
@@ -131,9 +134,7 @@ class Writer:
                 return False
             subscription.offset = offset
         self.num_conflated += outbox.num_conflated - conflated
-        self._check_reading(connection, outbox)
-        if connection.fd < 0:
-            self._hub.watch_room(connection)
+        self.behind(connection)
         return True
 
     def flush(self) -> None:

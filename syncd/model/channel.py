@@ -52,8 +52,8 @@ class Channel:
     """State of one channel with positions. Ephemeral channels have none of this."""
 
     __slots__ = (
-        "_bytes",
         "_by_key",
+        "_bytes",
         "_max_bytes",
         "_max_events",
         "_tail",
@@ -114,8 +114,9 @@ class Channel:
 
     def append(self, record: bytes, at_ms: int, key: str | None) -> StoredEvent:
         """Give the next offset to an event (memory channels) and keep it."""
-        event = StoredEvent(self.top + 1, at_ms, key, record)
-        self.adopt(event)
+        self.top += 1
+        event = StoredEvent(self.top, at_ms, key, record)
+        self._keep(event)
         return event
 
     def adopt(self, event: StoredEvent) -> None:

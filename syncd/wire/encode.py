@@ -7,7 +7,6 @@ event is delivered live, recovered and read from history without ever being deco
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ __all__ = [
     "mark",
     "message",
     "ok",
+    "ok_at",
     "ok_events",
     "pack",
     "pack_uint",
@@ -39,6 +39,9 @@ pack: Callable[[object], bytes] = _PACKER.pack
 
 _SMALL = [bytes([n]) for n in range(128)]
 
+MAX_RECORD_PAIRS = 5
+"""name, data, key, by, at_ms."""
+
 
 def pack_uint(value: int) -> bytes:
     """Encode a non-negative integer in its shortest form."""
@@ -50,7 +53,7 @@ def pack_uint(value: int) -> bytes:
         return b"\xcd" + value.to_bytes(2, "big")
     if value < 0x1_0000_0000:
         return b"\xce" + value.to_bytes(4, "big")
-    return struct.pack(">BQ", 0xCF, value)
+    return b"\xcf" + value.to_bytes(8, "big")
 
 
 def message(kind: str, body: dict[str, Any]) -> bytes:
@@ -61,6 +64,7 @@ def message(kind: str, body: dict[str, Any]) -> bytes:
 # ------------------------------------------------------------------------------------------------ events
 
 _EVENT = b"\x92" + pack("event")
+_POSITION_EPOCH = pack("position") + b"\x82" + pack("epoch")
 _PREV = pack("prev")
 _OFFSET = pack("offset")
 _DATA = pack("data")
@@ -68,26 +72,35 @@ _NAME = pack("name")
 _KEY = pack("key")
 _BY = pack("by")
 _AT_MS = pack("at_ms")
+_TWO_PAIRS = b"\x02" + _DATA
 
 
 class EventPrefix:
     """The first pairs of every event body of one channel and epoch, encoded once."""
 
-    __slots__ = ("num_pairs", "pairs")
+    __slots__ = ("heads", "num_pairs", "ok_position", "pairs")
 
     def __init__(self, channel: ChannelName, epoch: Epoch | None, *, has_prev: bool = True) -> None:
         """Encode them; `has_prev` False leaves `prev` out, as on latest channels, where events may be skipped."""
         pairs = pack("channel") + pack(channel)
         if epoch is not None:
             pairs += pack("epoch") + pack(epoch) + (_PREV if has_prev else _OFFSET)
-        self.pairs = pairs
         self.num_pairs = 1 if epoch is None else 4 if has_prev else 3
+        self.pairs = pairs
+        self.heads = [
+            _EVENT + bytes((0x80 | (self.num_pairs + num_pairs),)) + pairs
+            for num_pairs in range(MAX_RECORD_PAIRS + 1)
+        ]
+        """Beginning of an event message, by the number of pairs in its record."""
+        self.ok_position = b"" if epoch is None else _POSITION_EPOCH + pack(epoch) + _OFFSET
 
 
 def event_record(
     data: bytes, at_ms: int, *, name: str | None, key: str | None, client: str | None
 ) -> bytes:
     """Encode the part of an event that does not depend on its position; `data` is encoded already."""
+    if name is None and key is None and client is None:
+        return b"".join((_TWO_PAIRS, data, _AT_MS, pack_uint(at_ms)))
     num_pairs = 2
     parts = [b"", _DATA, data, _AT_MS, pack_uint(at_ms)]
     if name is not None:
@@ -124,7 +137,13 @@ def event_body(prefix: EventPrefix, offset: int, record: bytes) -> bytes:
 
 def event_message(prefix: EventPrefix, offset: int, record: bytes) -> bytes:
     """Encode an `event` message."""
-    return _EVENT + event_body(prefix, offset, record)
+    head = prefix.heads[record[0]]
+    if prefix.num_pairs == 4:
+        prev, at = pack_uint(offset - 1), pack_uint(offset)
+        return b"".join((head, prev, _OFFSET, at, record[1:]))
+    if prefix.num_pairs == 1:
+        return head + record[1:]
+    return head + pack_uint(offset) + record[1:]
 
 
 # ------------------------------------------------------------------------------------------------ replies
@@ -132,7 +151,6 @@ def event_message(prefix: EventPrefix, offset: int, record: bytes) -> bytes:
 _OK_1 = b"\x92" + pack("ok") + b"\x81" + pack("id")
 _OK_2 = b"\x92" + pack("ok") + b"\x82" + pack("id")
 _OK_3 = b"\x92" + pack("ok") + b"\x83" + pack("id")
-_POSITION_EPOCH = pack("position") + b"\x82" + pack("epoch")
 _EVENTS = pack("events")
 
 
@@ -153,6 +171,11 @@ def ok(request_id: int, epoch: Epoch | None = None, offset: int = 0) -> bytes:
     if epoch is None:
         return _OK_1 + pack_uint(request_id)
     return _OK_2 + pack_uint(request_id) + _position(epoch, offset)
+
+
+def ok_at(request_id: int, prefix: EventPrefix, offset: int) -> bytes:
+    """Encode `ok {id, position}` from a channel's prefix."""
+    return b"".join((_OK_2, pack_uint(request_id), prefix.ok_position, pack_uint(offset)))
 
 
 def ok_events(request_id: int, epoch: Epoch, offset: int, bodies: Sequence[bytes]) -> bytes:

@@ -155,16 +155,17 @@ class Broadcaster:
         """Take a part of a batch without waiting, then deliver what came of it, slice by slice."""
         if batch is not self._batch:
             self._batch, self._num_done = batch, 0
+        handlers = self._handlers
         for message in part:
-            self._take_one(message)
+            try:
+                handlers[type(message)](message)
+            except Exception as error:  # noqa: BLE001 - isolation: it fails that message alone
+                self._fail_one(message, error)
             self._num_done += 1
         self.publishing.submit()
         await self._deliver()
         self.publishing.settle()
         self._fanout.flush()
-
-    def _take(self, message: BroadcasterMessage) -> None:
-        self._handlers[type(message)](message)
 
     def _handle(self) -> dict[type, Callable[[Any], None]]:
         """What is done with each kind of message."""
@@ -185,17 +186,19 @@ class Broadcaster:
 
     def _channel_read(self, message: ChannelRead) -> None:
         for waiting in self.joining.channel_read(message):
-            self._take_one(waiting)
+            try:
+                self._handlers[type(waiting)](waiting)
+            except Exception as error:  # noqa: BLE001 - isolation: it fails that message alone
+                self._fail_one(waiting, error)
 
-    def _take_one(self, message: BroadcasterMessage) -> None:
-        """Apply one message. Isolation: an exception over it fails that message, not the actor."""
-        try:
-            self._take(message)
-        except SyncdError as error:
+    def _fail_one(self, message: BroadcasterMessage, error: Exception) -> None:
+        """An exception over one message fails that message, not the actor."""
+        if isinstance(error, SyncdError):
             _fail(message, error)
-        except Exception:  # noqa: BLE001 - isolation is the purpose
-            _log.exception("message_failed", actor=self.name, kind=type(message).__name__)
-            _fail(message, internal_error())
+            return
+        kind = type(message).__name__
+        _log.error("message_failed", actor=self.name, kind=kind, exc_info=error)
+        _fail(message, internal_error())
 
     async def _deliver(self) -> None:
         """Fan out what this tick brought. Sends are counted: after a slice others get their turn."""
@@ -207,23 +210,34 @@ class Broadcaster:
                 room.run,
                 None if channel is None else channel.epoch,
                 0 if channel is None else channel.top,
-                room.namespace.mode.value == "latest",
+                room.is_latest,
             )
-            subscribers = list(room.subscribers)
-            for start in range(0, len(subscribers), DELIVERIES_PER_SLICE):
-                part = subscribers[start : start + DELIVERIES_PER_SLICE]
-                num_since_checkpoint += len(part)
-                for fallen in self._fanout.deliver(part, run):
-                    room.remove(fallen)
-                if num_since_checkpoint >= DELIVERIES_PER_SLICE:
-                    num_since_checkpoint = 0
-                    self._fanout.flush()
-                    await trio.lowlevel.checkpoint()
-            self._deliver_late(room, run)
+            num_since_checkpoint += len(room.subscribers)
+            if num_since_checkpoint < DELIVERIES_PER_SLICE:
+                fallen = self._fanout.deliver(room.subscribers, run)
+            else:
+                fallen = await self._deliver_in_slices(list(room.subscribers), run)
+                num_since_checkpoint = 0
+            for subscription in fallen:
+                room.remove(subscription)
+            if room.late:
+                self._deliver_late(room, run)
+            room.run = []
+
+    async def _deliver_in_slices(
+        self, subscribers: list[Subscription], run: Run
+    ) -> list[Subscription]:
+        fallen: list[Subscription] = []
+        for start in range(0, len(subscribers), DELIVERIES_PER_SLICE):
+            part = subscribers[start : start + DELIVERIES_PER_SLICE]
+            fallen += self._fanout.deliver(part, run)
+            self._fanout.flush()
+            await trio.lowlevel.checkpoint()
+        return fallen
 
     def _deliver_late(self, room: Room, run: Run) -> None:
         """Who went live during this tick gets only what came after that."""
-        late, room.late, room.run = room.late, [], []
+        late, room.late = room.late, []
         for subscription, num_before in late:
             rest = run.messages[num_before:]
             if not subscription.is_live:

@@ -14,6 +14,7 @@ from syncd.codes import ErrorCode
 from syncd.config import Config, HistoryKind, Mode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import Epoch
+from syncd.model.channel import Channel
 from syncd.model.recent_keys import Known, RecentKeys
 from syncd.ports import (
     Appended,
@@ -63,6 +64,10 @@ class Publishing:
 
     def publish(self, command: PublishEvent) -> None:
         """Take one publication. Raises what its asker is told."""
+        room = self._rooms.by_name.get(command.channel)
+        if room is not None and room.is_plain and command.idempotency is None:
+            self._publish_memory(room, room.channel, command)  # type: ignore[arg-type]
+            return
         namespace = self._rooms.namespace(command.channel)
         if namespace.history is HistoryKind.DURABLE:
             self._wait_for_store(command)
@@ -72,7 +77,9 @@ class Publishing:
         if namespace.mode is Mode.EPHEMERAL:
             self._publish_ephemeral(command)
         else:
-            self._publish_memory(command)
+            room = self._rooms.open(command.channel)
+            assert room.channel is not None
+            self._publish_memory(room, room.channel, command)
 
     def _is_known(self, command: PublishEvent) -> bool:
         """Answer a repeated publication from memory."""
@@ -97,18 +104,18 @@ class Publishing:
         self._remember(command, None, 0)
         self._oks.append((command.asker, command.request_id, None, 0))
 
-    def _publish_memory(self, command: PublishEvent) -> None:
-        room = self._rooms.open(command.channel)
-        channel = room.channel
-        assert channel is not None
+    def _publish_memory(self, room: Room, channel: Channel, command: PublishEvent) -> None:
         self.num_published += 1
         at_ms = self._wall_ms()
         event = channel.append(_record(command, at_ms), at_ms, command.key)
+        offset = event.offset
         if room.subscribers or room.late:
-            message = event_message(channel.prefix, event.offset, event.record)
-            self._add_to_run(room, command.key, message)
-        self._remember(command, channel.epoch, event.offset)
-        self._oks.append((command.asker, command.request_id, channel.epoch, event.offset))
+            if not room.run:
+                self._touched.append(room)
+            room.run.append((command.key, event_message(channel.prefix, offset, event.record)))
+        if command.idempotency is not None:
+            self._remember(command, channel.epoch, offset)
+        self._oks.append((command.asker, command.request_id, channel.epoch, offset))
 
     def _remember(self, command: PublishEvent, epoch: Epoch | None, offset: int) -> None:
         if command.idempotency is not None:

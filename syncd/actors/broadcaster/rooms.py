@@ -33,6 +33,9 @@ class Room:
     """(key, message) of this tick, for everybody live."""
     late: list[tuple[Subscription, int]] = attrs.field(factory=list)
     """Who went live during this tick, and how much of `run` came before."""
+    is_latest: bool = False
+    is_plain: bool = False
+    """A memory channel with positions: publications need nobody else."""
     is_loading: bool = False
     waiting: list[BroadcasterCommand] = attrs.field(factory=list)
     """Commands that wait for the store's answer."""
@@ -113,7 +116,9 @@ class Rooms:
             namespace.mode is not Mode.EPHEMERAL and namespace.history is not HistoryKind.DURABLE
         )
         state = Channel(channel, namespace, self._new_epoch()) if is_plain else None
-        room = self.by_name[channel] = Room(channel, namespace, state)
+        room = self.by_name[channel] = Room(
+            channel, namespace, state, is_latest=namespace.mode is Mode.LATEST, is_plain=is_plain
+        )
         return room
 
     def close_if_idle(self, room: Room) -> None:
