@@ -35,7 +35,7 @@ PARTS = (
     Part("house", ("house",), 40, is_measured=False),
     Part("unit", ("wire", "model", "actors", "cli", "bench"), 60),
     Part("conformance", ("conformance",), 60),
-    Part("integration", ("integration", "simulation"), 300),
+    Part("integration", ("integration", "simulation", "soak"), 300),
     Part("e2e", ("e2e",), 180, is_measured=False),
 )
 """Every folder of tests/ belongs to exactly one part; a house test says so."""
