@@ -214,7 +214,13 @@ def bind(address: Address) -> list[socket.socket]:
         found = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        return [_bind_tcp(family, name) for family, _, _, _, name in dict.fromkeys(found)]
+        with contextlib.ExitStack() as opened:
+            bound = [
+                opened.enter_context(_bind_tcp(family, name))
+                for family, _, _, _, name in dict.fromkeys(found)
+            ]
+            opened.pop_all()
+            return bound
     except OSError as error:
         where = address.path or f"{address.host}:{address.port}"
         raise ConfigError(f"Cannot listen on {where}: {error.strerror or error}.") from error
@@ -225,18 +231,23 @@ def _bind_tcp(family: int, name: object) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    sock.bind(name)  # type: ignore[arg-type]
-    sock.listen(BACKLOG)
-    return sock
+    return _listening(sock, name)
 
 
 def _bind_unix(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         if Path(path).is_socket():
             Path(path).unlink()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.bind(path)
-    sock.listen(BACKLOG)
+    return _listening(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path)
+
+
+def _listening(sock: socket.socket, name: object) -> socket.socket:
+    try:
+        sock.bind(name)  # type: ignore[arg-type]
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

@@ -6,6 +6,7 @@ through the outbox, which the writer task empties.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -14,7 +15,6 @@ from syncd.gateway.connection import Connection
 from syncd.gateway.heads import Heads, Route
 from syncd.gateway.hub import Hub
 from syncd.model.outbox import Outbox
-from syncd.wire.session import Phase
 
 __all__ = ["ServeHttp", "StreamDriver"]
 
@@ -34,6 +34,9 @@ class _StreamSender:
         self.may_read.set()
         self.scope: trio.CancelScope | None = None
         self.is_closed = False
+        self.is_ending = False
+        """What is queued is the last; the writer half-closes behind it, or drops the connection if `is_mutual`."""
+        self.is_mutual = False
 
     def send(self, data: bytes, /) -> int:
         """Take nothing: everything goes through the outbox."""
@@ -49,10 +52,17 @@ class _StreamSender:
 class StreamDriver:
     """Drives one connection over one stream. Implements `hub.Driver`."""
 
-    def __init__(self, hub: Hub, heads: Heads, serve_http: ServeHttp | None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        heads: Heads,
+        serve_http: ServeHttp | None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         self._hub = hub
         self._heads = heads
         self._serve_http = serve_http
+        self._ssl = ssl_context
         self._sender = _StreamSender()
 
     # ---------------------------------------------------------------- hub.Driver
@@ -72,6 +82,12 @@ class StreamDriver:
         """The connection is closed."""
         self._heads.forget(connection)
 
+    def end(self, connection: Connection, *, is_mutual: bool) -> None:
+        """Leave it to the writer, which has the rest to send first."""
+        self._sender.is_ending = True
+        self._sender.is_mutual = is_mutual
+        self._sender.wake.set()
+
     # ---------------------------------------------------------------- the tasks
 
     async def serve(self, stream: trio.abc.Stream, peer: str) -> None:
@@ -86,17 +102,17 @@ class StreamDriver:
         connection.drained_at = hub.now
         http_head: bytes | None = None
         try:
-            with trio.CancelScope() as scope:
-                self._sender.scope = scope
+            with trio.CancelScope() as self._sender.scope:
                 refusal = self._heads.admit(connection)
-                if refusal is not None:
-                    hub.num_refused += 1
-                    await stream.send_all(refusal)
-                    return
-                http_head = await self._read_head(stream, connection)
+                if self._ssl is not None:
+                    stream = await _secure(stream, self._ssl)
+                if refusal is None:
+                    http_head = await self._read_head(stream, connection)
+                else:
+                    hub.refuse(connection, refusal)
                 if http_head is None:
                     await self._run(stream, connection)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
             if http_head is None or self._serve_http is None:
@@ -122,9 +138,7 @@ class StreamDriver:
             if routed.route is Route.HTTP:
                 return routed.data
             if routed.route is Route.REFUSED:
-                hub.num_refused += 1
-                await stream.send_all(routed.response)
-                hub.drop(connection)
+                hub.refuse(connection, routed.response)
                 return None
             hub.upgrade(connection, routed.response, routed.data)
             self._end_turn()
@@ -159,9 +173,25 @@ class StreamDriver:
                 self._hub.writer.sent(connection, outbox, len(chunk))
             self._hub.writer.drained(connection, outbox)
             self._end_turn()
-            if connection.phase is Phase.CLOSED:
+            if self._sender.is_ending and not outbox:
+                await self._end_stream(stream, connection)
                 return
+
+    async def _end_stream(self, stream: trio.abc.Stream, connection: Connection) -> None:
+        if self._sender.is_mutual:
+            self._hub.drop(connection)
+            return
+        transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        if isinstance(transport, trio.abc.HalfCloseableStream):
+            await transport.send_eof()
 
     def _end_turn(self) -> None:
         self._hub.hand_over()
         self._hub.writer.flush()
+
+
+async def _secure(stream: trio.abc.Stream, context: ssl.SSLContext) -> trio.abc.Stream:
+    """Do the TLS handshake; it counts as part of the request head's time."""
+    secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+    await secured.do_handshake()
+    return secured
