@@ -112,6 +112,9 @@ class SessionPort(Asker, Protocol):
     def call_when_drained(self, subscription: Subscription) -> None:
         """Have `SessionDrained` submitted for this subscription once nothing waits for the socket any more."""
 
+    def remember_presence(self, channel: ChannelName, client: str, state: bytes | None) -> None:
+        """Keep an accepted presence state (None: left), to be announced again to a presence actor that starts anew."""
+
     def send_presence(self, channel: ChannelName, message: bytes) -> bool:
         """Queue a presence message, or return False when its budget is used up.
 

@@ -215,6 +215,7 @@ class Presence:
                 command.state,
                 now,
             )
+        session.remember_presence(command.channel, command.client, command.state)
         if command.request_id is not None:
             session.reply_ok(command.request_id)
 

@@ -50,6 +50,9 @@ class ConnectionOwner(Protocol):
     def behind(self, connection: Connection) -> None:
         """Something was added to the connection's outbox."""
 
+    def frame_shared(self, message: bytes) -> bytes:
+        """Frame a message that many connections get one after the other: once."""
+
     def unwatch(self, connection: Connection, channel: ChannelName) -> None:
         """The session's presence watch on a channel ends."""
 
@@ -195,15 +198,24 @@ class Connection:
 
     def send_presence(self, channel: ChannelName, message: bytes) -> bool:
         """Queue a presence message, or return False when presence has used up its share of the budget."""
-        frame = encode_frame(BINARY, message)
+        if self.phase >= _CLOSING or self.watched is None or channel not in self.watched:
+            return True  # nobody there to see it any more
+        frame = self.owner.frame_shared(message)
         if self.outbox is None:
             self.queue(frame)
-            return True
-        if self.phase >= _CLOSING:
             return True
         is_taken = self.outbox.push_presence(channel, frame)
         self.owner.behind(self)
         return is_taken
+
+    def remember_presence(self, channel: ChannelName, client: str, state: bytes | None) -> None:
+        """Keep an accepted state, for a presence actor that starts anew."""
+        if self.announced is None:
+            self.announced = {}
+        if state is None:
+            self.announced.pop((channel, client), None)
+        elif not self.closed:
+            self.announced[channel, client] = state
 
     # -------------------------------------------------------------- for the gateway
 

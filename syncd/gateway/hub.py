@@ -96,6 +96,7 @@ class Hub:
         self.to_broadcaster: list[BroadcasterCommand] = []
         self.to_presence: list[PresenceCommand] = []
         self.bytes_to_broadcaster = 0
+        self.bytes_to_presence = 0
         self.drivers: dict[int, Driver] = {}
         self.is_stopping = False
         self.num_accepted = 0
@@ -347,10 +348,11 @@ class Hub:
                 refuse_all(commands, error)
         if self.to_presence:
             asks, self.to_presence = self.to_presence, []
+            size, self.bytes_to_presence = self.bytes_to_presence, 0
             try:
-                self.presence.submit_nowait(asks, 0)
+                self.presence.submit_nowait(asks, size)
             except MailboxFull:
-                self._park(ParkedBatch(asks, 0, senders(asks), is_presence=True))
+                self._park(ParkedBatch(asks, size, senders(asks), is_presence=True))
             except ActorStopped as error:
                 refuse_all(asks, error)
 

@@ -313,27 +313,23 @@ class Sessions:
         if client not in connection.clients:
             raise RequestRejected(ErrorCode.CLIENT_DENIED, "This session does not speak for it.")
         state = None if message.state is None else encode.pack(message.state)
-        self._remember(connection, channel, client, state)
+        if state is not None:
+            self._check_state(connection, channel, client, state)
+            self._hub.bytes_to_presence += len(state)
         self._hub.to_presence.append(Announce(connection, message.id, channel, client, state))
 
-    def _remember(
-        self, connection: Connection, channel: ChannelName, client: str, state: bytes | None
+    def _check_state(
+        self, connection: Connection, channel: ChannelName, client: str, state: bytes
     ) -> None:
         limits = self._config.limits
-        if connection.announced is None:
-            connection.announced = {}
-        if state is None:
-            connection.announced.pop((channel, client), None)
-            return
         if len(state) > limits.presence_state_bytes:
             raise RequestRejected(
                 ErrorCode.TOO_LARGE,
                 f"A presence state may have {limits.presence_state_bytes} bytes.",
             )
-        known = (channel, client) in connection.announced
-        if not known and len(connection.announced) >= limits.subscriptions:
+        announced = connection.announced or {}
+        if (channel, client) not in announced and len(announced) >= limits.subscriptions:
             raise RequestRejected(ErrorCode.LIMIT_EXCEEDED, "Present in too many channels.")
-        connection.announced[channel, client] = state
 
     def probe(self, connection: Connection, message: m.Probe) -> None:
         """Answer at once."""

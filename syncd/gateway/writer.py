@@ -39,6 +39,7 @@ class Writer:
         self.num_conflated = 0
         self.num_lagged = 0
         self._queued_bytes = 0
+        self._shared = (b"", b"")
 
     def count_error(self, code: str) -> None:
         """A client was told this error."""
@@ -52,6 +53,12 @@ class Writer:
         if connection.fd < 0:
             self._hub.watch_room(connection)
 
+    def frame_shared(self, message: bytes) -> bytes:
+        """Frame a message that many connections get one after the other: once."""
+        if message is not self._shared[0]:
+            self._shared = (message, encode_frame(BINARY, message))
+        return self._shared[1]
+
     def unwatch(self, connection: Connection, channel: ChannelName) -> None:
         """The session's presence watch on a channel ends."""
         self._hub.to_presence.append(UnwatchPresence(connection, channel))
@@ -62,8 +69,13 @@ class Writer:
         self, subscriptions: Iterable[Subscription], run: Run
     ) -> list[Subscription]:
         """Send or queue a run for every subscription (see `ports.Fanout`). The hot loop: one send a delivery."""
-        frames = [encode_frame(BINARY, message) for _key, message in run.messages]
-        chunk = frames[0] if len(frames) == 1 else b"".join(frames)
+        messages = run.messages
+        if len(messages) == 1:
+            chunk = encode_frame(BINARY, messages[0][1])
+            frames = [chunk]
+        else:
+            frames = [encode_frame(BINARY, message) for _key, message in messages]
+            chunk = b"".join(frames)
         size = len(chunk)
         if size > BYTES_PER_FLUSH and len(frames) > 1:
             return self._deliver_in_parts(subscriptions, run)

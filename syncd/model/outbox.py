@@ -78,7 +78,8 @@ class Outbox:
 
     def push_presence(self, channel: str, frame: bytes) -> bool:
         """Append a presence frame; False when presence has used up its share."""
-        if self.presence_bytes + len(frame) > self.budget_bytes * PRESENCE_SHARE:
+        share = self.budget_bytes * PRESENCE_SHARE
+        if self.presence_bytes and self.presence_bytes + len(frame) > share:
             return False
         self._entries.append([channel, self, frame])
         self.presence_bytes += len(frame)

@@ -248,13 +248,14 @@ def parse_publish(body: _Body) -> Publish:
     """Build a `Publish`, or raise `RequestRejected(bad_request)`."""
     if "data" not in body:
         raise _rejected("data", "present (nil is allowed)")
+    get = body.get
     return Publish(
         _uint(body, "id"),
         _channel(body),
         body["data"],
-        _optional_text(body, "name", 128),
-        _optional_text(body, "key", 255),
-        _optional_text(body, "uid", 128),
+        None if get("name") is None else _text(body, "name", 128),
+        None if get("key") is None else _text(body, "key", 255),
+        None if get("uid") is None else _text(body, "uid", 128),
     )
 
 

@@ -47,6 +47,7 @@ class FakeSession(SessionPort):
     is_broken: bool = False
     replies: list[tuple[int, ErrorCode | None]] = attrs.field(factory=list)
     raw: list[bytes] = attrs.field(factory=list)
+    remembered: dict[tuple[str, str], bytes | None] = attrs.field(factory=dict)
 
     def reply_ok(self, request_id: int, epoch: Epoch | None = None, offset: int = 0) -> None:
         self.replies.append((request_id, None))
@@ -56,6 +57,9 @@ class FakeSession(SessionPort):
 
     def has_room(self) -> bool:
         raise NotImplementedError
+
+    def remember_presence(self, channel: ChannelName, client: str, state: bytes | None) -> None:
+        self.remembered[channel, client] = state
 
     def send_presence(self, channel: ChannelName, message: bytes) -> bool:
         if self.is_broken:

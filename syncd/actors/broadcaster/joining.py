@@ -27,6 +27,7 @@ from syncd.ports import (
     LogPage,
     LogQuery,
     ReadHistory,
+    SessionDrained,
     StoredEvent,
     StoreHandle,
     SubscribeChannel,
@@ -134,7 +135,7 @@ class Joining:
             room.go_live(subscription)
         else:
             room.catching_up[subscription] = None
-            self.go_on(subscription)
+            self._go_on_later(subscription)
 
     def _answer(
         self,
@@ -173,6 +174,10 @@ class Joining:
 
     # ---------------------------------------------------------------- catching up
 
+    def _go_on_later(self, subscription: Subscription) -> None:
+        """Look at it again once this batch is written: only then does the session know whether it has room."""
+        self._post(SessionDrained([subscription]))
+
     def go_on(self, subscription: Subscription) -> None:
         """Send the next page to a subscription that is catching up, or have it called when there is room."""
         room = self._rooms.by_name.get(subscription.channel)
@@ -208,7 +213,7 @@ class Joining:
             room.go_live(subscription)
         else:
             subscription.offset = events[num_fitting - 1].offset
-            subscription.session.call_when_drained(subscription)
+            self._go_on_later(subscription)
 
     def _read_page(self, channel: Channel, subscription: Subscription) -> None:
         after = subscription.offset
@@ -240,7 +245,7 @@ class Joining:
         elif joins_on:
             _send_events(subscription, channel, events)
             subscription.offset = events[-1].offset
-            self.go_on(subscription)
+            self._go_on_later(subscription)
         else:
             self._lag(room, subscription)
 
@@ -257,7 +262,7 @@ class Joining:
             return
         subscription.offset = events[-1].offset
         self._answer(subscription, room, recovered=True, events=events)
-        self.go_on(subscription)
+        self._go_on_later(subscription)
 
     def _lag(self, room: Room, subscription: Subscription) -> None:
         room.remove(subscription)
