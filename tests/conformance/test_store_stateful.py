@@ -97,6 +97,9 @@ class StoreMachine(RuleBasedStateMachine):
     def trim(self, slices, budget_s):
         for _ in range(slices):
             if not self.store.trim(self.now_ms, budget_s).has_more:
+                # That walk may have begun at an earlier time: only a whole one from now on is due.
+                while self.store.trim(self.now_ms, 1.0).has_more:
+                    pass
                 self.forget_known()
                 self.check_ages()
                 return
