@@ -54,6 +54,8 @@ def configure_logging(log_format: str, log_level: str, stream: TextIO | None = N
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_Forwarder()], level=max(level, logging.INFO), force=True)
+    for chatty in ("httpx", "httpcore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def _processors(log_format: str, *, is_terminal: bool) -> list[Processor]:

@@ -1,11 +1,13 @@
 """What every test may ask for, and how Hypothesis behaves here."""
 
+import logging
 import os
 import tomllib
 from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,6 +21,17 @@ hypothesis.settings.register_profile(
     "soak", hypothesis.settings.get_profile("quick"), max_examples=5000
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was():
+    """A test that configures logging (every one that calls the command line) must not change the next one's output."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
