@@ -50,19 +50,18 @@ def decode(payload: bytes) -> list[ClientMessage | BadMessage]:
     Returns:
         At least one item. A `BadMessage(bad_message)` ends the list: nothing behind it was read.
     """
-    hook = _unique_pairs if len(payload) < _COUNTING_BYTES else _counted_pairs()
     try:
         value = msgpack.unpackb(
             payload,
             raw=False,
             strict_map_key=True,
-            object_pairs_hook=hook,
+            object_pairs_hook=_hook_for(payload),
             max_array_len=MAX_ITEMS,
             max_map_len=MAX_ITEMS,
             max_ext_len=0,
         )
     except msgpack.ExtraData:
-        return _decode_many(payload, hook)
+        return _decode_many(payload)
     except _FAILURES as failure:
         return [_bad_message(failure)]
     budget = _Budget()
@@ -72,12 +71,12 @@ def decode(payload: bytes) -> list[ClientMessage | BadMessage]:
         return [_bad_message(failure)]
 
 
-def _decode_many(payload: bytes, hook: Any) -> list[ClientMessage | BadMessage]:
+def _decode_many(payload: bytes) -> list[ClientMessage | BadMessage]:
     unpacker = msgpack.Unpacker(
         None,
         raw=False,
         strict_map_key=True,
-        object_pairs_hook=hook,
+        object_pairs_hook=_hook_for(payload),
         max_buffer_size=max(len(payload), 1),
         max_array_len=MAX_ITEMS,
         max_map_len=MAX_ITEMS,
@@ -171,6 +170,10 @@ def _check_scalar(value: Any, kind: type) -> None:
             raise _Malformed("NaN and Infinity are not allowed.")
     elif value is not None and kind not in (str, bool, bytes):
         raise _Malformed("Extension types are not allowed.")
+
+
+def _hook_for(payload: bytes) -> Any:
+    return _unique_pairs if len(payload) < _COUNTING_BYTES else _counted_pairs()
 
 
 def _unique_pairs(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
