@@ -14,6 +14,7 @@ _DISABLED = (
     "ASYNC912",  # the same family; it cannot see that a loop inside always waits
     "ASYNC913",  # the same family; a supervised loop always waits in its nursery
     "ASYNC124",  # handlers and methods of a Protocol are async because their callers are
+    "ASYNC127",  # httpx is what the frameworks of our users bring; moving on is theirs to begin
     "ASYNC200",  # needs a list of blocking calls; ruff's ASYNC2xx cover ours
 )
 

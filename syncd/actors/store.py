@@ -188,7 +188,7 @@ class StoreActor:
             _log.critical("store_failed", error=str(failure))
             raise
         except trio.Cancelled:
-            await self._stop()
+            await self._stop()  # noqa: ASYNC102 - shielded inside, with its deadline
             raise
 
     def recover(self) -> None:
@@ -313,8 +313,8 @@ class StoreActor:
         job = self._worker.submit(work)
         try:
             return await job.wait()
-        except trio.Cancelled:
-            return await self._outlast(job)
+        except trio.Cancelled:  # noqa: ASYNC103 - a commit in hand is waited for; `_turn` looks for it
+            return await self._outlast(job)  # noqa: ASYNC102, ASYNC104 - shielded inside
 
     async def _outlast(self, job: Job[T]) -> T:  # noqa: RET503 - it ends by raising
         """Wait for a job although cancelled; `_turn` looks for the cancellation before it goes on."""

@@ -33,7 +33,7 @@ class Job(Generic[T]):
         """Do the work, in whichever thread; its exception is for whoever waits."""
         try:
             self._value.append(self._work())
-        except BaseException as error:  # noqa: BLE001 - raised again by `wait`
+        except BaseException as error:  # noqa: BLE001, ASYNC103 - raised again by `wait`
             self._error = error
 
     def finish(self) -> None:

@@ -88,11 +88,11 @@ class HttpServer:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            await self.drain()
+            await self.drain()  # noqa: ASYNC102 - bounded by timing.stop_s
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._stop_s):
                 await self._quart.shutdown()
-            await self._exit.__aexit__(kind, error, traceback)
+            await self._exit.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - closes a nursery
 
     async def drain(self) -> None:
         """End idle connections now and busy ones after their answer; wait for them at most `timing.stop_s`."""

@@ -167,7 +167,7 @@ class SqliteStore:
         except BaseException as error:
             self._undo()
             if isinstance(error, sqlite3.Error):
-                raise translated(error) from error
+                raise translated(error) from error  # noqa: ASYNC104 - not async code
             raise
 
     # -------------------------------------------------------------------------------------------- reading

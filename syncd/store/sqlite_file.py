@@ -125,7 +125,7 @@ def open_file(
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error):
-            raise _refusal(path, error) from error
+            raise _refusal(path, error) from error  # noqa: ASYNC104 - not async code
         raise
     return connection
 
