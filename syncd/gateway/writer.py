@@ -65,7 +65,7 @@ class Writer:
 
     # ---------------------------------------------------------------- fan-out
 
-    def deliver(  # noqa: C901, PLR0912 - one loop without calls: a call costs a tenth of a delivery
+    def deliver(  # noqa: C901 - one loop without calls: a call costs a tenth of a delivery
         self, subscriptions: Iterable[Subscription], run: Run
     ) -> list[Subscription]:
         """Send or queue a run for every subscription (see `ports.Fanout`). The hot loop: one send a delivery."""
