@@ -92,6 +92,8 @@ class PlainClient:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
+        self.session = ""
+        """As told in `welcome`."""
         self._reader = FrameReader()
         self._ready: list[Message] = []
         self._next_id = 0
@@ -136,7 +138,9 @@ class PlainClient:
     async def hello(self, **body: Any) -> dict[str, Any]:
         """Greet and return the body of `welcome`."""
         await self.send("hello", v=1, **body)
-        return (await self.expect("welcome"))[1]
+        _, welcome = await self.expect("welcome")
+        self.session = welcome["session"]
+        return welcome
 
     async def send(self, kind: str, /, **body: Any) -> None:
         """Send one message."""

@@ -175,9 +175,9 @@ class Broadcaster:
             AppendsDone: publishing.committed,
             SubscribeChannel: lambda message: joining.subscribe(message.subscription),
             UnsubscribeChannel: lambda message: joining.leave(message.subscription),
-            SubscriptionsClosed: lambda message: _each(joining.leave, message),
-            SessionDrained: lambda message: _each(joining.go_on, message),
-            ResumeSubscriptions: lambda message: _each(joining.resume, message),
+            SubscriptionsClosed: lambda message: self._each(joining.leave, message),
+            SessionDrained: lambda message: self._each(joining.go_on, message),
+            ResumeSubscriptions: lambda message: self._each(joining.resume, message),
             PageRead: joining.page_read,
             ChannelRead: self._channel_read,
             ReadHistory: joining.history,
@@ -190,6 +190,18 @@ class Broadcaster:
                 self._handlers[type(waiting)](waiting)
             except Exception as error:  # noqa: BLE001 - isolation: it fails that message alone
                 self._fail_one(waiting, error)
+
+    def _each(
+        self,
+        handle: Callable[[Subscription], None],
+        message: SubscriptionsClosed | SessionDrained | ResumeSubscriptions,
+    ) -> None:
+        for subscription in message.subscriptions:
+            try:
+                handle(subscription)
+            except Exception as error:  # noqa: BLE001 - isolation: it ends that subscription alone
+                self.joining.leave(subscription)
+                self._fail_one(SubscribeChannel(subscription), error)
 
     def _fail_one(self, message: BroadcasterMessage, error: Exception) -> None:
         """An exception over one message fails that message, not the actor."""
@@ -237,8 +249,8 @@ class Broadcaster:
 
     def _deliver_late(self, room: Room, run: Run) -> None:
         """Who went live during this tick gets only what came after that."""
-        late, room.late = room.late, []
-        for subscription, num_before in late:
+        late, room.late = room.late, {}
+        for subscription, num_before in late.items():
             rest = run.messages[num_before:]
             if not subscription.is_live:
                 continue
@@ -264,14 +276,6 @@ class Broadcaster:
             self.joining.num_unrecovered,
             self.publishing.num_dedupe_hits,
         )
-
-
-def _each(
-    handle: Callable[[Subscription], None],
-    message: SubscriptionsClosed | SessionDrained | ResumeSubscriptions,
-) -> None:
-    for subscription in message.subscriptions:
-        handle(subscription)
 
 
 def _fail(message: BroadcasterMessage, error: SyncdError) -> None:

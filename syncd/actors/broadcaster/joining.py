@@ -62,6 +62,8 @@ class Joining:
         if subscription.is_closed:
             return
         room = self._rooms.open(subscription.channel)
+        if room.holds(subscription):
+            return  # it stood in the mailbox and in what was handed over after a crash
         if room.is_ephemeral:
             room.go_live(subscription)
             self._answer(subscription, room, recovered=False, events=())
@@ -71,8 +73,9 @@ class Joining:
             self._join(room, room.channel, subscription)
 
     def resume(self, subscription: Subscription) -> None:
-        """After our own crash: go on from the last position queued, or answer what was never answered."""
-        if subscription.is_closed:
+        """After a loss of state: go on from the last position queued, or answer what was never answered."""
+        room = self._rooms.by_name.get(subscription.channel)
+        if subscription.is_closed or (room is not None and room.holds(subscription)):
             return
         if subscription.pending_id is None and subscription.epoch is not None:
             subscription.since = Position(subscription.epoch, subscription.offset)
@@ -230,6 +233,8 @@ class Joining:
         room = self._rooms.by_name.get(subscription.channel)
         if room is None or room.channel is None or subscription not in room.catching_up:
             return
+        if message.after != subscription.offset:
+            return  # asked before a crash of ours, and it went on since
         if isinstance(answer, SyncdError):
             if subscription.pending_id is None:
                 self._lag(room, subscription)

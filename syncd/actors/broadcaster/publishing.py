@@ -13,7 +13,7 @@ from syncd.actors.broadcaster.rooms import Room, Rooms
 from syncd.codes import ErrorCode
 from syncd.config import Config, HistoryKind, Mode
 from syncd.errors import RequestRejected, SyncdError
-from syncd.ids import Epoch
+from syncd.ids import ChannelName, Epoch
 from syncd.model.channel import Channel
 from syncd.model.recent_keys import Known, RecentKeys
 from syncd.ports import (
@@ -22,6 +22,7 @@ from syncd.ports import (
     AppendResult,
     Asker,
     PublishEvent,
+    ResumeSubscriptions,
     StoredEvent,
     StoreHandle,
 )
@@ -169,6 +170,8 @@ class Publishing:
         if isinstance(answer, SyncdError):
             for command in done.commands:
                 command.asker.reply_error(command.request_id, answer)
+            if answer.code is ErrorCode.INTERNAL_ERROR:
+                self._read_anew({command.channel for command in done.commands})
             return
         for command, record, result in zip(done.commands, done.records, answer, strict=True):
             if isinstance(result, Appended):
@@ -191,14 +194,28 @@ class Publishing:
         """A committed event reaches its room: the tail first, then this tick's run."""
         channel = room.channel
         if channel is None:
-            room.early.append(event)
+            if room.is_loading:
+                room.early.append(event)
             return
         if event.offset <= channel.top:
             return  # the load that made this room saw it already
+        if event.offset != channel.top + 1:
+            self._read_anew({room.name})
+            return
         channel.adopt(event)
         if room.subscribers or room.late:
             message = event_message(channel.prefix, event.offset, event.record)
             self._add_to_run(room, event.key, message)
+
+    def _read_anew(self, channels: set[ChannelName]) -> None:
+        """The store actor crashed and may have committed before: the log may hold events we were never told of.
+
+        Channels are loaded again, and everybody in them recovers from the position they have.
+        """
+        for name in channels:
+            room = self._rooms.by_name.get(name)
+            if room is not None and room.channel is not None:
+                self._post(ResumeSubscriptions(room.forget_channel()))
 
     # ---------------------------------------------------------------- out
 

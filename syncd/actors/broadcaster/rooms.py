@@ -31,7 +31,7 @@ class Room:
     """Those who are still being sent what they missed."""
     run: list[tuple[str | None, bytes]] = attrs.field(factory=list)
     """(key, message) of this tick, for everybody live."""
-    late: list[tuple[Subscription, int]] = attrs.field(factory=list)
+    late: dict[Subscription, int] = attrs.field(factory=dict)
     """Who went live during this tick, and how much of `run` came before."""
     is_latest: bool = False
     is_plain: bool = False
@@ -56,7 +56,7 @@ class Room:
         """Deliver to this subscription from here on."""
         subscription.is_live = True
         if self.run:
-            self.late.append((subscription, len(self.run)))
+            self.late[subscription] = len(self.run)
         else:
             self.subscribers[subscription] = None
 
@@ -64,8 +64,22 @@ class Room:
         """Deliver nothing more to it."""
         self.subscribers.pop(subscription, None)
         self.catching_up.pop(subscription, None)
-        if self.late:
-            self.late = [item for item in self.late if item[0] is not subscription]
+        self.late.pop(subscription, None)
+
+    def holds(self, subscription: Subscription) -> bool:
+        """Whether it is live or catching up here."""
+        return (
+            subscription in self.subscribers
+            or subscription in self.catching_up
+            or subscription in self.late
+        )
+
+    def forget_channel(self) -> list[Subscription]:
+        """Hold no state, so that it is loaded anew; returns who has to be resumed then."""
+        subscriptions = [*self.subscribers, *self.catching_up, *self.late]
+        self.subscribers, self.catching_up, self.late = {}, {}, {}
+        self.channel, self.run = None, []
+        return subscriptions
 
     def is_idle(self) -> bool:
         """Whether nothing would be lost by forgetting the room."""
