@@ -84,6 +84,7 @@ class Connection:
         "last_seen",
         "num_errors",
         "num_over_rate",
+        "num_pages",
         "outbox",
         "owner",
         "peer",
@@ -125,6 +126,8 @@ class Connection:
         """Nothing is read: its commands found a full mailbox, or it does not read our answers."""
         self.num_errors = 0
         self.num_over_rate = 0
+        self.num_pages = 0
+        """History requests on their way (`gateway.pages`)."""
         self.counts_address = False
         self.rate_full_at = 0.0
         """State of its message rate (`model.rate_limit`)."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from syncd.errors import SyncdError
 from syncd.gateway.connection import Connection
+from syncd.gateway.pages import PageAsker
 from syncd.ports import BroadcasterCommand, PresenceCommand
 
 __all__ = ["ParkedBatch", "refuse_all", "senders"]
@@ -38,8 +39,9 @@ def senders(commands: Iterable[object]) -> set[Connection]:
         subscription = getattr(command, "subscription", None)
         if subscription is not None:
             asker = subscription.session
-        if isinstance(asker, Connection):
-            found.add(asker)
+        session = asker.connection if isinstance(asker, PageAsker) else asker
+        if isinstance(session, Connection):
+            found.add(session)
     return found
 
 
@@ -51,5 +53,5 @@ def refuse_all(commands: Iterable[object], error: SyncdError) -> None:
         asker = getattr(command, "asker", None) or getattr(command, "session", None)
         if subscription is not None:
             asker, request_id = subscription.session, subscription.pending_id
-        if request_id is not None and isinstance(asker, Connection):
+        if request_id is not None and isinstance(asker, Connection | PageAsker):
             asker.reply_error(request_id, error)

@@ -16,6 +16,7 @@ from syncd.errors import RequestRejected
 from syncd.gateway import grants as g
 from syncd.gateway.connection import ANONYMOUS, Connection
 from syncd.gateway.hub import Hub
+from syncd.gateway.pages import PageAsker
 from syncd.ids import ChannelName
 from syncd.model.client_secrets import ClientSecrets
 from syncd.model.revocations import Revocations
@@ -292,7 +293,7 @@ class Sessions:
             raise RequestRejected(ErrorCode.NOT_SUPPORTED, "This namespace keeps no history.")
         self._hub.to_broadcaster.append(
             ReadHistory(
-                connection,
+                PageAsker(connection),
                 message.id,
                 message.channel,
                 message.limit,

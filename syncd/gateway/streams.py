@@ -64,11 +64,18 @@ class StreamDriver:
         self._serve_http = serve_http
         self._ssl = ssl_context
         self._sender = _StreamSender()
+        self._is_busy = False
+        """The writer has something to send."""
 
     # ---------------------------------------------------------------- hub.Driver
 
     def watch_room(self, connection: Connection) -> None:
-        """Wake the writer."""
+        """Wake the writer; from now on the peer has a deadline to drain what waits."""
+        if not self._is_busy:
+            self._is_busy = True
+            connection.drained_at = self._hub.now
+            due = self._hub.now + self._hub.config.timing.slow_client_s
+            self._hub.wheel.schedule(connection, due)
         self._sender.wake.set()
 
     def set_reading(self, connection: Connection, *, is_reading: bool) -> None:
@@ -171,6 +178,7 @@ class StreamDriver:
                 await stream.send_all(chunk)
                 self._hub.now = self._hub.clock()
                 self._hub.writer.sent(connection, outbox, len(chunk))
+            self._is_busy = False
             self._hub.writer.drained(connection, outbox)
             self._end_turn()
             if self._sender.is_ending and not outbox:
