@@ -13,6 +13,7 @@ import attrs
 from syncd.config import Config
 from syncd.gateway.connection import Connection
 from syncd.gateway.hub import Hub
+from syncd.model.proxy_networks import ProxyNetworks
 from syncd.model.rate_limit import TokenBucket
 from syncd.wire.handshake import (
     SUBPROTOCOL,
@@ -75,6 +76,7 @@ class Heads:
         rate = config.limits.accept_per_s
         self._rate = TokenBucket(rate, max(rate, 1.0)) if rate else None
         self._by_address: dict[str, int] = {}
+        self._proxies = ProxyNetworks(config.trusted_proxies)
 
     # ---------------------------------------------------------------- admission
 
@@ -85,13 +87,31 @@ class Heads:
             return _refusal("The node has no room for more connections.", 5)
         if self._rate is not None and not self._rate.take(1, hub.now):
             return _refusal("Too many new connections.", 1)
-        if limits.connections_per_address:
-            count = self._by_address.get(connection.peer, 0) + 1
-            if count > limits.connections_per_address:
-                return _refusal("Too many connections from this address.", 10)
-            self._by_address[connection.peer] = count
-            connection.counts_address = True
+        if self._proxies.is_trusted(connection.peer):
+            return None  # counted by its client's address, when the head tells
+        if limits.connections_per_address and not self._count_address(connection):
+            return _refusal("Too many connections from this address.", 10)
         return None
+
+    def _count_address(self, connection: Connection) -> bool:
+        """Count a connection for its address; False when that has as many as it may."""
+        count = self._by_address.get(connection.peer, 0) + 1
+        if count > self._config.limits.connections_per_address:
+            return False
+        self._by_address[connection.peer] = count
+        connection.counts_address = True
+        return True
+
+    def _name_client(self, connection: Connection, head: Head) -> None:
+        """Behind a proxy of ours, the client's address is the one that counts."""
+        if not self._proxies.is_trusted(connection.peer):
+            return
+        hops = b",".join(head.get_all(b"x-forwarded-for")).decode("latin-1")
+        connection.peer = self._proxies.client_address(connection.peer, hops)
+        if self._config.limits.connections_per_address and not self._count_address(connection):
+            raise HeadRejected(
+                503, "Too many connections from this address.", ((b"Retry-After", b"10"),)
+            )
 
     def forget(self, connection: Connection) -> None:
         """A connection is over: forget its half-read head and its address."""
@@ -116,11 +136,12 @@ class Heads:
             if head is None:
                 self._readers[id(connection)] = reader
                 return Routed(Route.MORE)
-            return self._route(head, reader.rest)
+            return self._route(connection, head, reader.rest)
         except HeadRejected as rejected:
             return Routed(Route.REFUSED, reject_bytes(rejected))
 
-    def _route(self, head: Head, rest: bytes) -> Routed:
+    def _route(self, connection: Connection, head: Head, rest: bytes) -> Routed:
+        self._name_client(connection, head)
         self._hosts.check(head)
         if head.path == WS_PATH:
             self._origins.check(head)

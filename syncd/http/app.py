@@ -17,10 +17,11 @@ from syncd.http.api import Api
 from syncd.http.failures import error_response, http_error
 from syncd.http.guard import HostRule, secure
 from syncd.http.json_values import MAX_BODY_BYTES
-from syncd.http.keys import ApiKeys, ProxyNetworks
+from syncd.http.keys import ApiKeys
 from syncd.http.pages import Pages
 from syncd.http.ports import NodeInfo
 from syncd.http.static_files import load_static_files
+from syncd.model.proxy_networks import ProxyNetworks
 from syncd.ports import BroadcasterHandle, GatewayPort, PresenceHandle
 
 __all__ = ["STATIC_FOLDER", "create_app"]

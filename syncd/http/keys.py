@@ -9,7 +9,7 @@ import collections
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -17,7 +17,7 @@ from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
 from syncd.model.rate_limit import RateLimit
 
-__all__ = ["ApiKeys", "ProxyNetworks"]
+__all__ = ["ApiKeys"]
 
 WRONG_KEYS_PER_S = 1.0
 WRONG_KEYS_BURST = 20
@@ -90,41 +90,3 @@ def _bucket_of(address: str) -> str:
     if parsed.version == 4:
         return address
     return str(ipaddress.ip_network((parsed, _IPV6_PREFIX), strict=False))
-
-
-class ProxyNetworks:
-    """Networks whose `X-Forwarded-For` is believed."""
-
-    def __init__(self, networks: Sequence[str]) -> None:
-        self._networks = [ipaddress.ip_network(text, strict=False) for text in networks]
-
-    def client_address(self, peer: str, forwarded_for: str) -> str:
-        """Return the address nearest to us that no trusted proxy vouches for as its own.
-
-        Args:
-            peer: Address of the socket's other end; empty for Unix sockets.
-            forwarded_for: All `X-Forwarded-For` headers joined by commas, nearest hop last.
-        """
-        address = peer
-        hops = forwarded_for.split(",")
-        while self._is_trusted(address) and hops:
-            hop = hops.pop().strip()
-            if not _is_address(hop):
-                break
-            address = hop
-        return address
-
-    def _is_trusted(self, address: str) -> bool:
-        if not self._networks:
-            return False
-        return _is_address(address) and any(
-            ipaddress.ip_address(address) in network for network in self._networks
-        )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -14,7 +14,8 @@ from syncd.errors import RequestRejected
 from syncd.http import keys as keys_module
 from syncd.http.commands import query_uint
 from syncd.http.json_values import encode_data, jsonable, parse_object
-from syncd.http.keys import ApiKeys, ProxyNetworks
+from syncd.http.keys import ApiKeys
+from syncd.model.proxy_networks import ProxyNetworks
 from syncd.wire.codec import MAX_ITEMS
 from tests.integration.http_fakes import KEY, World, make_config
 
