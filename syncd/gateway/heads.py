@@ -64,11 +64,14 @@ class Heads:
         serves_http: bool,
         is_loopback: bool,
         subprotocol: str | None = SUBPROTOCOL,
+        ws_path: str | None = WS_PATH,
     ) -> None:
+        """Read heads for one listener's rules; `subprotocol` and `ws_path` None take any."""
         self._config = config
         self._hub = hub
         self._serves_http = serves_http
         self._subprotocol = subprotocol
+        self._ws_path = ws_path
         self._hosts = HostPolicy(config.hosts, loopback_only=is_loopback)
         self._origins = OriginPolicy(config.origins)
         self._readers: dict[int, HeadReader] = {}
@@ -143,7 +146,7 @@ class Heads:
     def _route(self, connection: Connection, head: Head, rest: bytes) -> Routed:
         self._name_client(connection, head)
         self._hosts.check(head)
-        if head.path == WS_PATH:
+        if self._ws_path in (None, head.path):
             self._origins.check(head)
             refuse_token_in_query(head)
             response = accept_upgrade(head, self._subprotocol)
