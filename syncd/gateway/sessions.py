@@ -264,7 +264,11 @@ class Sessions:
     def publish(self, connection: Connection, message: m.Publish) -> None:
         """Check, encode the data once and ask the broadcaster."""
         channel = message.channel
-        namespace = self.grants.require(connection, channel, g.PUBLISH)
+        grant = None if connection.grants is None else connection.grants.get(channel)
+        if grant is not None and grant.bits & g.PUBLISH:
+            namespace = grant.namespace
+        else:
+            namespace = self.grants.require(connection, channel, g.PUBLISH)
         data = encode.pack(message.data)
         if len(data) > namespace.max_data_bytes:
             raise RequestRejected(

@@ -70,9 +70,9 @@ _OFFSET = pack("offset")
 _DATA = pack("data")
 _NAME = pack("name")
 _KEY = pack("key")
-_BY = pack("by")
+_BY_CLIENT = pack("by") + b"\x81" + pack("client")
 _AT_MS = pack("at_ms")
-_TWO_PAIRS = b"\x02" + _DATA
+_THREE_PAIRS = b"\x03" + _DATA
 
 
 class EventPrefix:
@@ -95,14 +95,26 @@ class EventPrefix:
         self.ok_position = b"" if epoch is None else _POSITION_EPOCH + pack(epoch) + _OFFSET
 
 
+_packed_time = (0, b"\x00")
+
+
+def _pack_time(at_ms: int) -> bytes:
+    """Encode a time; events of one tick share it."""
+    global _packed_time  # noqa: PLW0603 - a cache of one
+    if _packed_time[0] != at_ms:
+        _packed_time = (at_ms, pack_uint(at_ms))
+    return _packed_time[1]
+
+
 def event_record(
     data: bytes, at_ms: int, *, name: str | None, key: str | None, client: str | None
 ) -> bytes:
     """Encode the part of an event that does not depend on its position; `data` is encoded already."""
-    if name is None and key is None and client is None:
-        return b"".join((_TWO_PAIRS, data, _AT_MS, pack_uint(at_ms)))
+    if name is None and key is None and client is not None:
+        author = _BY_CLIENT + pack(client)
+        return b"".join((_THREE_PAIRS, data, _AT_MS, _pack_time(at_ms), author))
     num_pairs = 2
-    parts = [b"", _DATA, data, _AT_MS, pack_uint(at_ms)]
+    parts = [b"", _DATA, data, _AT_MS, _pack_time(at_ms)]
     if name is not None:
         num_pairs += 1
         parts += (_NAME, pack(name))
@@ -111,7 +123,7 @@ def event_record(
         parts += (_KEY, pack(key))
     if client is not None:
         num_pairs += 1
-        parts += (_BY, pack({"client": client}))
+        parts += (_BY_CLIENT, pack(client))
     parts[0] = _SMALL[num_pairs]
     return b"".join(parts)
 

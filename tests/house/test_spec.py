@@ -50,7 +50,7 @@ def test_limits_in_the_spec_are_the_defaults_of_the_server(root):
     limits, timing = Limits(), Timing()
     rows = {
         "time to `hello`": f"{timing.hello_s:g} s",
-        "frames before `welcome`": f"{limits.hello_bytes:,} bytes",
+        "first frame": f"{limits.hello_bytes:,} bytes",
         "frame from the client": f"{limits.frame_bytes:,} bytes",
         "fragments of a frame": f"{limits.fragments}",
         "`data` of an event, encoded": f"{Namespace('x').max_data_bytes:,} bytes",

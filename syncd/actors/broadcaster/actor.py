@@ -156,6 +156,7 @@ class Broadcaster:
         if batch is not self._batch:
             self._batch, self._num_done = batch, 0
         handlers = self._handlers
+        self.publishing.begin()
         for message in part:
             try:
                 handlers[type(message)](message)

@@ -52,6 +52,7 @@ class Publishing:
         self._store = store
         self._wall_ms = wall_ms
         self._post = post
+        self._at_ms = wall_ms()
         self._touched: list[Room] = []
         self._oks: list[tuple[Asker, int, Epoch | None, int]] = []
         self._waiting: list[PublishEvent] = []
@@ -62,6 +63,10 @@ class Publishing:
         self.num_dedupe_hits = 0
 
     # ---------------------------------------------------------------- in
+
+    def begin(self) -> None:
+        """A batch begins: what it publishes happens at one time."""
+        self._at_ms = self._wall_ms()
 
     def publish(self, command: PublishEvent) -> None:
         """Take one publication. Raises what its asker is told."""
@@ -86,7 +91,7 @@ class Publishing:
         """Answer a repeated publication from memory."""
         key = command.idempotency
         assert key is not None
-        known = self._recent.find(key, self._wall_ms() / 1000)
+        known = self._recent.find(key, self._at_ms / 1000)
         if known is None:
             return False
         if isinstance(known, Known):
@@ -99,7 +104,7 @@ class Publishing:
         self.num_published += 1
         room = self._rooms.by_name.get(command.channel)
         if room is not None:
-            record = _record(command, self._wall_ms())
+            record = _record(command, self._at_ms)
             message = event_message(EventPrefix(command.channel, None), 0, record)
             self._add_to_run(room, command.key, message)
         self._remember(command, None, 0)
@@ -107,20 +112,24 @@ class Publishing:
 
     def _publish_memory(self, room: Room, channel: Channel, command: PublishEvent) -> None:
         self.num_published += 1
-        at_ms = self._wall_ms()
-        event = channel.append(_record(command, at_ms), at_ms, command.key)
+        at_ms = self._at_ms
+        key = command.key
+        record = event_record(
+            command.data, at_ms, name=command.name, key=key, client=command.client
+        )
+        event = channel.append(record, at_ms, key)
         offset = event.offset
         if room.subscribers or room.late:
             if not room.run:
                 self._touched.append(room)
-            room.run.append((command.key, event_message(channel.prefix, offset, event.record)))
+            room.run.append((key, event_message(channel.prefix, offset, record)))
         if command.idempotency is not None:
             self._remember(command, channel.epoch, offset)
         self._oks.append((command.asker, command.request_id, channel.epoch, offset))
 
     def _remember(self, command: PublishEvent, epoch: Epoch | None, offset: int) -> None:
         if command.idempotency is not None:
-            self._recent.add(command.idempotency, epoch, offset, self._wall_ms() / 1000)
+            self._recent.add(command.idempotency, epoch, offset, self._at_ms / 1000)
 
     def _add_to_run(self, room: Room, key: str | None, message: bytes) -> None:
         if not room.run:
@@ -145,7 +154,7 @@ class Publishing:
         commands, self._waiting = self._waiting, []
         self._waiting_bytes = 0
         self._num_asks += 1
-        at_ms = self._wall_ms()
+        at_ms = self._at_ms
         requests = [
             AppendRequest(
                 command.channel,
