@@ -184,7 +184,7 @@ class Joining:
     def go_on(self, subscription: Subscription) -> None:
         """Send the next page to a subscription that is catching up, or have it called when there is room."""
         room = self._rooms.by_name.get(subscription.channel)
-        if room is None or room.channel is None or subscription not in room.catching_up:
+        if room is None or room.channel is None or not room.is_catching_up(subscription):
             return
         if not subscription.session.has_room():
             subscription.session.call_when_drained(subscription)
@@ -231,7 +231,7 @@ class Joining:
         """The store's page: joins on to the position, or the subscription lags."""
         subscription, answer = message.subscription, message.answer
         room = self._rooms.by_name.get(subscription.channel)
-        if room is None or room.channel is None or subscription not in room.catching_up:
+        if room is None or room.channel is None or not room.is_catching_up(subscription):
             return
         if message.after != subscription.offset:
             return  # asked before a crash of ours, and it went on since

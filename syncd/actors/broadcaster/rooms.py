@@ -74,6 +74,10 @@ class Room:
             or subscription in self.late
         )
 
+    def is_catching_up(self, subscription: Subscription) -> bool:
+        """Whether it is still owed events; not once its end was told, whether or not we have heard of that."""
+        return subscription in self.catching_up and not subscription.is_closed
+
     def forget_channel(self) -> list[Subscription]:
         """Hold no state, so that it is loaded anew; returns who has to be resumed then."""
         subscriptions = [*self.subscribers, *self.catching_up, *self.late]
