@@ -18,8 +18,9 @@ from syncd.model.outbox import Outbox
 
 __all__ = ["ServeHttp", "StreamDriver"]
 
-WRITE_BYTES = 65_536
-"""Handed to the stream at once; what is queued meanwhile goes out together."""
+WRITE_BYTES = 16_384
+"""Handed to the stream at once: one TLS record. Progress shows only between two of them, so a client has to take this much in
+`slow_client_s`, or passes for one that takes nothing."""
 
 ServeHttp = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
 """Serves one HTTP connection whose first bytes were read already; returns when it is over and closes the stream."""
