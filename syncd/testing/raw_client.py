@@ -10,7 +10,7 @@ import base64
 import contextlib
 import secrets
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -147,6 +147,8 @@ class RawClient:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self._buffer = bytearray()
+        self._inbox: list[tuple[str, dict[str, Any]]] = []
+        """Messages that were read and not yet asked for."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -207,12 +209,9 @@ class RawClient:
         return await self.receive_message("welcome")
 
     async def ask(self, kind: str, **body: Any) -> tuple[str, dict[str, Any]]:
-        """Send a request and return the type and body of its answer; what comes before is dropped."""
+        """Send a request and return the type and body of its answer; other messages wait for `receive_message`."""
         await self.send_messages((kind, body))
-        while True:
-            for answer, fields in (await self.receive_binary()).messages:
-                if fields.get("id") == body["id"]:
-                    return answer, fields
+        return await self._take_message(lambda _kind, fields: fields.get("id") == body["id"])
 
     # ---------------------------------------------------------------- reading
 
@@ -281,11 +280,23 @@ class RawClient:
                 raise EOFError(f"closed with {frame.close_code}")
 
     async def receive_message(self, kind: str) -> dict[str, Any]:
-        """Read up to the first message of a type and return its body; messages behind it in the frame are dropped."""
+        """Return the body of the first message of a type that nobody has taken; others wait for their turn.
+
+        Raises:
+            EOFError: The server closed before it came.
+        """
+        return (await self._take_message(lambda other, _body: other == kind))[1]
+
+    async def _take_message(
+        self, is_wanted: Callable[[str, dict[str, Any]], bool]
+    ) -> tuple[str, dict[str, Any]]:
+        position = 0
         while True:
-            for answer, body in (await self.receive_binary()).messages:
-                if answer == kind:
-                    return dict(body)
+            for number in range(position, len(self._inbox)):
+                if is_wanted(*self._inbox[number]):
+                    return self._inbox.pop(number)
+            position = len(self._inbox)
+            self._inbox += [(kind, body) for kind, body in (await self.receive_binary()).messages]
 
     async def receive_close(self) -> Frame:
         """Read up to the close frame.
