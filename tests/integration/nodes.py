@@ -41,7 +41,7 @@ EPHEMERAL = Namespace(
 
 
 @contextlib.asynccontextmanager
-async def running(config):
+async def running(config, *, limit_s=60):
     """Run a node; yields it and a function that connects and greets. A failure to stop in time is an error."""
     async with contextlib.AsyncExitStack() as stack:
         node = await stack.enter_async_context(open_node(config))
@@ -53,7 +53,7 @@ async def running(config):
             await client.hello()
             return client
 
-        with trio.fail_after(60):
+        with trio.fail_after(limit_s):
             yield node, connect
 
 

@@ -5,6 +5,7 @@ Faults are planted outside the guard of a single message, where only the supervi
 
 import contextlib
 import json
+import random
 
 import pytest
 import structlog
@@ -25,6 +26,7 @@ from syncd.testing.history import History
 from syncd.testing.plain_client import Closed, PlainClient
 from syncd.testing.process import ServerProcess
 from syncd.wire import messages as m
+from tests.integration.chaos_scenario import live_through
 from tests.integration.nodes import (
     ANYONE,
     DURABLE,
@@ -32,6 +34,7 @@ from tests.integration.nodes import (
     LATEST_DURABLE,
     MEMORY,
     make_config,
+    namespace,
     publish,
     read_until,
     running,
@@ -552,3 +555,19 @@ async def test_a_node_that_cannot_heal_exits_with_an_error_and_loses_nothing(tmp
         await trio.to_thread.run_sync(server.start)
         _, events = await read_log(server.port, "demo:c")
         assert [event["offset"] for event in events] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+async def test_random_crashes_under_load_lose_and_double_nothing(tmp_path, monkeypatch, seed):
+    kind = namespace("log", HistoryKind.DURABLE, history_size=1_000_000)
+    async with running(make_config(tmp_path, kind)) as (node, _connect):
+        num_fired = await live_through(
+            node,
+            node.addresses[0][1],
+            monkeypatch,
+            random.Random(seed),
+            num_faults=12,
+            num_peers=8,
+        )
+    assert num_fired >= 6
