@@ -73,6 +73,8 @@ class Promises:
                         assert body["position"] == {"epoch": view.epoch, "offset": view.offset}
                 case "ok":
                     self._ok(session, views, body, where)
+                case _:
+                    assert kind == "error", where
         if not session.closed:
             missing = set(session.asked) - set(answered)
             assert not missing, f"{session.id}: no answer to {[session.asked[i] for i in missing]}"

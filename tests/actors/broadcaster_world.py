@@ -125,6 +125,12 @@ class FakeSession(SessionPort):
         if self.subscriptions.get(subscription.channel) is subscription:
             del self.subscriptions[subscription.channel]
 
+    def remember_presence(self, channel: ChannelName, client: str, state: bytes | None) -> None:
+        raise NotImplementedError
+
+    def send_presence(self, channel: ChannelName, message: bytes) -> bool:
+        raise NotImplementedError
+
     def has_room(self) -> bool:
         return not self.outbox_bytes
 
@@ -280,7 +286,10 @@ class World:
         self.wall_ms = 1_000_000
         self._epochs = itertools.count(1)
         self.health = ActorHealth("broadcaster")
-        self.resume_order: Callable[[list[Subscription]], None] = lambda _found: None
+        self.at_restart: Callable[[], None] = lambda: None
+        """Done after a crash, before the subscriptions are handed over."""
+        self.held: list[Any] | None = None
+        """Commands that the gateway has not handed over yet, while it holds them back."""
         self.broadcaster = Broadcaster(
             self.config,
             fanout=self.fanout,
@@ -298,10 +307,14 @@ class World:
         await nursery.start(run)
 
     def resume(self) -> None:
-        """What `server.Node` does after a restart."""
+        """What `server.Node` does after a restart; what the gateway holds back it hands over afterwards."""
+        self.at_restart()
         found = [s for session in self.sessions for s in session.subscriptions.values()]
         if found:
             self.broadcaster.mailbox.put_reply(ResumeSubscriptions(found))
+        held, self.held = self.held, None
+        if held:
+            self.submit(*held)
 
     async def settled(self) -> None:
         """Let the broadcaster do what it can; a slice counts from here."""
@@ -325,7 +338,10 @@ class World:
     # ------------------------------------------------------------------ what clients do
 
     def submit(self, *commands: Any) -> None:
-        self.broadcaster.submit_nowait(commands, 0)
+        if self.held is not None:
+            self.held += commands
+        else:
+            self.broadcaster.submit_nowait(commands, 0)
 
     def session(self, **options: Any) -> FakeSession:
         session = FakeSession(self, f"s{len(self.sessions)}", **options)

@@ -1,18 +1,21 @@
 """Random schedules of everything that can happen to a broadcaster at once: no subscriber ever misses or doubles an event."""
 
 import random
+from unittest import mock
 
 import pytest
 import structlog.testing
 import trio
 import trio.testing
 
+from syncd.actors.broadcaster import actor, joining
 from syncd.ids import Epoch, Position
+from syncd.model import channel as model_channel
 from tests.actors.broadcaster_promises import Promises
 from tests.actors.broadcaster_world import World, make_config
 
 CHANNELS = ("mem:a", "mem:b", "none:a", "dur:a", "dur:b", "lat:a", "dlat:a", "live:a")
-SEEDS_A_TEST = 32
+SEEDS_A_TEST = 120
 
 
 class Schedule:
@@ -30,6 +33,8 @@ class Schedule:
         self.channels = rng.sample(CHANNELS, rng.randint(1, 4))
         self.positions = {channel: [Position(Epoch("f" * 16), 3)] for channel in self.channels}
         self.num_seen = 0
+        self.tail_events = rng.choice([3, 6, 1024])
+        self.batch_commands = rng.choice([2, 1024])
         self.crashes = rng.random() < 0.4
         self.fails = rng.random() < 0.3
         for _ in range(rng.randint(2, 5)):
@@ -54,7 +59,11 @@ class Schedule:
         async with trio.open_nursery() as nursery:
             await self.world.start(nursery)
             for _ in range(self.rng.randint(30, 110)):
-                await self.rng.choices(self.steps, self.weights)[0]()
+                step = self.rng.choices(self.steps, self.weights)[0]()
+                if step is not None:
+                    await step
+            self.world.held, held = None, self.world.held
+            self.world.submit(*held or ())
             self.world.fanout.crash_in = None
             await self.world.quiet()
             nursery.cancel_scope.cancel()
@@ -65,7 +74,7 @@ class Schedule:
     def someone(self):
         return self.rng.choice([s for s in self.world.sessions if not s.closed])
 
-    async def publish(self):
+    def publish(self):
         channel, rng = self.rng.choice(self.channels), self.rng
         self.num_published += 1
         key = rng.choice([None, *"abcdefgh"]) if rng.random() < 0.6 else None
@@ -77,11 +86,11 @@ class Schedule:
             uid=str(self.num_published) if rng.random() < 0.3 else None,
         )
 
-    async def publish_burst(self):
+    def publish_burst(self):
         for _ in range(self.rng.randint(2, 20)):
-            await self.publish()
+            self.publish()
 
-    async def subscribe(self):
+    def subscribe(self):
         session, channel = self.someone(), self.rng.choice(self.channels)
         if channel not in session.subscriptions:
             self.world.subscribe(session, channel, self.position(channel))
@@ -110,16 +119,16 @@ class Schedule:
             del self.positions[body["channel"]][:-30]
         self.num_seen = len(notes)
 
-    async def unsubscribe(self):
+    def unsubscribe(self):
         session = self.someone()
         if session.subscriptions:
             self.world.unsubscribe(session, self.rng.choice(sorted(session.subscriptions)))
 
-    async def replace_session(self):
+    def replace_session(self):
         self.world.close(self.someone())
         self.world.session(budget_bytes=self.rng.choice([150, 600]))
 
-    async def store(self):
+    def store(self):
         store, rng = self.world.store, self.rng
         for _ in range(rng.randint(1, 4)):
             if store.asks and rng.random() < 0.5:
@@ -128,15 +137,15 @@ class Schedule:
             elif store.answers:
                 store.tell()
 
-    async def slow(self):
+    def slow(self):
         self.someone().is_slow = True
 
-    async def drain(self):
+    def drain(self):
         session = self.someone()
         session.is_slow = session.is_slow and self.rng.random() < 0.5
         session.drain()
 
-    async def history(self):
+    def history(self):
         channel = self.rng.choice(self.channels)
         if not channel.startswith(("live", "none")):
             since = self.position(channel)
@@ -151,13 +160,29 @@ class Schedule:
 
     async def crash(self):
         await trio.sleep(11)  # the supervisor bears three crashes in ten seconds
-        self.world.fanout.crash_in = self.rng.randint(0, 6)
+        self.world.fanout.crash_in = self.rng.choice([0, 0, self.rng.randint(1, 9)])
+        self.world.at_restart = self.restart
+
+    def restart(self):
+        """Meanwhile sessions went on: some commands stand in the mailbox before the resumption, some come behind it."""
+        steps = [self.publish, self.subscribe, self.subscribe, self.unsubscribe, self.store]
+        for _ in range(self.rng.randint(0, 4)):
+            self.rng.choice(steps)()
+        self.world.held = []
+        for _ in range(self.rng.randint(0, 4)):
+            self.rng.choice(steps)()
 
 
 def run_seed(seed):
-    with structlog.testing.capture_logs() as logs:
+    schedule = Schedule(seed)
+    with (
+        structlog.testing.capture_logs() as logs,
+        mock.patch.object(joining, "TAIL_EVENTS", schedule.tail_events),
+        mock.patch.object(model_channel, "TAIL_EVENTS", schedule.tail_events),
+        mock.patch.object(actor, "BATCH_COMMANDS", schedule.batch_commands),
+    ):
         try:
-            trio.run(Schedule(seed).run, clock=trio.testing.MockClock(autojump_threshold=0))
+            trio.run(schedule.run, clock=trio.testing.MockClock(autojump_threshold=0))
             assert [log for log in logs if log["event"] != "actor_restarted"] == []
         except BaseException as failure:
             failure.add_note(f"seed {seed}")
