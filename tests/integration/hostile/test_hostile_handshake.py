@@ -1,21 +1,20 @@
 """A1-A13: what arrives before there is a WebSocket."""
 
-import io
-
 import pytest
-import structlog
 import trio
 
-from syncd.config import Address, AuthSettings
-from syncd.logs import configure_logging
+from syncd.config import Address
 from syncd.testing.raw_client import BINARY, Refused, client_frame, pack_messages, request_head
+from tests.integration.hostile import tokens
 from tests.integration.hostile.kit import (
     BRISK,
     PATIENT_S,
+    SECRET,
     drivers,
     limits,
     make_config,
     open_arena,
+    with_tokens,
 )
 
 HELLO = client_frame(BINARY, pack_messages(("hello", {"v": 1})))
@@ -89,22 +88,13 @@ async def test_a1_the_listed_origin_and_the_own_one_are_upgraded():
 
 async def test_a3_a_cookie_is_no_credential_with_or_without_an_origin():
     """syncd has no cookies: a session that brings one is as anonymous as without."""
-    config = make_config(
-        auth=AuthSettings(algorithms=("HS256",), hmac_secret="x" * 32, anonymous=False)
-    )
-    async with open_arena_with_token(config) as arena:
+    async with open_arena(make_config(auth=with_tokens()), token=tokens.make(SECRET)) as arena:
         async with arena.dial() as client:
             await client.upgrade(request_head("/ws", "Cookie: session=1; token=abc"))
             await client.send(HELLO)
             assert (await client.receive_close()).close_code == 4401
         origin = ("Cookie: session=1", "Origin: https://evil.example")
         assert await answer_of(arena, request_head("/ws", *origin)) == 403
-
-
-def open_arena_with_token(config):
-    from tests.integration.hostile.tokens import make  # noqa: PLC0415 - used by one test here
-
-    return open_arena(config, token=make(config.auth.hmac_secret))
 
 
 # ------------------------------------------------------------------------------------------------ heads
@@ -276,22 +266,13 @@ async def test_a12_who_names_another_address_is_counted_by_its_own():
         await arena.until_gone(3)
 
 
-@pytest.fixture
-def log():
-    """Everything the node logs, at the level that says most."""
-    stream = io.StringIO()
-    configure_logging("json", "debug", stream)
-    yield stream
-    structlog.reset_defaults()
-
-
 @drivers
 @pytest.mark.parametrize(
     "query",
     ["token=eyJhb", "access_token=eyJhb", "a=1&jwt=eyJhb", "%74oken=eyJhb", "TOKEN=eyJhb", "token"],
 )
 async def test_a13_a_token_in_the_url_is_refused_and_logged_nowhere(log, driver, query):
-    async with open_arena(make_config(driver=driver, log_level="debug")) as arena:
+    async with open_arena(make_config(driver=driver)) as arena:
         assert await answer_of(arena, request_head(f"/ws?{query}")) == 400
     assert "eyJhb" not in log.getvalue()
 
