@@ -388,3 +388,58 @@ def test_the_limits_of_this_machine_allow_the_tests_above():
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert soft >= 1024
     assert Namespace("x").max_data_bytes >= 60_000
+
+
+@pytest.mark.process
+@pytest.mark.xfail(
+    raises=(AssertionError, ExceptionGroup),
+    reason="the broadcaster answers every subscribe of a batch with a whole page, room or not: 37 MiB a client",
+)
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["in memory", "from the store"])
+async def test_recovering_many_channels_at_once_is_paced_by_who_reads(tmp_path, is_restarted):
+    """128 subscriptions in one packet, 240 KiB of missed events each, and nobody reads: 30 MiB a client if sent at once."""
+    with ServerProcess(tmp_path) as server:
+        await run(server.start)
+        async with Crowd(server.port) as crowd:
+            positions = await fill(crowd, num_channels=128)
+        if is_restarted:
+            await run(server.stop)
+            await run(server.start)
+        async with Crowd(server.port) as crowd:
+            grown = await recover(server, crowd, positions)
+    assert grown < 64 * MIB, f"{grown / MIB:.0f} MiB"
+
+
+async def fill(crowd, num_channels):
+    """Publish four events of 60 KB to each channel; returns the positions before them."""
+    writer, positions = await crowd.session(), {}
+    for number in range(num_channels):
+        channel = f"demo:{number}"
+        for _ in range(4):
+            _, answer = await writer.ask("publish", id=1, channel=channel, data=b"r" * 60_000)
+        positions[channel] = {**answer["position"], "offset": 0}
+    return positions
+
+
+async def recover(server, crowd, positions):
+    data = b"".join(
+        client_frame(
+            BINARY,
+            pack_messages(("subscribe", {"id": n, "channel": channel, "position": position})),
+        )
+        for n, (channel, position) in enumerate(positions.items())
+    )
+    attackers = [await crowd.session() for _ in range(4)]
+    good = await crowd.session()
+    before = server.rss_bytes()
+    for client in attackers:
+        await client.send(data)
+    with trio.fail_after(30):
+        for _ in range(20):
+            await good.ask("history", id=2, channel="demo:0", limit=1)
+    grown = high_water_bytes(server) - before
+    with trio.fail_after(30):
+        for _ in positions:
+            if not (await attackers[0].receive_message("subscribed"))["recovered"]:
+                raise ValueError("paced, yes; lost, no")
+    return grown
