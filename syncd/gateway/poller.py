@@ -134,10 +134,11 @@ class Poller:
         hub, by_fd = self._hub, self._by_fd
         hub.now = hub.clock()
         max_bytes = hub.config.limits.read_bytes_per_tick
+        listeners: list[int] = []
         for fd, events in ready:
             connection = by_fd.get(fd)
             if connection is None:
-                self._accept(fd)
+                listeners.append(fd)
                 continue
             if events & _OUT and hub.writer.on_room(connection):
                 self._modify(connection)
@@ -145,6 +146,9 @@ class Poller:
                 self._read(connection, max_bytes)
             elif events & _GONE:
                 hub.drop(connection)
+        for fd in listeners:
+            # Last, so that a descriptor closed in this round and given out anew gets no event of its old owner.
+            self._accept(fd)
         hub.hand_over()
         hub.writer.flush()
 
