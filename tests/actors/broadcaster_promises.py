@@ -67,9 +67,9 @@ class Promises:
                 case "event":
                     assert body["channel"] in views, f"not subscribed: {where}"
                     self._event(views[body["channel"]], body, where)
-                case "lagged" | "unsubscribed":
+                case "lagged":
                     view = views.pop(body["channel"])
-                    if kind == "lagged" and view.mode is Mode.STREAM and view.epoch is not None:
+                    if view.mode is Mode.STREAM and view.epoch is not None:
                         assert body["position"] == {"epoch": view.epoch, "offset": view.offset}
                 case "ok":
                     self._ok(session, views, body, where)

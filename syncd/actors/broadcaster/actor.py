@@ -10,6 +10,7 @@ is in the tail or in the log. So whatever happens between two batches, nobody mi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ from syncd.actors.broadcaster.publishing import Publishing
 from syncd.actors.broadcaster.rooms import Room, Rooms
 from syncd.actors.kit import Mailbox
 from syncd.config import Config
-from syncd.errors import SyncdError, internal_error
+from syncd.errors import ActorStopped, SyncdError, internal_error
 from syncd.ids import Epoch
 from syncd.ports import (
     BroadcasterCommand,
@@ -57,6 +58,8 @@ BATCH_COMMANDS = 1024
 """Taken between two fan-outs: about 5 ms."""
 DELIVERIES_PER_SLICE = 1500
 """Sends between two checkpoints: some 6 ms; 20,000 subscribers must not stall the loop for 20 ms."""
+RESUMES_PER_SLICE = 500
+"""Subscriptions taken over after a crash between two checkpoints: each may be sent a page."""
 SWEEP_S = 1.0
 ROOMS_PER_SWEEP = 2000
 
@@ -132,14 +135,34 @@ class Broadcaster:
     # ---------------------------------------------------------------- kit.Actor
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._sweep)
-            task_status.started()
-            while True:
-                batch = await self.mailbox.take()
-                for start in range(0, len(batch), BATCH_COMMANDS):
-                    await self._serve(batch[start : start + BATCH_COMMANDS], batch)
+        """Serve until cancelled; then whoever waits is told, and nothing is taken any more."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep)
+                task_status.started()
+                while True:
+                    await self._serve_batch(await self.mailbox.take())
+        finally:
+            if trio.current_effective_deadline() == -math.inf:
+                self._close()
+
+    async def _serve_batch(self, batch: Sequence[BroadcasterMessage]) -> None:
+        for start in range(0, len(batch), BATCH_COMMANDS):
+            await self._serve(batch[start : start + BATCH_COMMANDS], batch)
+            is_last = start + BATCH_COMMANDS >= len(batch)
+            if not is_last or self.mailbox.statistics().num_waiting:
+                await trio.lowlevel.checkpoint()  # `take` would not wait: others first
+
+    def _close(self) -> None:
+        """Answer everybody: nobody else will."""
+        error = ActorStopped()
+        waiting = [command for room in self.rooms.by_name.values() for command in room.waiting]
+        for message in (*self._batch[self._num_done :], *self.mailbox.close(), *waiting):
+            _fail(message, error)
+            if isinstance(message, AppendsDone):
+                self.publishing.forget_ask(message)
+        self.publishing.stop(error)
+        self._batch, self._num_done = (), 0
 
     def recover(self) -> None:
         """Tell askers of the batch in hand that it failed, and forget everything."""
@@ -178,7 +201,7 @@ class Broadcaster:
             UnsubscribeChannel: lambda message: joining.leave(message.subscription),
             SubscriptionsClosed: lambda message: self._each(joining.leave, message),
             SessionDrained: lambda message: self._each(joining.go_on, message),
-            ResumeSubscriptions: lambda message: self._each(joining.resume, message),
+            ResumeSubscriptions: self._resume,
             PageRead: joining.page_read,
             ChannelRead: self._channel_read,
             ReadHistory: joining.history,
@@ -191,6 +214,15 @@ class Broadcaster:
                 self._handlers[type(waiting)](waiting)
             except Exception as error:  # noqa: BLE001 - isolation: it fails that message alone
                 self._fail_one(waiting, error)
+
+    def _resume(self, message: ResumeSubscriptions) -> None:
+        """Take over a slice of them and leave the others for later: their positions wait."""
+        left = message.subscriptions
+        now = left[-RESUMES_PER_SLICE:]
+        del left[-RESUMES_PER_SLICE:]
+        if left:
+            self.mailbox.put_reply(message)
+        self._each(self.joining.resume, ResumeSubscriptions(now))
 
     def _each(
         self,
@@ -215,7 +247,7 @@ class Broadcaster:
 
     async def _deliver(self) -> None:
         """Fan out what this tick brought. Sends are counted: after a slice others get their turn."""
-        num_since_checkpoint = 0
+        num_left = DELIVERIES_PER_SLICE
         for room in self.publishing.take_touched():
             channel = room.channel
             run = Run(
@@ -225,34 +257,41 @@ class Broadcaster:
                 0 if channel is None else channel.top,
                 room.is_latest,
             )
-            num_since_checkpoint += len(room.subscribers)
-            if num_since_checkpoint < DELIVERIES_PER_SLICE:
+            count = len(room.subscribers) + len(room.late)
+            if count > num_left:
+                await self._give_way()
+                num_left = DELIVERIES_PER_SLICE
+            num_left -= count
+            if num_left >= 0:
                 fallen = self._fanout.deliver(room.subscribers, run)
+                self._deliver_late(room, run, list(room.late))
             else:
-                fallen = await self._deliver_in_slices(list(room.subscribers), run)
-                num_since_checkpoint = 0
+                fallen = await self._deliver_in_slices(room, run)
+                num_left = 0
             for subscription in fallen:
                 room.remove(subscription)
-            if room.late:
-                self._deliver_late(room, run)
-            room.run = []
+            room.run, room.late = [], {}
 
-    async def _deliver_in_slices(
-        self, subscribers: list[Subscription], run: Run
-    ) -> list[Subscription]:
+    async def _deliver_in_slices(self, room: Room, run: Run) -> list[Subscription]:
         fallen: list[Subscription] = []
+        subscribers, late = list(room.subscribers), list(room.late)
         for start in range(0, len(subscribers), DELIVERIES_PER_SLICE):
             part = subscribers[start : start + DELIVERIES_PER_SLICE]
             fallen += self._fanout.deliver(part, run)
-            self._fanout.flush()
-            await trio.lowlevel.checkpoint()
+            await self._give_way()
+        for start in range(0, len(late), DELIVERIES_PER_SLICE):
+            self._deliver_late(room, run, late[start : start + DELIVERIES_PER_SLICE])
+            await self._give_way()
         return fallen
 
-    def _deliver_late(self, room: Room, run: Run) -> None:
+    async def _give_way(self) -> None:
+        self._fanout.flush()
+        await trio.lowlevel.checkpoint()
+
+    def _deliver_late(self, room: Room, run: Run, late: list[Subscription]) -> None:
         """Who went live during this tick gets only what came after that."""
-        late, room.late = room.late, {}
-        for subscription, num_before in late.items():
-            rest = run.messages[num_before:]
+        for subscription in late:
+            rest = run.messages[room.late[subscription] :]
             if not subscription.is_live:
                 continue
             room.subscribers[subscription] = None

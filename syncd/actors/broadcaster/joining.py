@@ -92,10 +92,13 @@ class Joining:
 
     @staticmethod
     def refuse(subscription: Subscription, error: SyncdError) -> None:
-        """A subscription that cannot be answered otherwise ends with an error."""
+        """A subscription that cannot be served ends: its request with the error; one that was live is to come again."""
         if subscription.is_closed:
             return
-        subscription.session.end_subscription(subscription, error)
+        if subscription.pending_id is None:
+            subscription.session.lag(subscription)
+        else:
+            subscription.session.end_subscription(subscription, error)
 
     # ---------------------------------------------------------------- recovery
 
@@ -236,11 +239,8 @@ class Joining:
         if message.after != subscription.offset:
             return  # asked before a crash of ours, and it went on since
         if isinstance(answer, SyncdError):
-            if subscription.pending_id is None:
-                self._lag(room, subscription)
-            else:
-                room.remove(subscription)
-                self.refuse(subscription, answer)
+            room.remove(subscription)
+            self.refuse(subscription, answer)
             return
         channel, events = room.channel, answer.events
         joins_on = bool(events) and events[0].offset == message.after + 1
@@ -281,10 +281,10 @@ class Joining:
         if room.is_loading:
             return
         room.is_loading = True
-        num_events = room.namespace.history_size
+        num_events = room.namespace.history_size + 1  # one too many shows that keys are missing
         num_bytes = 2**30
         if room.namespace.mode.value == "stream":
-            num_events, num_bytes = min(num_events, TAIL_EVENTS), TAIL_BYTES
+            num_events, num_bytes = min(num_events - 1, TAIL_EVENTS), TAIL_BYTES
 
         def done(answer: LoadedChannel | SyncdError) -> None:
             self._post(ChannelRead(room.name, answer))

@@ -32,6 +32,8 @@ __all__ = ["Publishing"]
 
 MAX_ASKS = 4
 """Batches at the store at once: one in its commit, the next ones ready."""
+ASK_COMMANDS = 500
+"""In one batch, which is one transaction, whose statements hold the loop: `StoreSettings.transaction_requests` says why."""
 MAX_WAITING = 50_000
 MAX_WAITING_BYTES = 67_108_864
 MAX_RECENT_KEYS = 100_000
@@ -55,9 +57,10 @@ class Publishing:
         self._at_ms = wall_ms()
         self._touched: list[Room] = []
         self._oks: list[tuple[Asker, int, Epoch | None, int]] = []
-        self._waiting: list[PublishEvent] = []
+        self._waiting: list[tuple[PublishEvent, AppendRequest]] = []
         self._waiting_bytes = 0
-        self._num_asks = 0
+        self._asked: list[list[PublishEvent]] = []
+        """Batches at the store."""
         self._recent = RecentKeys(MAX_RECENT_KEYS, config.timing.idempotency_s)
         self.num_published = 0
         self.num_dedupe_hits = 0
@@ -144,28 +147,24 @@ class Publishing:
             or self._waiting_bytes + len(command.data) > MAX_WAITING_BYTES
         ):
             raise SyncdError(ErrorCode.OVERLOADED, after_ms=500)
-        self._waiting.append(command)
+        at_ms, key = self._at_ms, command.key
+        request = AppendRequest(
+            command.channel, _record(command, at_ms), at_ms, key, command.idempotency
+        )
+        self._waiting.append((command, request))
         self._waiting_bytes += len(command.data)
 
     def submit(self) -> None:
-        """Hand what waits to the store, if it has not enough to do already."""
-        if not self._waiting or self._num_asks >= MAX_ASKS:
-            return
-        commands, self._waiting = self._waiting, []
-        self._waiting_bytes = 0
-        self._num_asks += 1
-        at_ms = self._at_ms
-        requests = [
-            AppendRequest(
-                command.channel,
-                _record(command, at_ms),
-                at_ms,
-                command.key,
-                command.idempotency,
-            )
-            for command in commands
-        ]
-        records = [(request.record, at_ms) for request in requests]
+        """Hand what waits to the store, as far as it has not enough to do already."""
+        while self._waiting and len(self._asked) < MAX_ASKS:
+            batch = self._waiting[:ASK_COMMANDS]
+            del self._waiting[:ASK_COMMANDS]
+            self._waiting_bytes -= sum(len(command.data) for command, _ in batch)
+            self._ask([command for command, _ in batch], [request for _, request in batch])
+
+    def _ask(self, commands: list[PublishEvent], requests: list[AppendRequest]) -> None:
+        records = [(request.record, request.at_ms) for request in requests]
+        self._asked.append(commands)
 
         def done(answer: list[AppendResult] | SyncdError) -> None:
             self._post(AppendsDone(commands, records, answer))
@@ -174,7 +173,7 @@ class Publishing:
 
     def committed(self, done: AppendsDone) -> None:
         """The store answered: what is committed goes to the tail and to subscribers, and askers are told."""
-        self._num_asks = max(self._num_asks - 1, 0)
+        self.forget_ask(done)
         answer = done.answer
         if isinstance(answer, SyncdError):
             for command in done.commands:
@@ -187,6 +186,10 @@ class Publishing:
                 self._adopt(command, record, result)
             else:
                 command.asker.reply_error(command.request_id, result)
+
+    def forget_ask(self, done: AppendsDone) -> None:
+        """The store has answered it."""
+        self._asked = [asked for asked in self._asked if asked is not done.commands]
 
     def _adopt(self, command: PublishEvent, record: tuple[bytes, int], result: Appended) -> None:
         if result.is_duplicate:
@@ -241,11 +244,18 @@ class Publishing:
 
     def fail(self, error: SyncdError) -> None:
         """After a crash: whoever waits is told, nothing is told twice."""
-        for command in self._waiting:
+        for command, _request in self._waiting:
             command.asker.reply_error(command.request_id, error)
         for asker, request_id, _epoch, _offset in self._oks:
             asker.reply_error(request_id, error)
         self._waiting, self._oks, self._touched = [], [], []
+
+    def stop(self, error: SyncdError) -> None:
+        """For good: whoever waits for the store is told as well, its answer will find nobody."""
+        self.fail(error)
+        for command in (command for commands in self._asked for command in commands):
+            command.asker.reply_error(command.request_id, error)
+        self._asked = []
 
     def expire(self) -> None:
         """Forget old idempotency keys, a slice at a time."""
