@@ -18,6 +18,7 @@ from syncd.actors.kit import Health, NodeFailed
 from syncd.actors.presence import Presence
 from syncd.actors.store import StoreActor
 from syncd.config import Action, HistoryKind, Namespace
+from syncd.errors import StoreUnavailable
 from syncd.gateway.writer import Writer
 from syncd.server import open_node
 from syncd.store.sqlite import SqliteStore
@@ -97,6 +98,7 @@ async def ask_again(client, kind, **body):
         if answer != "error" or not fields["retryable"]:
             return answer, fields, num_errors
         num_errors += 1
+        await trio.sleep(0.01)
 
 
 # ------------------------------------------------------------------------------------------------ broadcaster
@@ -330,7 +332,7 @@ async def test_a_poison_message_fails_alone_each_time(tmp_path, monkeypatch, log
 async def test_a_crash_of_the_store_behind_its_commit_loses_nobody_an_event(
     tmp_path, monkeypatch, kind
 ):
-    """The event is in the log but nobody was told: the next one finds a gap, and the channel is read anew."""
+    """The event is in the log but nobody was told: the channel is read anew, at once."""
     history = History()
     channel = f"{kind.name}:c"
     is_latest = kind is LATEST_DURABLE
@@ -344,19 +346,48 @@ async def test_a_crash_of_the_store_behind_its_commit_loses_nobody_an_event(
         kind_, fields = await publisher.ask("publish", channel=channel, data="lost", key="lost")
         assert (kind_, fields["code"], fields["retryable"]) == ("error", "internal_error", True)
         assert planted.num_raised == 1
-        await restarted(node, "store")
-        await publish(publisher, channel, 2, key="b")
         with trio.fail_after(10):
-            await read_until(reader, observer, 5)
-        assert [body["data"] for body in observer.events][2] == "lost"
-        assert observer.num_unrecovered == 0
-        await publish(publisher, channel, 1, key="c")
+            await read_until(reader, observer, 3)
+        assert observer.events[-1]["data"] == "lost"
+        await restarted(node, "store")
+        await publish(publisher, channel, 3, key="b")
         await read_until(reader, observer, 6)
+        assert observer.num_unrecovered == 0
         late = history.observer("late", channel, is_latest=is_latest)
         answer = await subscribe(await connect(), late)
         if is_latest:
-            assert [event["key"] for event in answer["events"]] == ["a", "lost", "b", "c"]
+            assert [event["key"] for event in answer["events"]] == ["a", "lost", "b"]
         assert len(node.hub.connections) == 3
+    assert history.violations == []
+
+
+async def test_a_commit_that_failed_and_yet_was_kept_is_found_by_the_next_event(
+    tmp_path, monkeypatch
+):
+    history = History()
+    original = SqliteStore.commit
+    num_failed = 0
+
+    def commit(this):
+        nonlocal num_failed
+        original(this)
+        if not num_failed:
+            num_failed += 1
+            raise StoreUnavailable
+
+    async with running(make_config(tmp_path, DURABLE)) as (_node, connect):
+        reader, publisher = await connect(), await connect()
+        observer = history.observer("a", "log:c")
+        await subscribe(reader, observer)
+        await publish(publisher, "log:c", 2)
+        await read_until(reader, observer, 2)
+        monkeypatch.setattr(SqliteStore, "commit", commit)
+        _, fields = await publisher.ask("publish", channel="log:c", data="kept")
+        assert (fields["code"], fields["retryable"]) == ("store_unavailable", True)
+        with trio.fail_after(10):
+            await ask_again(publisher, "publish", channel="log:c", data="next")
+            await read_until(reader, observer, 4)
+        assert [event["data"] for event in observer.events[2:]] == ["kept", "next"]
     assert history.violations == []
 
 

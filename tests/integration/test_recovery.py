@@ -233,6 +233,31 @@ async def test_who_comes_during_a_burst_misses_and_doubles_nothing(tmp_path, kin
     assert {observer.num_recovered for observer in observers} == {7}
 
 
+async def test_who_comes_between_two_events_of_one_tick_gets_the_second_alone(tmp_path):
+    history = History()
+    async with running(make_config(tmp_path, MEMORY)) as (_node, connect):
+        first, client = await connect(), await connect()
+        watching, observer = history.observer("w", "mem:c"), history.observer("a", "mem:c")
+        await subscribe(first, watching)
+        place = {"channel": "mem:c"}
+        await client.send_many(
+            ("publish", {"id": 1, "data": 1, **place}),
+            ("publish", {"id": 2, "data": 2, **place}),
+            ("subscribe", {"id": 3, **place}),
+            ("publish", {"id": 4, "data": 3, **place}),
+            ("publish", {"id": 5, "data": 4, **place}),
+        )
+        with trio.fail_after(10):
+            while observer.offset < 4:
+                observer.take(*await client.receive())
+        await read_until(first, watching, 4)
+        await publish(client, "mem:c", 1)
+        await read_until(first, watching, 5)
+        await read_until(client, observer, 5)
+        assert observer.offsets == [3, 4, 5]
+    assert history.violations == []
+
+
 # ------------------------------------------------------------------------------------------------ latest, ephemeral
 
 
