@@ -18,7 +18,7 @@ import trio.testing
 from syncd.actors.broadcaster import Broadcaster
 from syncd.actors.kit import ActorHealth, supervise
 from syncd.config import Config, HistoryKind, Limits, Mode, Namespace
-from syncd.errors import StoreUnavailable, SyncdError
+from syncd.errors import StoreUnavailable, SyncdError, internal_error
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import (
     AppendRequest,
@@ -237,12 +237,16 @@ class ScriptedStore(StoreHandle):
     def read(self, query: LogQuery, done: Callable[[Any], None]) -> None:
         self.asks.append(("read", lambda: self.log.read(query), done))
 
-    def perform(self, number: int = 0, *, fails: bool = False) -> None:
-        """Perform the ask at `number`, or the first append if that one is to go later."""
+    def perform(self, number: int = 0, *, fails: bool = False, crashes: bool = False) -> None:
+        """Perform the ask at `number`, or the first append if that one is to go later.
+
+        `fails` does nothing and says so; `crashes` does it, and the answer is that of a store that crashed behind its commit.
+        """
         if self.asks[number][0] == "append":
             number = next(i for i, ask in enumerate(self.asks) if ask[0] == "append")
         _kind, work, done = self.asks.pop(number)
-        self.answers.append((done, StoreUnavailable() if fails else work()))
+        answer = StoreUnavailable() if fails else work()
+        self.answers.append((done, internal_error() if crashes else answer))
 
     def tell(self) -> None:
         """Tell the oldest answer."""

@@ -15,9 +15,18 @@ from syncd.actors.kit import Health
 from syncd.codes import ErrorCode
 from syncd.errors import ActorStopped, MailboxFull
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports import ResumeSubscriptions, SessionDrained, SubscribeChannel, Subscription
+from syncd.ports import (
+    AppendRequest,
+    ResumeSubscriptions,
+    SessionDrained,
+    SubscribeChannel,
+    Subscription,
+)
+from syncd.wire.encode import event_record, pack
 from tests.actors.broadcaster_promises import Promises
 from tests.actors.broadcaster_world import World, make_config
+
+DIRECT = event_record(pack("first"), 5, name=None, key=None, client=None)
 
 
 @pytest.fixture
@@ -558,6 +567,55 @@ async def test_a_batch_the_store_could_not_write_fails_and_nobody_hears_of_it(wo
     assert offset_of("dur:a", world) == 1
 
 
+@pytest.mark.parametrize("channel", ["dur:a", "dlat:a"])
+async def test_what_a_crashed_store_may_have_committed_reaches_everybody(world, channel):
+    reader = await durable_subscriber(world, channel)
+    author = await published(world, channel, 2)
+    world.publish(author, channel, "lost?", key="k")
+    await world.settled()
+    world.store.perform(crashes=True)
+    world.store.tell()
+    await world.quiet()
+    assert error_of(author) == "internal_error"
+    assert datas(reader) == [0, 1, "lost?"]
+    world.publish(author, channel, 3)
+    await world.quiet()
+    assert datas(reader) == [0, 1, "lost?", 3]
+    Promises(world).check()
+
+
+async def test_a_gap_in_the_offsets_is_read_from_the_log(world):
+    reader = await durable_subscriber(world)
+    author = world.session()
+    world.store.log.begin([AppendRequest(ChannelName("dur:a"), DIRECT, 5)])
+    world.store.log.commit()
+    world.publish(author, "dur:a", "second")
+    await world.quiet()
+    assert datas(reader) == ["first", "second"]
+    assert last(author)[1]["position"]["offset"] == 2
+    Promises(world).check()
+
+
+async def test_a_subscription_that_cannot_be_resumed_lags_alone(world, monkeypatch):
+    original = world.broadcaster.joining.resume
+
+    def poisoned(subscription):
+        if subscription.session is poison:
+            raise ZeroDivisionError
+        original(subscription)
+
+    poison, other = world.session(), world.session()
+    subscriptions = [world.subscribe(session, "mem:a") for session in (poison, other)]
+    await world.settled()
+    monkeypatch.setattr(world.broadcaster.joining, "resume", poisoned)
+    with structlog.testing.capture_logs() as logs:
+        world.submit(ResumeSubscriptions(list(subscriptions)))
+        await world.settled()
+    assert [log["event"] for log in logs] == ["message_failed"]
+    assert (last(poison)[0], last(other)[0]) == ("lagged", "subscribed")
+    assert not world.broadcaster.rooms.by_name[ChannelName("mem:a")].holds(subscriptions[0])
+
+
 @pytest.mark.parametrize("channel", ["mem:a", "dur:a", "live:a"])
 async def test_a_publication_that_cannot_be_encoded_fails_alone(world, channel):
     reader = await durable_subscriber(world, channel)
@@ -761,7 +819,22 @@ async def test_a_store_that_fails_between_pages_ends_the_subscription_with_lagge
     assert not session.subscriptions
 
 
-async def test_a_page_that_was_asked_for_twice_is_sent_once(paged):
+async def test_a_page_that_comes_twice_is_sent_once(paged):
+    """As when it was asked for before a crash and again after it."""
+    session, _subscription = returning(paged)
+    await paged.settled()
+    for _ in range(12):
+        while paged.store.asks:
+            paged.store.perform()
+        paged.store.answers *= 2
+        while paged.store.answers:
+            paged.store.tell()
+        await paged.settled()
+    assert [e["data"] for e in session.notes[0][1]["events"]] + datas(session) == list(range(10))
+    Promises(paged).check()
+
+
+async def test_a_subscription_told_of_room_twice_is_sent_everything_once(paged):
     session, subscription = returning(paged)
     session.is_slow = True
     await paged.settled()
@@ -770,8 +843,6 @@ async def test_a_page_that_was_asked_for_twice_is_sent_once(paged):
     session.is_slow = False
     session.outbox_bytes = 0
     paged.submit(SessionDrained([subscription]), SessionDrained([subscription]))
-    await paged.settled()
-    assert [kind for kind, *_ in paged.store.asks] == ["read", "read"]
     await paged.quiet()
     Promises(paged).check()
 

@@ -132,8 +132,9 @@ class Schedule:
         store, rng = self.world.store, self.rng
         for _ in range(rng.randint(1, 4)):
             if store.asks and rng.random() < 0.5:
-                fails = self.fails and rng.random() < 0.15
-                store.perform(rng.randrange(len(store.asks)), fails=fails)
+                fails, crashes = (self.fails and rng.random() < 0.1 for _ in range(2))
+                number = rng.randrange(len(store.asks))
+                store.perform(number, fails=fails, crashes=crashes)
             elif store.answers:
                 store.tell()
 

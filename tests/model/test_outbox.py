@@ -101,6 +101,16 @@ def test_after_a_channel_was_dropped_its_keys_start_anew():
     assert drained(outbox) == b"r" * 12 + b"new"
 
 
+def test_an_older_event_of_a_key_that_goes_out_leaves_the_newer_one_to_be_superseded():
+    outbox = Outbox(20)
+    event(outbox, b"older", "k")
+    event(outbox, b"newer", "k")
+    outbox.consume(5)
+    outbox.push(b"r" * 8)
+    event(outbox, b"newest", "k")
+    assert drained(outbox) == b"r" * 8 + b"newest"
+
+
 def test_presence_fills_its_share_and_no_more_while_events_still_go_in():
     outbox = Outbox(40)
     assert outbox.push_presence("a:b", bytes(int(40 * PRESENCE_SHARE)))
