@@ -18,6 +18,7 @@ import attrs
 import structlog
 import trio
 
+from syncd.actors.broadcaster.history import Histories
 from syncd.actors.broadcaster.joining import Joining
 from syncd.actors.broadcaster.messages import (
     AppendsDone,
@@ -26,6 +27,7 @@ from syncd.actors.broadcaster.messages import (
     HistoryRead,
     PageRead,
 )
+from syncd.actors.broadcaster.pacing import Pace
 from syncd.actors.broadcaster.publishing import Publishing
 from syncd.actors.broadcaster.rooms import Room, Rooms
 from syncd.actors.kit import Mailbox
@@ -106,7 +108,9 @@ class Broadcaster:
         config, post = self._config, self.mailbox.put_reply
         self.rooms = Rooms(config.namespaces, config.limits.channels, self._new_epoch)
         self.publishing = Publishing(config, self.rooms, self._store, self._wall_ms, post)
-        self.joining = Joining(config, self.rooms, self._store, post)
+        self.pace = Pace(post)
+        self.joining = Joining(config, self.rooms, self._store, post, self.pace)
+        self.histories = Histories(config, self.rooms, self._store, post)
         self._handlers = self._handle()
 
     # ---------------------------------------------------------------- ports.BroadcasterHandle
@@ -180,6 +184,7 @@ class Broadcaster:
             self._batch, self._num_done = batch, 0
         handlers = self._handlers
         self.publishing.begin()
+        self.pace.begin()
         for message in part:
             try:
                 handlers[type(message)](message)
@@ -204,8 +209,8 @@ class Broadcaster:
             ResumeSubscriptions: self._resume,
             PageRead: joining.page_read,
             ChannelRead: self._channel_read,
-            ReadHistory: joining.history,
-            HistoryRead: joining.history_read,
+            ReadHistory: self.histories.history,
+            HistoryRead: self.histories.history_read,
         }
 
     def _channel_read(self, message: ChannelRead) -> None:

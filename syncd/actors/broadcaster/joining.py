@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from syncd.actors.broadcaster.messages import (
     BroadcasterMessage,
     ChannelRead,
-    HistoryRead,
     PageRead,
 )
+from syncd.actors.broadcaster.pacing import Pace
 from syncd.actors.broadcaster.rooms import Room, Rooms
-from syncd.codes import ErrorCode
 from syncd.config import Config
-from syncd.errors import RequestRejected, SyncdError
+from syncd.errors import SyncdError
 from syncd.ids import Position
 from syncd.model.channel import TAIL_BYTES, TAIL_EVENTS, Channel, Recovery, Verdict
 from syncd.ports import (
@@ -26,8 +25,6 @@ from syncd.ports import (
     LoadedChannel,
     LogPage,
     LogQuery,
-    ReadHistory,
-    SessionDrained,
     StoredEvent,
     StoreHandle,
     SubscribeChannel,
@@ -35,7 +32,7 @@ from syncd.ports import (
 )
 from syncd.wire import encode
 
-__all__ = ["Joining"]
+__all__ = ["Joining", "num_fitting"]
 
 
 class Joining:
@@ -47,11 +44,13 @@ class Joining:
         rooms: Rooms,
         store: StoreHandle,
         post: Callable[[BroadcasterMessage], None],
+        pace: Pace,
     ) -> None:
         self._limits = config.limits
         self._rooms = rooms
         self._store = store
         self._post = post
+        self._pace = pace
         self.num_recovered = 0
         self.num_unrecovered = 0
 
@@ -104,18 +103,17 @@ class Joining:
 
     def _join(self, room: Room, channel: Channel, subscription: Subscription) -> None:
         since = subscription.since
-        if since is None:
-            self._enter(room, channel, subscription, channel.state(), recovered=False)
-            return
-        recovery = self._decide(channel, since)
-        if recovery.verdict is Verdict.RECOVERED:
-            self._enter(room, channel, subscription, recovery.events, recovered=True)
-        elif recovery.verdict is Verdict.IN_STORE:
-            room.catching_up[subscription] = None
+        recovery = Recovery(Verdict.LOST) if since is None else self._decide(channel, since)
+        verdict = recovery.verdict
+        events = channel.state() if verdict is Verdict.LOST else recovery.events
+        if (events or verdict is Verdict.IN_STORE) and not self._pace.has_turn(subscription):
+            room.catching_up[subscription] = True
+        elif verdict is Verdict.IN_STORE and since is not None:
+            room.catching_up[subscription] = False
             subscription.epoch, subscription.offset = channel.epoch, since.offset
             self._read_page(channel, subscription)
         else:
-            self._enter(room, channel, subscription, channel.state(), recovered=False)
+            self._enter(room, channel, subscription, events, recovered=verdict is Verdict.RECOVERED)
 
     def _decide(self, channel: Channel, since: Position) -> Recovery:
         if channel.top - since.offset > self._limits.recovery_events and not channel.is_latest:
@@ -132,16 +130,18 @@ class Joining:
         recovered: bool,
     ) -> None:
         """Answer with what fits; live at once if that is all, else catching up."""
-        num_fitting = _num_fitting(events, self._limits.recovery_bytes)
-        is_all = num_fitting == len(events)
+        count = num_fitting(events, self._limits.recovery_bytes)
+        is_all = count == len(events)
         subscription.epoch = channel.epoch
-        subscription.offset = channel.top if is_all else events[num_fitting - 1].offset
-        self._answer(subscription, room, recovered=recovered, events=events[:num_fitting])
+        subscription.offset = channel.top if is_all else events[count - 1].offset
+        self._answer(subscription, room, recovered=recovered, events=events[:count])
+        if events:
+            self._pace.note_page(subscription.session)
         if is_all:
             room.go_live(subscription)
         else:
-            room.catching_up[subscription] = None
-            self._go_on_later(subscription)
+            room.catching_up[subscription] = False
+            self._pace.later(subscription)
 
     def _answer(
         self,
@@ -180,20 +180,17 @@ class Joining:
 
     # ---------------------------------------------------------------- catching up
 
-    def _go_on_later(self, subscription: Subscription) -> None:
-        """Look at it again once this batch is written: only then does the session know whether it has room."""
-        self._post(SessionDrained([subscription]))
-
     def go_on(self, subscription: Subscription) -> None:
         """Send the next page to a subscription that is catching up, or have it called when there is room."""
         room = self._rooms.by_name.get(subscription.channel)
         if room is None or room.channel is None or not room.is_catching_up(subscription):
             return
-        if not subscription.session.has_room():
-            subscription.session.call_when_drained(subscription)
-            return
         channel = room.channel
-        if subscription.epoch is None:
+        if room.catching_up[subscription]:
+            del room.catching_up[subscription]
+            self._join(room, channel, subscription)
+            return
+        if subscription.epoch is None or not self._pace.has_turn(subscription):
             return
         recovery = channel.recover(Position(subscription.epoch, subscription.offset))
         if recovery.verdict is Verdict.IN_STORE:
@@ -211,18 +208,20 @@ class Joining:
         events: Sequence[StoredEvent],
     ) -> None:
         """Send what fits as event frames; live with the last of them."""
-        num_fitting = _num_fitting(events, self._limits.recovery_bytes)
-        _send_events(subscription, channel, events[:num_fitting])
-        if num_fitting == len(events):
+        self._pace.note_page(subscription.session)
+        count = num_fitting(events, self._limits.recovery_bytes)
+        _send_events(subscription, channel, events[:count])
+        if count == len(events):
             subscription.offset = channel.top
             room.catching_up.pop(subscription, None)
             room.go_live(subscription)
         else:
-            subscription.offset = events[num_fitting - 1].offset
-            self._go_on_later(subscription)
+            subscription.offset = events[count - 1].offset
+            self._pace.later(subscription)
 
     def _read_page(self, channel: Channel, subscription: Subscription) -> None:
         after = subscription.offset
+        self._pace.begin_read(subscription.session)
         query = LogQuery(channel.name, after=after, max_bytes=self._limits.recovery_bytes)
 
         def done(answer: LogPage | SyncdError) -> None:
@@ -233,11 +232,13 @@ class Joining:
     def page_read(self, message: PageRead) -> None:
         """The store's page: joins on to the position, or the subscription lags."""
         subscription, answer = message.subscription, message.answer
+        self._pace.end_read(subscription.session)
         room = self._rooms.by_name.get(subscription.channel)
         if room is None or room.channel is None or not room.is_catching_up(subscription):
             return
-        if message.after != subscription.offset:
-            return  # asked before a crash of ours, and it went on since
+        if room.catching_up[subscription] or message.after != subscription.offset:
+            return  # asked before a crash of ours: it has not begun anew, or went on since
+        self._pace.note_page(subscription.session)
         if isinstance(answer, SyncdError):
             room.remove(subscription)
             self.refuse(subscription, answer)
@@ -250,7 +251,7 @@ class Joining:
         elif joins_on:
             _send_events(subscription, channel, events)
             subscription.offset = events[-1].offset
-            self._go_on_later(subscription)
+            self._pace.later(subscription)
         else:
             self._lag(room, subscription)
 
@@ -267,7 +268,7 @@ class Joining:
             return
         subscription.offset = events[-1].offset
         self._answer(subscription, room, recovered=True, events=events)
-        self._go_on_later(subscription)
+        self._pace.later(subscription)
 
     def _lag(self, room: Room, subscription: Subscription) -> None:
         room.remove(subscription)
@@ -313,72 +314,8 @@ class Joining:
         room.channel = channel
         return waiting
 
-    # ---------------------------------------------------------------- history
 
-    def history(self, command: ReadHistory) -> None:
-        """Answer from memory, or ask the store."""
-        if self._rooms.namespace(command.channel).history.value == "durable":
-            self._ask_history(command)
-            return
-        room = self._rooms.open(command.channel)
-        channel = room.channel
-        assert channel is not None
-        since = command.since
-        if since is not None and (since.epoch != channel.epoch or since.offset > channel.top + 1):
-            raise RequestRejected(ErrorCode.UNRECOVERABLE_POSITION)
-        if command.reverse:
-            events = channel.after(0)[::-1]
-            if since is not None:
-                events = [event for event in events if event.offset < since.offset]
-        else:
-            if since is not None and since.offset < channel.floor:
-                raise RequestRejected(ErrorCode.UNRECOVERABLE_POSITION)
-            events = channel.after(0 if since is None else since.offset)
-        self._answer_history(command, channel, events[: command.limit])
-
-    def _ask_history(self, command: ReadHistory) -> None:
-        offset = None if command.since is None else command.since.offset
-        query = LogQuery(
-            command.channel,
-            after=0 if command.reverse or offset is None else offset,
-            before=offset if command.reverse else None,
-            reverse=command.reverse,
-            limit=command.limit,
-            max_bytes=self._limits.recovery_bytes,
-        )
-
-        def done(answer: LogPage | SyncdError) -> None:
-            self._post(HistoryRead(command, answer))
-
-        self._store.read(query, done)
-
-    def history_read(self, message: HistoryRead) -> None:
-        """The store's answer to a history request."""
-        command, answer = message.command, message.answer
-        if isinstance(answer, SyncdError):
-            raise answer
-        head, since = answer.head, command.since
-        if since is not None and (
-            since.epoch != head.epoch
-            or since.offset > head.top + 1
-            or (not command.reverse and since.offset < head.floor)
-        ):
-            raise RequestRejected(ErrorCode.UNRECOVERABLE_POSITION)
-        namespace = self._rooms.namespace(command.channel)
-        channel = Channel(command.channel, namespace, head.epoch)
-        channel.top = head.top
-        self._answer_history(command, channel, answer.events)
-
-    def _answer_history(
-        self, command: ReadHistory, channel: Channel, events: Sequence[StoredEvent]
-    ) -> None:
-        events = events[: _num_fitting(events, self._limits.recovery_bytes)]
-        command.asker.reply_events(
-            command.request_id, channel.epoch, channel.top, channel.bodies(events)
-        )
-
-
-def _num_fitting(events: Sequence[StoredEvent], max_bytes: int) -> int:
+def num_fitting(events: Sequence[StoredEvent], max_bytes: int) -> int:
     """How many events fit into a page; one at least."""
     size = 0
     for index, event in enumerate(events):

@@ -27,8 +27,8 @@ class Room:
     """None for ephemeral channels, and for durable ones until the store has answered."""
     subscribers: dict[Subscription, None] = attrs.field(factory=dict)
     """Live ones, in order of arrival."""
-    catching_up: dict[Subscription, None] = attrs.field(factory=dict)
-    """Those who are still being sent what they missed."""
+    catching_up: dict[Subscription, bool] = attrs.field(factory=dict)
+    """Those who are still being sent what they missed; True: not begun yet, it waits for its session's turn."""
     run: list[tuple[str | None, bytes]] = attrs.field(factory=list)
     """(key, message) of this tick, for everybody live."""
     late: dict[Subscription, int] = attrs.field(factory=dict)

@@ -391,10 +391,6 @@ def test_the_limits_of_this_machine_allow_the_tests_above():
 
 
 @pytest.mark.process
-@pytest.mark.xfail(
-    raises=(AssertionError, ExceptionGroup),
-    reason="the broadcaster answers every subscribe of a batch with a whole page, room or not: 37 MiB a client",
-)
 @pytest.mark.parametrize("is_restarted", [False, True], ids=["in memory", "from the store"])
 async def test_recovering_many_channels_at_once_is_paced_by_who_reads(tmp_path, is_restarted):
     """128 subscriptions in one packet, 240 KiB of missed events each, and nobody reads: 30 MiB a client if sent at once."""
