@@ -96,6 +96,16 @@ export class Client {
     this.handlers.changed();
   }
 
+  /** Begin a new session with this token, and ask again for what was refused. */
+  useToken(token) {
+    this.token = token;
+    for (const { subscription } of this.channels.values()) {
+      if (subscription.ended !== null) subscription.step("again");
+      subscription.ended = null;
+    }
+    this.connection.redial();
+  }
+
   /** Read the newest events of a channel, or those before `since`; the answer goes to `onAnswer`. */
   readHistory(name, { since = undefined, limit }, onAnswer) {
     return this.request("history", { channel: name, since, limit, reverse: true }, onAnswer);

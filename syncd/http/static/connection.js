@@ -121,6 +121,12 @@ export class Connection {
     if (this.socket !== null) this.lose({ code: 1006, reason: "dropped by hand" }, pauseMs);
   }
 
+  /** Begin a new session now: with another token, say. */
+  redial() {
+    if (this.socket !== null) this.lose({ code: 1000, reason: "begun anew" });
+    this.dial();
+  }
+
   /** The tab came forward or the network is back: find out at once. */
   wake() {
     if (this.state === "waiting") this.dial();

@@ -61,7 +61,10 @@ class Page {
   makeViews() {
     const { client } = this;
     const ownClient = () => client.identity?.client ?? null;
-    this.status = new StatusView(client, { askAgainAs: (identity) => (client.identity = identity) });
+    this.status = new StatusView(client, {
+      askAgainAs: (identity) => (client.identity = identity),
+      isRefused: () => client.channels.get(this.current)?.subscription.ended?.code === "permission_denied",
+    });
     this.channels = new ChannelsView({
       add: (name) => this.add(name),
       pick: (name) => this.pick(name),

@@ -60,7 +60,7 @@ export function counted(number, noun) {
   return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** Return the first characters of an id: enough to tell it from others. */
+/** Return the last characters of an id, enough to tell it from others: ids made at about the same time begin alike. */
 export function short(id) {
-  return id.slice(0, 6);
+  return id.slice(-6);
 }

@@ -24,17 +24,18 @@ const KNOWN_ENDS = {
 export class StatusView {
   lastState = null;
 
-  constructor(client, { askAgainAs }) {
+  /** `isRefused()` tells whether the channel in view is one that this session may not use. */
+  constructor(client, { askAgainAs, isRefused }) {
     this.client = client;
+    this.isRefused = isRefused;
     byId("drop").addEventListener("click", () => client.connection.drop(DROP_PAUSE_MS));
     byId("connect").addEventListener("click", () => this.connectNow(askAgainAs));
     byId("token-form").addEventListener("submit", (event) => {
       event.preventDefault();
       const token = byId("token").value.trim();
       if (token === "") return;
-      client.token = token;
       byId("token").value = "";
-      client.connection.dial();
+      client.useToken(token);
     });
   }
 
@@ -56,7 +57,7 @@ export class StatusView {
     setText(byId("status-text"), this.sentence());
     byId("drop").disabled = state === "waiting" || state === "stopped" || state === "idle";
     byId("connect").hidden = needsToken || (state !== "waiting" && state !== "stopped");
-    byId("token-form").hidden = !needsToken;
+    byId("token-form").hidden = !needsToken && !this.isRefused();
     this.renderDetails();
     this.announceChange(state, needsToken);
   }

@@ -1,0 +1,76 @@
+// Drives Chromium for the tests in Python: one JSON command a line on stdin, one JSON answer a line on stdout.
+// A command is {on, method, args}; `on` is "driver" or the number of a page. What pages print is kept and can be asked for.
+
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+const browser = await chromium.launch({ executablePath: process.argv[2], headless: true, args: FLAGS });
+const pages = [];
+const printed = [];
+
+function adopt(page) {
+  const number = pages.push(page) - 1;
+  printed.push([]);
+  page.setDefaultTimeout(20_000);
+  page.on("console", (message) => printed[number].push(`${message.type()}: ${message.text()}`));
+  page.on("pageerror", (error) => printed[number].push(`pageerror: ${error}`));
+  return number;
+}
+
+const driver = {
+  // A window of its own: own cookies, own storage.
+  async open({ url, ...options }) {
+    const context = await browser.newContext(options);
+    const page = await context.newPage();
+    const number = adopt(page);
+    await page.goto(url);
+    return number;
+  },
+  // Another tab that the page opens itself: with a copy of its sessionStorage.
+  async openFrom({ opener, url }) {
+    const coming = pages[opener].waitForEvent("popup");
+    await pages[opener].evaluate((address) => void window.open(address, "_blank"), url);
+    const page = await coming;
+    const number = adopt(page);
+    await page.waitForLoadState();
+    return number;
+  },
+  // Playwright's own waitForFunction evaluates a string within the page, which the page's policy forbids.
+  async waitFor({ page, condition, timeoutMs }) {
+    const deadline = Date.now() + timeoutMs;
+    while (!(await pages[page].evaluate(condition))) {
+      if (Date.now() > deadline) throw new Error("not in time");
+      await new Promise((resolve) => setTimeout(resolve, 30));
+    }
+  },
+  printed: async ({ page }) => printed[page],
+  async closePages() {
+    await Promise.all(browser.contexts().map((context) => context.close()));
+  },
+};
+
+async function run({ on, method, args }) {
+  const answer = on === "driver" ? await driver[method](...args) : await pages[on][method](...args);
+  return answer === undefined || typeof answer !== "object" || Array.isArray(answer) || answer.constructor === Object ? answer : null;
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  let answer;
+  try {
+    answer = { value: (await run(JSON.parse(line))) ?? null };
+  } catch (error) {
+    answer = { error: String(error) };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+await browser.close();
