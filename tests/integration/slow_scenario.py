@@ -32,12 +32,23 @@ NOISE_S = 0.020
 """Two cores are shared with whatever else runs here: below this a difference says nothing."""
 
 
+PATIENCE = 4
+
+
 def p99(latencies):
     return statistics.quantiles(latencies, n=100)[98]
 
 
+def is_undisturbed(alone, beside):
+    quiet, loud = statistics.median(alone), statistics.median(beside)
+    return loud <= max(2 * quiet, quiet + NOISE_S)
+
+
 def slow_beside_fast(folder, *, num_readers, num_mutes, num_rounds, num_events):
-    """Publish to `num_readers` alone and beside `num_mutes` in turns, and hold both against each other."""
+    """Publish to `num_readers` alone and beside `num_mutes` in turns, and hold both against each other.
+
+    While their medians differ there are up to `PATIENCE` times as many rounds: noise passes, a slow server stays.
+    """
     history = History()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(ServerProcess(folder, CONFIG))
@@ -48,7 +59,9 @@ def slow_beside_fast(folder, *, num_readers, num_mutes, num_rounds, num_events):
         alone, beside, rss = [], [], []
         before = server.rss_bytes()
         num_cut = 0
-        for _ in range(num_rounds):
+        while len(alone) < num_rounds or (
+            not is_undisturbed(alone, beside) and len(alone) < PATIENCE * num_rounds
+        ):
             alone.append(p99(swarm.round(num_events, DATA_BYTES)))
             swarm.add_mutes(num_mutes)
             beside.append(p99(swarm.round(num_events, DATA_BYTES)))
@@ -60,13 +73,12 @@ def slow_beside_fast(folder, *, num_readers, num_mutes, num_rounds, num_events):
         assert history.violations == []
         assert not any(reader.is_closed for reader in swarm.readers)
     report(alone, beside, before, rss)
-    total = num_events // 2 + 2 * num_rounds * num_events
+    total = num_events // 2 + 2 * len(alone) * num_events
     assert {len(observer.offsets) for observer in history.observers} == {total}
     assert statistics_["gateway"]["num_lagged"] > 0, "some were lagged before"
     assert closes_of(statistics_) == {"4001": num_cut}, "cut off for being slow, nobody else"
     assert max(rss) - before <= num_mutes * OUTBOX_BYTES + SLACK_BYTES
-    quiet, loud = statistics.median(alone), statistics.median(beside)
-    assert loud <= max(2 * quiet, quiet + NOISE_S)
+    assert is_undisturbed(alone, beside), (alone, beside)
 
 
 def closes_of(info):
