@@ -146,6 +146,8 @@ class Swarm:
             if kind == "event":
                 self._latencies.append(now - self._sent_at)
                 self._num_missing -= body["data"]["n"] == self._num_published
+            elif kind == "ping":
+                reader.sock.send(client_frame(("pong", {})))
             elif kind == "close":
                 reader.close_code, reader.is_closed = body["code"], True
         if not data:
