@@ -214,10 +214,10 @@ class Connection:
     def remember_presence(self, channel: ChannelName, client: str, state: bytes | None) -> None:
         """Keep an accepted state, for a presence actor that starts anew."""
         if self.announced is None:
-            self.announced = {}
+            return  # the session is over, and that was told
         if state is None:
             self.announced.pop((channel, client), None)
-        elif not self.closed:
+        else:
             self.announced[channel, client] = state
 
     # -------------------------------------------------------------- for the gateway

@@ -21,7 +21,7 @@ from syncd.errors import ActorStopped, ConfigError
 from syncd.gateway.connection import Connection
 from syncd.gateway.heads import Heads, Route
 from syncd.gateway.hub import Hub
-from syncd.gateway.parking import ParkedBatch
+from syncd.gateway.parking import ParkedBatch, refuse_all
 from syncd.gateway.poller import Poller, tune_listener
 from syncd.gateway.sessions import Sessions
 from syncd.gateway.streams import ServeHttp, StreamDriver
@@ -165,8 +165,10 @@ class Gateway:
             self._is_parked = trio.Event()
             while hub.parked:
                 batch = hub.parked[0]
-                with contextlib.suppress(ActorStopped):
+                try:
                     await self._submit(batch)
+                except ActorStopped as error:
+                    refuse_all(batch.commands, error)
                 hub.parked.pop(0)
                 for connection in batch.connections:
                     hub.resume_unless_parked(connection)

@@ -173,7 +173,7 @@ class Hub:
             for subscription in subscriptions:
                 subscription.is_closed = True
             self.to_broadcaster.append(SubscriptionsClosed(subscriptions))
-        if connection.announced or connection.watched:
+        if connection.announced is not None or connection.watched:
             self.to_presence.append(SessionGone(connection))
         connection.subscriptions = connection.grants = None
         connection.announced = connection.watched = connection.waiting = None
@@ -341,6 +341,7 @@ class Hub:
             commands, self.to_broadcaster = self.to_broadcaster, []
             size, self.bytes_to_broadcaster = self.bytes_to_broadcaster, 0
             try:
+                self._may_not_overtake(is_presence=False)
                 self.broadcaster.submit_nowait(commands, size)
             except MailboxFull:
                 self._park(ParkedBatch(commands, size, senders(commands), is_presence=False))
@@ -350,11 +351,17 @@ class Hub:
             asks, self.to_presence = self.to_presence, []
             size, self.bytes_to_presence = self.bytes_to_presence, 0
             try:
+                self._may_not_overtake(is_presence=True)
                 self.presence.submit_nowait(asks, size)
             except MailboxFull:
                 self._park(ParkedBatch(asks, size, senders(asks), is_presence=True))
             except ActorStopped as error:
                 refuse_all(asks, error)
+
+    def _may_not_overtake(self, *, is_presence: bool) -> None:
+        """Raise `MailboxFull` while an older batch for the same actor waits: a session's messages keep their order."""
+        if self.parked and any(batch.is_presence == is_presence for batch in self.parked):
+            raise MailboxFull
 
     def _park(self, batch: ParkedBatch) -> None:
         for connection in batch.connections:
@@ -369,7 +376,10 @@ class Hub:
             self.drivers[id(connection)].set_reading(connection, is_reading=False)
 
     def resume_unless_parked(self, connection: Connection) -> None:
-        """Read from it again, if no parked batch holds commands of it."""
+        """Read from it again, if no parked batch holds commands of it and it reads what we sent."""
+        outbox = connection.outbox
+        if outbox is not None and outbox.size_bytes * 4 > outbox.budget_bytes:
+            return
         if not any(connection in batch.connections for batch in self.parked):
             self.resume(connection)
 

@@ -255,7 +255,11 @@ class Sessions:
         self._release(connection, subscription)
         if connection.outbox is not None:
             connection.outbox.drop_channel(subscription.channel)
-        connection.send_unsubscribed(subscription.channel, code, reason)
+        if subscription.pending_id is None:
+            connection.send_unsubscribed(subscription.channel, code, reason)
+        else:
+            refusal = RequestRejected(ErrorCode.PERMISSION_DENIED, reason)
+            connection.reply_error(subscription.pending_id, refusal)
 
     def _release(self, connection: Connection, subscription: Subscription) -> None:
         connection.release(subscription)
@@ -320,6 +324,8 @@ class Sessions:
         state = None if message.state is None else encode.pack(message.state)
         if state is not None:
             self._check_state(connection, channel, client, state)
+            if connection.announced is None:
+                connection.announced = {}  # from now on its end is told
             self._hub.bytes_to_presence += len(state)
         self._hub.to_presence.append(Announce(connection, message.id, channel, client, state))
 

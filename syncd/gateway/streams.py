@@ -128,6 +128,7 @@ class StreamDriver:
                 hub.hand_over()
                 await trio.aclose_forcefully(stream)
         if http_head is not None and self._serve_http is not None:
+            self._heads.forget(connection)
             hub.release(connection)
             await self._serve_http(stream, http_head)
 
@@ -175,7 +176,7 @@ class StreamDriver:
             await self._sender.wake.wait()
             self._sender.wake = trio.Event()
             while outbox:
-                chunk = outbox.peek(WRITE_BYTES)
+                chunk = outbox.seal(WRITE_BYTES)
                 await stream.send_all(chunk)
                 self._hub.now = self._hub.clock()
                 self._hub.writer.sent(connection, outbox, len(chunk))

@@ -128,6 +128,15 @@ class Outbox:
             parts[0] = parts[0][self._head_sent :]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def seal(self, max_bytes: int) -> bytes:
+        """Return the next bytes to send as one torso: while a task carries them away nothing of them may change."""
+        chunk = self.peek(max_bytes)
+        self.consume(len(chunk))
+        if chunk:
+            self._entries.appendleft([None, None, chunk])
+            self.size_bytes += len(chunk)
+        return chunk
+
     def consume(self, sent: int) -> None:
         """Forget the first `sent` bytes: the socket has them."""
         self.size_bytes -= sent

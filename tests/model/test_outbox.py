@@ -78,6 +78,20 @@ def test_a_torso_taken_over_from_the_socket_goes_out_first_and_whole():
     assert drained(outbox) == b"rso"
 
 
+def test_what_a_task_carries_away_is_neither_superseded_nor_dropped_meanwhile():
+    """Over TLS the bytes of several frames are on their way while others are queued."""
+    outbox = Outbox(30)
+    event(outbox, b"k" * 12, "k")
+    event(outbox, b"other", None, "a:c")
+    chunk = outbox.seal(15)
+    assert chunk == b"k" * 12 + b"other"
+    event(outbox, b"new", "k")
+    outbox.drop_channel("a:c")
+    outbox.consume(len(chunk))
+    assert drained(outbox) == b"new"
+    assert outbox.seal(5) == b""
+
+
 def test_dropping_a_channel_takes_its_events_and_presence_and_the_debt_of_a_mark():
     outbox = Outbox(100)
     event(outbox, b"k" * 60, "k")

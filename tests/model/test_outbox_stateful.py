@@ -106,6 +106,20 @@ class OutboxMachine(RuleBasedStateMachine):
         self.wire += offered[:taken]
         self.forget(taken)
 
+    @precondition(lambda self: self.entries)
+    @rule(max_bytes=st.integers(1, 40))
+    def seal(self, max_bytes):
+        """A task carries the next bytes away: until it has, they may not change."""
+        rest = b"".join(entry.frame[entry.num_sent :] for entry in self.entries)
+        sealed = self.outbox.seal(max_bytes)
+        assert rest.startswith(sealed)
+        assert len(sealed) >= min(max_bytes, len(rest))
+        size = len(sealed)
+        while size:
+            entry = self.entries.pop(0)
+            size -= len(entry.frame) - entry.num_sent
+        self.entries.insert(0, Entry(sealed))
+
     def forget(self, num_bytes):
         while num_bytes:
             entry = self.entries[0]
