@@ -13,7 +13,7 @@ PATIENCE_S = 30.0
 
 ROWS = """() => [...document.querySelectorAll("#rows > li")].map((row) => row.dataset.offset === undefined
     ? {note: row.textContent}
-    : {offset: Number(row.dataset.offset), how: row.dataset.how, prev: row.querySelector(".prev").textContent,
+    : {offset: Number(row.dataset.offset), how: row.dataset.how, prev: row.querySelector(".prev").innerText,
        text: row.querySelector("code").textContent, by: row.querySelector(".by").textContent})"""
 
 

@@ -118,9 +118,11 @@ export class EventsView {
 }
 
 function makePrev({ prev, isChecked }) {
-  const text = isChecked ? `✓ after ${count(prev)}` : `after ${count(prev)}`;
+  const word = make("span", { className: "word", text: isChecked ? "✓ after " : "after " });
+  const mark = make("span", { className: "mark", text: isChecked ? "✓ " : "" });
+  mark.setAttribute("aria-hidden", "true");
   const title = isChecked ? "prev was the offset before: nothing is missing" : "";
-  return make("span", { className: isChecked ? "prev ok" : "prev", text, title });
+  return make("span", { className: isChecked ? "prev ok" : "prev", title }, mark, word, count(prev));
 }
 
 function makeWhat(row) {

@@ -19,7 +19,7 @@ export class TerminalView {
     setText(byId("command-syncd"), `syncd publish${url} ${quoted(channel)} \\\n  '${data}'`);
     setText(
       byId("command-curl"),
-      `curl -X POST ${quoted(`${this.origin}/api/publish`)} \\\n  -H "Authorization: Bearer $SYNCD_API_KEY" \\\n` +
+      `curl -X POST \\\n  ${quoted(`${this.origin}/api/publish`)} \\\n  -H "Authorization: Bearer $SYNCD_API_KEY" \\\n` +
         `  -H "Content-Type: application/json" \\\n` +
         `  -d '{"channel": "${channel}", "data": ${data}}'`,
     );
