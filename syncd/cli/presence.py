@@ -23,7 +23,10 @@ def presence(channel: str, limit: int, url: str, api_key: str | None) -> None:
     """Print the members of CHANNEL, one line of JSON each, in order of arrival.
 
     To follow who comes and goes: syncd subscribe --presence CHANNEL.
-    """
+
+    \b
+    syncd presence demo:room
+    """  # noqa: D301 - click reads the backslash: lines as they are
     with open_publisher(url, api_key) as publisher:
         found = publisher.presence(channel, limit=limit)
     for item in found.members:
