@@ -21,6 +21,8 @@ class Entry:
     key: str | None = None
     is_presence: bool = False
     num_sent: int = 0
+    is_newest: bool = False
+    """Of its key, and nothing newer was tried since."""
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -65,16 +67,22 @@ class OutboxMachine(RuleBasedStateMachine):
             self.supersede(channel, key)
         is_taken = self.size() + size <= self.budget
         if is_taken:
-            self.entries.append(Entry(frame, channel, key))
+            for entry in self.same(channel, key):
+                entry.is_newest = False
+            self.entries.append(Entry(frame, channel, key, is_newest=key is not None))
         pushed = self.outbox.push_event(channel, key, frame, conflatable=is_conflatable)
         assert pushed == is_taken
 
+    def same(self, channel, key):
+        return [e for e in self.entries if (e.channel, e.key) == (channel, key) and e.is_newest]
+
     def supersede(self, channel, key):
         """The newest entry of the key gives way, unless it is on its way already."""
-        same = [e for e in self.entries if (e.channel, e.key) == (channel, key)]
-        if same and not same[-1].num_sent:
-            self.entries.remove(same[-1])
-            self.num_conflated += 1
+        for entry in self.same(channel, key):
+            entry.is_newest = False
+            if not entry.num_sent:
+                self.entries.remove(entry)
+                self.num_conflated += 1
 
     @rule(channel=CHANNELS, size=SIZES)
     def push_presence(self, channel, size):
