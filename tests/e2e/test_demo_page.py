@@ -160,6 +160,7 @@ def test_what_is_published_offline_is_sent_once_even_after_a_reload(browser, nod
 
 def test_a_duplicated_tab_becomes_a_client_of_its_own(browser, node):
     one = open_live(browser, node)
+    one.wait_for("() => Object.values(sessionStorage).join().includes('secret')")
     two = one.open_tab(node.url)
     two.wait_state("open")
     two.wait_live()
