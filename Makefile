@@ -17,7 +17,9 @@ help:
 
 run:
 	@scripts/venv.sh run
-	@exec $(BIN)/syncd serve $(ARGS)
+	@key=$${SYNCD_API_KEY:-$$(scripts/dev_key.sh)}; \
+	echo "API key, for another terminal: export SYNCD_API_KEY=$$key"; \
+	SYNCD_API_KEY=$$key exec $(BIN)/syncd serve $(ARGS)
 
 system:
 	@scripts/system_packages.sh

@@ -217,9 +217,9 @@ class Sessions:
         channel = message.channel
         namespace = self.grants.require(connection, channel, g.SUBSCRIBE)
         if message.presence:
-            self.grants.require(connection, channel, g.PRESENCE)
             if not namespace.presence:
                 raise RequestRejected(ErrorCode.NOT_SUPPORTED, "This namespace has no presence.")
+            self.grants.require(connection, channel, g.PRESENCE)
         table = connection.subscriptions
         if table is None:
             table = connection.subscriptions = {}
