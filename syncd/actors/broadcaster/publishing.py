@@ -108,7 +108,9 @@ class Publishing:
         room = self._rooms.by_name.get(command.channel)
         if room is not None:
             record = _record(command, self._at_ms)
-            message = event_message(EventPrefix(command.channel, None), 0, record)
+            if room.prefix is None:
+                room.prefix = EventPrefix(command.channel, None)
+            message = event_message(room.prefix, 0, record)
             self._add_to_run(room, command.key, message)
         self._remember(command, None, 0)
         self._oks.append((command.asker, command.request_id, None, 0))

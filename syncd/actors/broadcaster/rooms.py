@@ -13,6 +13,7 @@ from syncd.ids import ChannelName, Epoch
 from syncd.model.channel import Channel
 from syncd.ports import BroadcasterCommand, StoredEvent, Subscription
 from syncd.wire.channels import namespace_of
+from syncd.wire.encode import EventPrefix
 
 __all__ = ["Room", "Rooms"]
 
@@ -33,6 +34,8 @@ class Room:
     """(key, message) of this tick, for everybody live."""
     late: dict[Subscription, int] = attrs.field(factory=dict)
     """Who went live during this tick, and how much of `run` came before."""
+    prefix: EventPrefix | None = None
+    """Of an ephemeral channel's events; the others' is their channel's."""
     is_latest: bool = False
     is_plain: bool = False
     """A memory channel with positions: publications need nobody else."""
