@@ -61,6 +61,14 @@ def test_a_disconnect_is_on_the_wire_when_it_returns(desk, reconnect, code):
     assert desk.admin.disconnect(target, reconnect=reconnect, reason="again") == 0
 
 
+def test_a_session_that_is_closing_is_none_any_more(desk):
+    desk.client(token=desk.token("ann", jti="t1"))
+    target = Target(token_id="t1")
+    assert desk.admin.disconnect(target, reconnect=False, reason="x") == 1
+    assert desk.admin.disconnect(target, reconnect=False, reason="x") == 0
+    assert desk.admin.revoke(target, until_s=None) == 0
+
+
 def test_an_unsubscribe_drops_what_is_queued_and_tells(desk):
     client = desk.client()
     gone, kept = desk.live(client, "open:a"), desk.live(client, "open:b")

@@ -111,6 +111,11 @@ def test_a_close_is_one_bye_one_close_frame_and_nothing_after():
     assert client.connection.phase is Phase.CLOSING
     client.say("probe", nonce=1)
     assert client.heard() == []
+    deadline = client.connection.hello_deadline
+    desk.hub.now += 3
+    desk.hub.close(client.connection, CloseCode.DISCONNECTED, "once more")
+    assert client.connection.hello_deadline == deadline
+    assert client.connection.close_code == CloseCode.RECONNECT
 
 
 def test_the_peers_close_ends_the_handshake_and_is_counted_by_our_code():

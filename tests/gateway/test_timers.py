@@ -125,6 +125,7 @@ def test_any_frame_is_a_sign_of_life():
 def test_who_drains_nothing_for_ten_seconds_is_cut_off():
     desk = Desk()
     client = desk.client()
+    desk.pass_time(20)
     client.socket.room = 0
     client.connection.reply_ok(1)
     desk.turn()
