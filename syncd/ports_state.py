@@ -6,12 +6,14 @@ decision still stands, and makes it durable in one transaction with its events (
 
 from __future__ import annotations
 
-from typing import NewType
+from collections.abc import Callable, Sequence
+from typing import NewType, Protocol, TypeVar
 
 import attrs
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
+from syncd.ports import Appended, AppendRequest, LoadedChannel, LogPage, LogQuery
 
 __all__ = [
     "Committed",
@@ -25,7 +27,12 @@ __all__ = [
     "MutationCommit",
     "MutationResult",
     "OutOfOrder",
+    "StateReader",
+    "StateStoreHandle",
+    "TaggedKey",
 ]
+
+T = TypeVar("T")
 
 KeyName = NewType("KeyName", str)
 """Key of an entry, unique in its channel; with partitions `<partition>/<id>`."""
@@ -51,6 +58,9 @@ class EntryRead:
     key: KeyName
     version: int
     """0: there was no entry."""
+    written_by: int | None = None
+    """It saw what the mutation with this index in the group writes, before there was a version (`version` is -1, which no entry
+    has): still so if that one was `Committed` now and the entry has the version it got."""
 
 
 @attrs.define(eq=False)
@@ -78,6 +88,9 @@ class MutationCommit:
     outcome: bytes
     """Encoded outcome without positions; answered again whenever the mutation is resent."""
     at_ms: int
+    events: list[AppendRequest] = attrs.field(factory=list)
+    """Events that change no entry (`tx.publish`, invalidations): appended after the writes, or not at all. `idempotency` is not
+    looked at, the mutation itself happens once."""
 
 
 @attrs.define
@@ -87,7 +100,9 @@ class Committed:
     versions: list[int]
     """One per write, in order."""
     positions: dict[ChannelName, Position]
-    """Where its effect is visible, per channel written."""
+    """Where its effect is visible, per channel that got an event."""
+    appended: list[Appended] = attrs.field(factory=list)
+    """One per entry of `MutationCommit.events`, in order."""
 
 
 @attrs.define
@@ -124,3 +139,66 @@ class EntryPage:
     position: Position
     entries: list[Entry]
     is_complete: bool
+
+
+TaggedKey = tuple[ChannelName, KeyName]
+"""Where an entry with a certain tag lies; ordered as pairs of text."""
+
+
+class StateReader(Protocol):
+    """What may be read of the state, between transactions. Several reads of one job see one moment.
+
+    Raises of each: `StoreUnavailable` when it could not be read, `StoreFailed` when the store is damaged.
+    """
+
+    def last_mids(self, clients: Sequence[str]) -> list[int]:
+        """Return the last mutation decided for each client; 0 for one that is unknown or forgotten. Not a use of the client."""
+
+    def entries(self, channel: ChannelName, keys: Sequence[KeyName]) -> list[Entry]:
+        """Return the entries there are, in the order of `keys`."""
+
+    def scan(
+        self, channel: ChannelName, after_key: KeyName | None, limit: int, max_bytes: int
+    ) -> EntryPage:
+        """Return the entries after a key (None: from the first), ordered by code points; at least one if there is any.
+
+        Values count their length towards `max_bytes`. Pages of one scan are as of their own positions: what changed between
+        two of them is in the log.
+        """
+
+    def keys_by_tag(
+        self, collection: str, tag: str, after: TaggedKey | None, limit: int
+    ) -> list[TaggedKey]:
+        """Return entries that have a tag now, in the channels `<collection>` and `<collection>/...`, ordered, after `after`."""
+
+    def load(self, channel: ChannelName, tail_events: int, tail_bytes: int) -> LoadedChannel:
+        """Return a channel's head and newest events, as `Store.load`."""
+
+    def read(self, query: LogQuery) -> LogPage:
+        """Return a slice of a channel's log, as `Store.read`."""
+
+
+class StateStoreHandle(Protocol):
+    """The store actor, as the owner of the state sees it. Every call returns at once.
+
+    `done` is called once, later, on the Trio thread, and must not block. It gets a `SyncdError` when the store is unavailable,
+    crashed in the middle, or full: nothing took effect then, `last` did not advance.
+    """
+
+    def commit(
+        self,
+        group: list[MutationCommit],
+        done: Callable[[list[MutationResult] | SyncdError], None],
+    ) -> None:
+        """Decide all in one transaction, which appends and other groups may share, in the order they were asked.
+
+        Results come in the order of the group, after the commit.
+        """
+
+    def acknowledge(self, client: str, upto: int) -> None:
+        """Drop the outcomes of a client's mutations up to `upto`, soon. Lost in a crash, they go when they are old."""
+
+    def read_state(
+        self, work: Callable[[StateReader], T], done: Callable[[T | SyncdError], None]
+    ) -> None:
+        """Perform reads in the writer's thread, after the commits that wait. `work` keeps to a few ms and to its argument."""

@@ -1,4 +1,4 @@
-"""The store actor: the one owner of the durable log. Asked by the broadcaster and HTTP, asks nobody.
+"""The store actor: the one owner of the durable log and state. Asked by the rooms above, asks nobody.
 
 Whatever was asked while a commit ran is the next transaction. Write statements run on the loop and only `COMMIT` in the
 worker (ADR 0002); reads and trimming are jobs in the worker, in slices. Invariant: between the first statement of a batch and
@@ -17,8 +17,19 @@ import structlog
 import trio
 
 from syncd.actors.kit import Mailbox
-from syncd.actors.store_asks import DEFAULT_SETTINGS, Append, Ask, Asks, Read, StoreSettings, settle
+from syncd.actors.store_asks import (
+    DEFAULT_SETTINGS,
+    Append,
+    Ask,
+    Asks,
+    Commit,
+    Read,
+    StoreSettings,
+    Write,
+    settle,
+)
 from syncd.actors.store_worker import Job, Worker
+from syncd.actors.store_writes import begin, next_group
 from syncd.errors import (
     ActorStopped,
     MailboxFull,
@@ -28,6 +39,7 @@ from syncd.errors import (
 )
 from syncd.ids import ChannelName
 from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
+from syncd.ports_state import MutationCommit, MutationResult, StateReader
 from syncd.store.base import Slice, Store, StoreFailed, StoreStatistics
 
 __all__ = ["StoreActor", "StoreActorStatistics", "StoreSettings"]
@@ -61,11 +73,11 @@ class StoreActorStatistics:
 
 
 class StoreActor:
-    """`StoreHandle` and the task behind it.
+    """`StoreHandle`, `StateStoreHandle` and the task behind them.
 
-    A read sees everything committed when it runs, appends asked after it included. A refusal (`MailboxFull`, `ActorStopped`,
+    A read sees everything committed when it runs, writes asked after it included. A refusal (`MailboxFull`, `ActorStopped`,
     `StoreUnavailable`) comes through `done` like any other answer, in a later tick. When the store is full the asker's own
-    work stalls: publications to durable channels are answered `overloaded`; nothing else in the node waits.
+    work stalls: publications to durable channels and mutations are answered `overloaded`; nothing else in the node waits.
     """
 
     def __init__(
@@ -95,9 +107,11 @@ class StoreActor:
         self._asks = Asks(settings.capacity, settings.capacity_bytes)
         # Policy: `Asks` counts and refuses; the mailbox itself never has to.
         self._mailbox: Mailbox[Ask] = Mailbox("store", settings.capacity, 2**62)
-        self._appends: collections.deque[Append] = collections.deque()
+        self._writes: collections.deque[Write] = collections.deque()
         self._reads: collections.deque[Read[Any]] = collections.deque()
-        self._in_hand: list[Append] = []
+        self._in_hand: list[Write] = []
+        # Policy: COALESCE per client; past the capacity dropped, and the outcomes go when they are old.
+        self._acknowledged: dict[str, int] = {}
         self._is_writable = True
         self._is_stopped = False
         self._failure: StoreFailed | None = None
@@ -131,6 +145,27 @@ class StoreActor:
         """See `StoreHandle.read`."""
         store = self._store
         self._ask(Read(done, lambda: store.read(query)))
+
+    def commit(
+        self,
+        group: list[MutationCommit],
+        done: Callable[[list[MutationResult] | SyncdError], None],
+    ) -> None:
+        """See `StateStoreHandle.commit`."""
+        self._ask(Commit(done, group))
+
+    def acknowledge(self, client: str, upto: int) -> None:
+        """See `StateStoreHandle.acknowledge`."""
+        known = self._acknowledged.get(client)
+        if known is not None or len(self._acknowledged) < self._settings.capacity:
+            self._acknowledged[client] = max(upto, known or 0)
+
+    def read_state(
+        self, work: Callable[[StateReader], T], done: Callable[[T | SyncdError], None]
+    ) -> None:
+        """See `StateStoreHandle.read_state`."""
+        store = self._store
+        self._ask(Read(done, lambda: work(store)))
 
     def _ask(self, ask: Ask) -> None:
         refusal: SyncdError
@@ -195,7 +230,7 @@ class StoreActor:
         """Undo the transaction in hand and fail its askers; whoever still waits keeps waiting, unless the store is lost."""
         self._store.rollback()
         in_hand, self._in_hand = self._in_hand, []
-        self._lost += sum(len(ask.batch) for ask in in_hand)
+        self._lost += sum(ask.num_requests for ask in in_hand)
         for ask in in_hand:
             self._settle(ask, internal_error())
         if self._failure is not None:
@@ -206,7 +241,7 @@ class StoreActor:
         await self._take()
         # A cancellation that `_perform` outlasted shows again here: between two steps, never inside one.
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._appends:
+        if self._writes:
             await self._write()
             await trio.lowlevel.checkpoint_if_cancelled()
         if self._reads:
@@ -217,81 +252,49 @@ class StoreActor:
 
     async def _take(self) -> None:
         """Sort what waits; wait for something only when there is nothing else to do."""
-        has_work = bool(self._appends or self._reads)
+        has_work = bool(self._writes or self._reads)
         if has_work and not self._mailbox.statistics().num_waiting:
             return
         with trio.move_on_at(self._maintenance_at):
             for ask in await self._mailbox.take():
-                if isinstance(ask, Append):
-                    self._appends.append(ask)
-                else:
+                if isinstance(ask, Read):
                     self._reads.append(ask)
+                else:
+                    self._writes.append(ask)
 
     # -------------------------------------------------------------------------------------------- writing
 
     async def _write(self) -> None:
         """Write the next transaction and tell everybody in it."""
-        self._in_hand = asks = self._next_group()
-        answer: list[AppendResult] | SyncdError
+        self._in_hand = asks = next_group(self._writes, self._settings)
+        answers: list[object] | SyncdError
         if self._is_writable:
-            answer = await self._commit([request for ask in asks for request in ask.batch])
+            answers = await self._commit(asks)
         else:
-            answer = StoreUnavailable()
+            answers = StoreUnavailable()
             await trio.lowlevel.checkpoint()
         self._in_hand = []
-        start = 0
-        for ask in asks:
-            end = start + len(ask.batch)
-            self._settle(ask, answer if isinstance(answer, SyncdError) else answer[start:end])
-            start = end
+        for index, ask in enumerate(asks):
+            self._settle(ask, answers if isinstance(answers, SyncdError) else answers[index])
 
-    def _next_group(self) -> list[Append]:
-        settings = self._settings
-        group = [self._appends.popleft()]
-        requests, size = len(group[0].batch), group[0].size_bytes
-        while self._appends:
-            ask = self._appends[0]
-            requests += len(ask.batch)
-            size += ask.size_bytes
-            if requests > settings.transaction_requests or size > settings.transaction_bytes:
-                break
-            group.append(self._appends.popleft())
-        return group
-
-    async def _commit(self, requests: list[AppendRequest]) -> list[AppendResult] | SyncdError:
+    async def _commit(self, asks: list[Write]) -> list[object] | SyncdError:
         try:
-            results = self._begin(requests)
+            self._hand_over_acknowledged()
+            answers = begin(self._store, asks)
             started = self._timer()
             await self._perform(self._store.commit)
         except StoreUnavailable as error:
             self._failed += 1
             self._note_unwritable(error)
             return error
-        self._note_commit(len(requests), self._timer() - started)
-        return results
+        num_requests = sum(ask.num_requests for ask in asks)
+        self._note_commit(num_requests, self._timer() - started)
+        return answers
 
-    def _begin(self, requests: list[AppendRequest]) -> list[AppendResult]:
-        """Run the statements; a request that cannot be stored at all fails alone."""
-        try:
-            return self._store.begin(requests)
-        except (StoreUnavailable, StoreFailed):
-            raise
-        except Exception as error:  # noqa: BLE001 - isolation: one request must not fail those beside it
-            _log.error("append_failed", num_requests=len(requests), exc_info=error)
-        sound = [request for request in requests if self._can_store(request)]
-        stored = iter(self._store.begin(sound))
-        is_sound = {id(request) for request in sound}
-        return [next(stored) if id(r) in is_sound else internal_error() for r in requests]
-
-    def _can_store(self, request: AppendRequest) -> bool:
-        try:
-            self._store.begin([request])
-        except (StoreUnavailable, StoreFailed):
-            raise
-        except Exception:  # noqa: BLE001 - logged with its batch
-            return False
-        self._store.rollback()
-        return True
+    def _hand_over_acknowledged(self) -> None:
+        for client, upto in self._acknowledged.items():
+            self._store.acknowledge(client, upto)
+        self._acknowledged.clear()
 
     def _note_commit(self, num_requests: int, duration_s: float) -> None:
         self._commits += 1
@@ -354,6 +357,7 @@ class StoreActor:
         pause_s = settings.trim_s
         try:
             if self._is_writable:
+                self._hand_over_acknowledged()
                 report = await self._perform(lambda: self._store.trim(now_ms, settings.slice_s))
                 pause_s = 0.0 if report.has_more else settings.trim_s
             else:
@@ -382,9 +386,9 @@ class StoreActor:
             _log.error("store_not_closed", waited_s=self._settings.stop_s)
 
     def _settle_all(self, never_taken: list[Ask], error: SyncdError) -> None:
-        left = [*self._in_hand, *self._appends, *self._reads, *never_taken]
+        left = [*self._in_hand, *self._writes, *self._reads, *never_taken]
         self._in_hand = []
-        self._appends.clear()
+        self._writes.clear()
         self._reads.clear()
         for ask in left:
             self._settle(ask, error)

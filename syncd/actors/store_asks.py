@@ -12,8 +12,19 @@ import attrs
 import structlog
 
 from syncd.ports import AppendRequest
+from syncd.ports_state import MutationCommit
 
-__all__ = ["DEFAULT_SETTINGS", "Append", "Ask", "Asks", "Read", "StoreSettings", "settle"]
+__all__ = [
+    "DEFAULT_SETTINGS",
+    "Append",
+    "Ask",
+    "Asks",
+    "Commit",
+    "Read",
+    "StoreSettings",
+    "Write",
+    "settle",
+]
 
 T = TypeVar("T")
 
@@ -63,6 +74,26 @@ class Append:
 
 
 @attrs.define(eq=False)
+class Commit:
+    """Decide these mutations; they stay in one transaction. A mutation weighs as many requests as it writes events."""
+
+    done: Callable[[Any], None]
+    group: list[MutationCommit]
+    num_requests: int = attrs.field(init=False)
+    size_bytes: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        num_requests = size_bytes = 0
+        for mutation in self.group:
+            num_requests += max(1, len(mutation.writes) + len(mutation.events))
+            size_bytes += len(mutation.outcome)
+            size_bytes += sum(len(w.record) + len(w.value or b"") for w in mutation.writes)
+            size_bytes += sum(len(event.record) for event in mutation.events)
+        self.num_requests = max(1, num_requests)
+        self.size_bytes = size_bytes + REQUEST_BYTES * self.num_requests
+
+
+@attrs.define(eq=False)
 class Read(Generic[T]):
     """Read something; `work` runs in the worker."""
 
@@ -72,7 +103,8 @@ class Read(Generic[T]):
     size_bytes: int = REQUEST_BYTES
 
 
-Ask = Append | Read[Any]
+Write = Append | Commit
+Ask = Append | Commit | Read[Any]
 
 
 class Asks:

@@ -20,8 +20,10 @@ from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch
 from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
+from syncd.ports_state import MutationCommit, MutationResult, StateReader
 
 __all__ = [
+    "CLIENT_USE_MS",
     "EPOCH_SEED",
     "NODE_SECRET",
     "SECRET_BYTES",
@@ -34,6 +36,7 @@ __all__ = [
     "StoreOptions",
     "StoreStatistics",
     "TrimReport",
+    "client_cutoff_ms",
     "cutoff_ms",
     "derived_epoch",
     "effective_floor",
@@ -47,6 +50,9 @@ EPOCH_SEED = "epoch_seed"
 """Meta key: 32 random bytes from which the epochs of new channels are derived."""
 
 SECRET_BYTES = 32
+
+CLIENT_USE_MS = 3_600_000
+"""A client's last use is written down once an hour, not with every mutation: its index would cost as much as an event."""
 
 Entropy = Callable[[int], bytes]
 """Returns that many random bytes, as `secrets.token_bytes`."""
@@ -88,6 +94,12 @@ class StoreOptions:
     """Time between two walks over all channels that look for events past their age."""
     cached_channels: int = 10_000
     """Channel rows kept in memory, about 0.4 KiB each."""
+    outcomes_s: float = 86_400.0
+    """Outcomes of mutations are kept at least this long, unless acknowledged, or pushed out by newer ones of their client."""
+    outcomes_per_client: int = 1000
+    """Only outcomes of this many newest mutations of a client are answered, trimmed or not."""
+    clients_s: float = 90 * 86_400.0
+    """A client is remembered at least this long after its last mutation, and an hour longer at most; its outcomes go with it."""
 
 
 @attrs.frozen
@@ -98,6 +110,8 @@ class TrimReport:
     num_idempotency: int
     has_more: bool
     """Call again soon: the slice ran out of time."""
+    num_outcomes: int = 0
+    num_clients: int = 0
 
 
 @attrs.frozen
@@ -112,10 +126,20 @@ class StoreStatistics:
     num_channels_cached: int
     size_bytes: int
     """Of the log on disk with everything that belongs to it; 0 in memory."""
+    num_mutations: int = 0
+    """Decided for the first time, rejections included."""
+    num_resent: int = 0
+    """Answered as known."""
+    num_conflicts: int = 0
+    num_outcomes_trimmed: int = 0
+    num_clients_trimmed: int = 0
 
 
-class Store(Protocol):
-    """A log of events per channel, with idempotency results, in one transactional file.
+class Store(StateReader, Protocol):
+    """A log of events per channel, with idempotency results, entries and outcomes, in one transactional file.
+
+    A transaction is one or more calls of `begin` and `begin_commit` in any order, each of which sees those before it, ended by
+    `commit` or `rollback`. A call that raises has undone the whole transaction.
 
     Epochs: a channel has one from the first time anybody asks, derived from a random seed made with the store, so that
     asking about channels that were never written costs no row and no fsync. The row written by the first event keeps it,
@@ -130,7 +154,7 @@ class Store(Protocol):
         """
 
     def begin(self, batch: Sequence[AppendRequest]) -> list[AppendResult]:
-        """Run every write statement of one transaction and leave it open.
+        """Run every write statement of these requests, in a transaction that stays open: a new one, or the one that is open.
 
         Offsets are dense: `top + 1`, `top + 2`, ... per channel in the order of the batch. Requests of one batch see each
         other's idempotency keys. Nothing returned here may be told to anybody before `commit` has returned.
@@ -142,6 +166,24 @@ class Store(Protocol):
             StoreUnavailable: disk full, locked, cannot write. Rolled back, nothing advanced.
             StoreFailed: the log is damaged.
             Exception: a request cannot be stored at all. Rolled back, nothing advanced.
+        """
+
+    def begin_commit(self, group: Sequence[MutationCommit]) -> list[MutationResult]:
+        """Decide mutations, each after and seeing those before it, in a transaction that stays open, as `begin`.
+
+        A mutation stands if its `mid` is its client's last plus one and every entry it read still has the version it saw. Then
+        each write takes the next offset of its channel's log, which becomes the entry's version; the events without an entry
+        follow; the outcome is stored and `last` advances. Otherwise it leaves no trace: `KnownOutcome` (decided before, in a
+        former transaction or earlier in this one), `OutOfOrder` or `Conflict`.
+
+        Raises: as `begin`.
+        """
+
+    def acknowledge(self, client: str, upto: int) -> None:
+        """Drop a client's outcomes up to `upto`: the next `begin_commit` does not know them any more.
+
+        Writes nothing itself; the next transaction of mutations or slice of trimming does. Lost with the process, they are
+        answered until they are old.
         """
 
     def commit(self) -> None:
@@ -170,7 +212,7 @@ class Store(Protocol):
         """
 
     def trim(self, now_ms: int, budget_s: float) -> TrimReport:
-        """Delete what retention no longer covers, for about `budget_s`, in a transaction of its own.
+        """Delete what retention no longer covers or was acknowledged, for about `budget_s`, in a transaction of its own.
 
         A channel's floor moves in the same transaction to the newest offset deleted. Reads are held to `size` at once,
         whether trimmed or not.
@@ -213,6 +255,11 @@ def effective_floor(floor: int, top: int, retention: Retention) -> int:
 def cutoff_ms(now_ms: int, age_s: float) -> int:
     """Return the wall time before which something of this age limit is too old."""
     return -1 if math.isinf(age_s) else now_ms - int(age_s * 1000)
+
+
+def client_cutoff_ms(now_ms: int, clients_s: float) -> int:
+    """Return the written-down last use before which a client may be forgotten."""
+    return cutoff_ms(now_ms, clients_s) - CLIENT_USE_MS
 
 
 def mismatch() -> SyncdError:

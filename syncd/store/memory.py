@@ -5,7 +5,6 @@ Every start has fresh epochs, so a client that comes back after a restart is tol
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 
 from syncd.errors import SyncdError
-from syncd.ids import ChannelName, Epoch
+from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import (
     Appended,
     AppendRequest,
@@ -25,97 +24,32 @@ from syncd.ports import (
     LogQuery,
     StoredEvent,
 )
+from syncd.ports_state import (
+    Entry,
+    EntryPage,
+    KeyName,
+    MutationCommit,
+    MutationResult,
+    TaggedKey,
+)
 from syncd.store.base import (
     EPOCH_SEED,
     NODE_SECRET,
     SECRET_BYTES,
-    Retention,
     Slice,
     StoreOptions,
     StoreStatistics,
     TrimReport,
     cutoff_ms,
     derived_epoch,
-    effective_floor,
     mismatch,
 )
+from syncd.store.memory_log import Log, Undo
+from syncd.store.memory_state import MemoryState
 
 __all__ = ["MemoryStore"]
 
-_Undo = Callable[[], None]
-
 _CHANNELS_A_STEP = 64
-
-_SLACK = 64
-"""Events a stream may have over its size (and a quarter of it), so that deleting from the front is rare."""
-
-
-@attrs.define(eq=False)
-class _Log:
-    """One channel: events ascending, and for latest channels where each key's event is."""
-
-    epoch: Epoch
-    retention: Retention
-    top: int = 0
-    floor: int = 0
-    events: list[StoredEvent] = attrs.field(factory=list)
-    by_key: dict[str | None, int] = attrs.field(factory=dict)
-
-    def head(self) -> ChannelHead:
-        return ChannelHead(
-            self.epoch, self.top, effective_floor(self.floor, self.top, self.retention)
-        )
-
-    def index_after(self, offset: int) -> int:
-        return bisect.bisect_right(self.events, offset, key=_offset_of)
-
-    def append(self, request: AppendRequest) -> int:
-        self.top += 1
-        if self.retention.is_latest:
-            self._supersede(request.key)
-        self.events.append(StoredEvent(self.top, request.at_ms, request.key, request.record))
-        slack = 0 if self.retention.is_latest else _SLACK + self.retention.size // 4
-        if len(self.events) > self.retention.size + slack:
-            self.drop_oldest(len(self.events) - self.retention.size)
-        return self.top
-
-    def _supersede(self, key: str | None) -> None:
-        old = self.by_key.get(key)
-        if old is not None:
-            del self.events[self.index_after(old) - 1]
-        self.by_key[key] = self.top
-
-    def drop_oldest(self, count: int) -> int:
-        """Delete the oldest events and move the floor to the newest of them."""
-        if count <= 0:
-            return 0
-        dropped = self.events[:count]
-        del self.events[:count]
-        self.floor = dropped[-1].offset
-        for event in dropped:
-            self.by_key.pop(event.key, None)
-        return count
-
-    def num_expired(self, now_ms: int) -> int:
-        """Return how many of the oldest events retention no longer covers."""
-        keep = max(0, len(self.events) - self.retention.size)
-        cutoff = cutoff_ms(now_ms, self.retention.age_s)
-        while keep < len(self.events) and self.events[keep].at_ms < cutoff:
-            keep += 1
-        return keep
-
-    def undo(self) -> _Undo:
-        """Return what brings back the state of this moment."""
-        top, floor, events, by_key = self.top, self.floor, self.events[:], self.by_key.copy()
-
-        def restore() -> None:
-            self.top, self.floor, self.events, self.by_key = top, floor, events, by_key
-
-        return restore
-
-
-def _offset_of(event: StoredEvent) -> int:
-    return event.offset
 
 
 @attrs.define
@@ -123,7 +57,7 @@ class _Known:
     """What was answered under an idempotency key."""
 
     request_hash: bytes
-    log: _Log
+    log: Log
     offset: int
     at_ms: int
 
@@ -140,11 +74,13 @@ class MemoryStore:
         self._options = options
         self._timer = timer
         self._meta: dict[str, bytes] = {}
-        self._logs: dict[ChannelName, _Log] = {}
+        self._logs: dict[ChannelName, Log] = {}
         self._known: dict[_KnownKey, _Known] = {}
-        self._undo: list[_Undo] = []
-        self._is_begun = False
-        self._sweep: Iterator[_Log] | None = None
+        self._undo: list[Undo] = []
+        self._touched: set[Log] = set()
+        """Logs that the open transaction can already bring back."""
+        self._state = MemoryState(options, self._append_event, self._undo)
+        self._sweep: Iterator[Log] | None = None
         self._next_sweep_ms = -1
         self._written = self._duplicates = self._mismatches = 0
         self._trimmed = self._forgotten = 0
@@ -159,30 +95,48 @@ class MemoryStore:
 
     def begin(self, batch: Sequence[AppendRequest]) -> list[AppendResult]:
         """See `Store.begin`."""
-        self._is_begun = True
-        touched: set[_Log] = set()
         try:
-            return [self._append(request, touched) for request in batch]
+            return [self._append(request) for request in batch]
         except BaseException:
             self.rollback()
             raise
 
-    def _append(self, request: AppendRequest, touched: set[_Log]) -> AppendResult:
+    def begin_commit(self, group: Sequence[MutationCommit]) -> list[MutationResult]:
+        """See `Store.begin_commit`."""
+        try:
+            return [self._state.decide(mutation) for mutation in group]
+        except BaseException:
+            self.rollback()
+            raise
+
+    def acknowledge(self, client: str, upto: int) -> None:
+        """See `Store.acknowledge`."""
+        self._state.acknowledge(client, upto)
+
+    def _append(self, request: AppendRequest) -> AppendResult:
         idempotency = request.idempotency
         if idempotency is not None:
             known = self._find(idempotency)
             if known is not None:
                 return known
-        log = self._log_for_append(request.channel)
-        if log not in touched:
-            touched.add(log)
-            self._undo.append(log.undo())
-        offset = log.append(request)
-        self._written += 1
-        self._undo.append(self._uncount)
+        log, offset = self._append_event(
+            request.channel, request.at_ms, request.key, request.record
+        )
         if idempotency is not None:
             self._remember(idempotency, log, offset, request.at_ms)
         return Appended(log.epoch, offset)
+
+    def _append_event(
+        self, channel: ChannelName, at_ms: int, key: str | None, record: bytes
+    ) -> tuple[Log, int]:
+        log = self._log_for_append(channel)
+        if log not in self._touched:
+            self._touched.add(log)
+            self._undo.append(log.undo())
+        offset = log.append(at_ms, key, record)
+        self._written += 1
+        self._undo.append(self._uncount)
+        return log, offset
 
     def _uncount(self) -> None:
         self._written -= 1
@@ -197,15 +151,15 @@ class MemoryStore:
         self._duplicates += 1
         return Appended(known.log.epoch, known.offset, is_duplicate=True)
 
-    def _remember(self, key: IdempotencyKey, log: _Log, offset: int, at_ms: int) -> None:
+    def _remember(self, key: IdempotencyKey, log: Log, offset: int, at_ms: int) -> None:
         name = (key.identity, key.operation, key.key)
         self._known[name] = _Known(key.request_hash, log, offset, at_ms)
         self._undo.append(lambda: self._known.__delitem__(name))
 
-    def _log_for_append(self, channel: ChannelName) -> _Log:
+    def _log_for_append(self, channel: ChannelName) -> Log:
         log = self._logs.get(channel)
         if log is None:
-            log = self._logs[channel] = _Log(
+            log = self._logs[channel] = Log(
                 self._epoch_of(channel), self._options.retention_of(channel)
             )
             self._undo.append(lambda: self._logs.__delitem__(channel))
@@ -217,14 +171,16 @@ class MemoryStore:
     def commit(self) -> None:
         """See `Store.commit`."""
         self._undo.clear()
-        self._is_begun = False
+        self._touched.clear()
+        self._state.commit()
 
     def rollback(self) -> None:
         """See `Store.rollback`."""
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
-        self._is_begun = False
+        self._touched.clear()
+        self._state.rollback()
 
     def probe(self) -> None:
         """See `Store.probe`."""
@@ -259,6 +215,28 @@ class MemoryStore:
         kept = _bounded(events, query.limit, query.max_bytes)
         return LogPage(head, events[:kept], is_complete=kept == len(events))
 
+    def last_mids(self, clients: Sequence[str]) -> list[int]:
+        """See `StateReader.last_mids`."""
+        return self._state.last_mids(clients)
+
+    def entries(self, channel: ChannelName, keys: Sequence[KeyName]) -> list[Entry]:
+        """See `StateReader.entries`."""
+        return self._state.entries(channel, keys)
+
+    def scan(
+        self, channel: ChannelName, after_key: KeyName | None, limit: int, max_bytes: int
+    ) -> EntryPage:
+        """See `StateReader.scan`."""
+        head = self.load(channel, 0, 0).head
+        entries, is_complete = self._state.scan(channel, after_key, limit, max_bytes)
+        return EntryPage(Position(head.epoch, head.top), entries, is_complete)
+
+    def keys_by_tag(
+        self, collection: str, tag: str, after: TaggedKey | None, limit: int
+    ) -> list[TaggedKey]:
+        """See `StateReader.keys_by_tag`."""
+        return self._state.keys_by_tag(collection, tag, after, limit)
+
     def _head_of(self, channel: ChannelName) -> ChannelHead:
         return ChannelHead(self._epoch_of(channel), 0, 0)
 
@@ -272,8 +250,9 @@ class MemoryStore:
                 return TrimReport(0, 0, has_more=False)
             self._sweep = iter(list(self._logs.values()))
         forgotten = self._forget(cutoff_ms(now_ms, self._options.idempotency_s))
+        outcomes, clients = self._state.forget(now_ms)
         trimmed = 0
-        step: list[_Log] = []
+        step: list[Log] = []
         while not time_slice.is_over():
             step = list(itertools.islice(self._sweep, _CHANNELS_A_STEP))
             if not step:
@@ -283,7 +262,9 @@ class MemoryStore:
             self._sweep = None
             self._next_sweep_ms = now_ms + int(self._options.sweep_s * 1000)
         self._trimmed += trimmed
-        return TrimReport(trimmed, forgotten, has_more=bool(step))
+        return TrimReport(
+            trimmed, forgotten, bool(step), num_outcomes=outcomes, num_clients=clients
+        )
 
     def _forget(self, cutoff: int) -> int:
         """Forget results from the oldest on, up to the first that is young enough."""
@@ -318,6 +299,7 @@ class MemoryStore:
             self._forgotten,
             len(self._logs),
             0,
+            **self._state.counts(),
         )
 
 

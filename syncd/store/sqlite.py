@@ -2,7 +2,7 @@
 
 Owned by the store actor, which may call from its own thread and from the loop, never from both at once. What an answered
 `commit` wrote survives `kill -9` and power loss. Layout in `sqlite_file`, statements of appends in `sqlite_batch`, trimming
-in `sqlite_trim`. Where statements run: `docs/adr/0002-where-sqlite-statements-run.md`.
+in `sqlite_trim`; mutations in `sqlite_state`, reads of entries in `sqlite_entries`. Where statements run: `docs/adr/0002-where-sqlite-statements-run.md`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from syncd.ids import ChannelName, Epoch
+from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import (
     AppendRequest,
     AppendResult,
@@ -22,6 +23,14 @@ from syncd.ports import (
     LogPage,
     LogQuery,
     StoredEvent,
+)
+from syncd.ports_state import (
+    Entry,
+    EntryPage,
+    KeyName,
+    MutationCommit,
+    MutationResult,
+    TaggedKey,
 )
 from syncd.store.base import (
     EPOCH_SEED,
@@ -34,8 +43,15 @@ from syncd.store.base import (
     derived_epoch,
 )
 from syncd.store.sqlite_batch import Batch
+from syncd.store.sqlite_entries import (
+    read_entries,
+    read_keys_by_tag,
+    read_last_mids,
+    scan_entries,
+)
 from syncd.store.sqlite_file import BACKUP_MARK, open_file, size_bytes, translated
 from syncd.store.sqlite_rows import ChannelRow, ChannelRows
+from syncd.store.sqlite_state import Mutations, drop_acknowledged
 from syncd.store.sqlite_trim import Trimmer
 
 __all__ = ["SqliteStore"]
@@ -70,8 +86,10 @@ class SqliteStore:
         self._lock_wait_s = lock_wait_s
         self._timer = timer
         self._batch: Batch | None = None
-        self._written = self._duplicates = self._mismatches = 0
-        self._trimmed = self._forgotten = 0
+        self._mutations: Mutations | None = None
+        self._acknowledged: dict[str, int] = {}
+        """Outcomes to drop; until that is committed, whatever happens to the transaction that does."""
+        self._counts: Counter[str] = Counter()
 
     def open(self) -> None:
         """See `Store.open`. A file up to 64 MiB is checked for damage; a marked copy gets new epochs."""
@@ -83,12 +101,7 @@ class SqliteStore:
             self._connection.close()
             raise
         self._rows = ChannelRows(self._connection, options.retention_of, options.cached_channels)
-        self._trimmer = Trimmer(
-            self._connection,
-            self._rows,
-            idempotency_s=options.idempotency_s,
-            sweep_s=options.sweep_s,
-        )
+        self._trimmer = Trimmer(self._connection, self._rows, options)
 
     def _prepare_meta(self) -> None:
         with self._transaction():
@@ -115,10 +128,30 @@ class SqliteStore:
 
     def begin(self, batch: Sequence[AppendRequest]) -> list[AppendResult]:
         """See `Store.begin`."""
-        self._batch = pending = Batch(self._connection, self._rows, self._epoch_of)
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._writing() as pending:
             return pending.write(batch)
+
+    def begin_commit(self, group: Sequence[MutationCommit]) -> list[MutationResult]:
+        """See `Store.begin_commit`."""
+        with self._writing() as pending:
+            if self._mutations is None:
+                drop_acknowledged(self._connection, self._acknowledged)
+                max_outcomes = self._options.outcomes_per_client
+                self._mutations = Mutations(self._connection, self._rows, pending, max_outcomes)
+            return self._mutations.write(group)
+
+    def acknowledge(self, client: str, upto: int) -> None:
+        """See `Store.acknowledge`."""
+        self._acknowledged[client] = max(upto, self._acknowledged.get(client, 0))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Batch]:
+        """Open a transaction, or go on with the open one; undo it if anything fails."""
+        try:
+            if self._batch is None:
+                self._batch = Batch(self._connection, self._rows, self._epoch_of)
+                self._connection.execute("BEGIN IMMEDIATE")
+            yield self._batch
         except sqlite3.Error as error:
             self.rollback()
             raise translated(error) from error
@@ -135,15 +168,29 @@ class SqliteStore:
             raise translated(error) from error
         batch, self._batch = self._batch, None
         if batch is not None:
-            self._written += batch.num_written
-            self._duplicates += batch.num_duplicates
-            self._mismatches += batch.num_mismatches
+            self._count(
+                written=batch.num_written,
+                duplicates=batch.num_duplicates,
+                mismatches=batch.num_mismatches,
+            )
             self._trimmer.note(batch.touched)
             self._rows.shrink()
+        mutations, self._mutations = self._mutations, None
+        if mutations is not None:
+            self._count(
+                mutations=mutations.num_decided,
+                resent=mutations.num_resent,
+                conflicts=mutations.num_conflicts,
+            )
+            self._acknowledged.clear()
+
+    def _count(self, **counts: int) -> None:
+        self._counts.update(counts)
 
     def rollback(self) -> None:
         """See `Store.rollback`."""
         batch, self._batch = self._batch, None
+        self._mutations = None
         if batch is not None:
             self._rows.forget(batch.touched)
         self._undo()
@@ -200,6 +247,35 @@ class SqliteStore:
             is_complete = fits and len(events) <= query.limit
             return LogPage(head, events[: query.limit], is_complete)
 
+    def last_mids(self, clients: Sequence[str]) -> list[int]:
+        """See `StateReader.last_mids`."""
+        with self._reading():
+            return read_last_mids(self._connection, clients)
+
+    def entries(self, channel: ChannelName, keys: Sequence[KeyName]) -> list[Entry]:
+        """See `StateReader.entries`."""
+        with self._reading():
+            row = self._rows.find(channel)
+            return [] if row is None else read_entries(self._connection, row, keys)
+
+    def scan(
+        self, channel: ChannelName, after_key: KeyName | None, limit: int, max_bytes: int
+    ) -> EntryPage:
+        """See `StateReader.scan`."""
+        with self._reading():
+            row = self._rows.find(channel)
+            if row is None:
+                return EntryPage(Position(self._epoch_of(channel), 0), [], is_complete=True)
+            bounds = {"limit": limit, "max_bytes": max_bytes}
+            return scan_entries(self._connection, row, after_key, **bounds)
+
+    def keys_by_tag(
+        self, collection: str, tag: str, after: TaggedKey | None, limit: int
+    ) -> list[TaggedKey]:
+        """See `StateReader.keys_by_tag`."""
+        with self._reading():
+            return read_keys_by_tag(self._connection, collection, tag, after, limit)
+
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
         try:
@@ -235,13 +311,19 @@ class SqliteStore:
         touched: set[ChannelRow] = set()
         try:
             with self._transaction():
+                drop_acknowledged(self._connection, self._acknowledged)
                 report = self._trimmer.run(now_ms, Slice(self._timer, budget_s), touched)
         except BaseException:
             self._rows.forget(touched)
             raise
+        self._acknowledged.clear()
         self._rows.shrink()
-        self._trimmed += report.num_events
-        self._forgotten += report.num_idempotency
+        self._count(
+            trimmed=report.num_events,
+            forgotten=report.num_idempotency,
+            outcomes=report.num_outcomes,
+            clients=report.num_clients,
+        )
         return report
 
     def meta_get(self, key: str) -> bytes | None:
@@ -262,12 +344,18 @@ class SqliteStore:
 
     def statistics(self) -> StoreStatistics:
         """See `Store.statistics`."""
+        counts = self._counts
         return StoreStatistics(
-            self._written,
-            self._duplicates,
-            self._mismatches,
-            self._trimmed,
-            self._forgotten,
+            counts["written"],
+            counts["duplicates"],
+            counts["mismatches"],
+            counts["trimmed"],
+            counts["forgotten"],
             len(self._rows),
             size_bytes(self._path),
+            num_mutations=counts["mutations"],
+            num_resent=counts["resent"],
+            num_conflicts=counts["conflicts"],
+            num_outcomes_trimmed=counts["outcomes"],
+            num_clients_trimmed=counts["clients"],
         )

@@ -1,6 +1,6 @@
-"""The write statements of one transaction of appends. Made by `SqliteStore.begin`, gone when the transaction ends.
+"""The write statements of appends in one transaction. Made by the first `SqliteStore.begin`, gone when the transaction ends.
 
-Streams gather their rows and insert them in one go; latest channels, where a row may replace one of the same batch, write at
+Mutations add their events here too (`sqlite_state`), so that each channel has one writer. Streams gather their rows and insert them in one go; latest channels, where a row may replace one of the same batch, write at
 once. Invariant: rows in `touched` differ from the disk until the commit.
 """
 
@@ -35,7 +35,7 @@ _KnownKey = tuple[str, str, str]
 
 
 class Batch:
-    """What one transaction of appends changes."""
+    """What one transaction changes in the logs."""
 
     def __init__(
         self,
@@ -50,21 +50,44 @@ class Batch:
         self._epoch_of = epoch_of
         self._events: list[_Event] = []
         self._new_known: list[_Known] = []
+        self._unsaved: set[ChannelRow] = set()
         self._known_here: dict[_KnownKey, tuple[bytes, Epoch, int]] = {}
 
     def write(self, requests: Sequence[AppendRequest]) -> list[AppendResult]:
         """Run all statements but BEGIN and COMMIT."""
         results = [self._append(request) for request in requests]
+        self.flush()
+        return results
+
+    def append_event(
+        self, channel: ChannelName, at_ms: int, key: str | None, record: bytes
+    ) -> tuple[ChannelRow, int]:
+        """Give an event its offset; it lies in the log after `flush`."""
+        row = self._row_of(channel)
+        offset = row.top = row.top + 1
+        event = (row.id, offset, at_ms, key, record)
+        if row.retention.is_latest:
+            self._write_latest(row, event)
+        else:
+            self._events.append(event)
+        row.num_events += 1
+        self.num_written += 1
+        return row, offset
+
+    def flush(self) -> None:
+        """Run the statements that were put off."""
         execute_many = self._connection.executemany
         if self._events:
             execute_many(_INSERT_EVENT, self._events)
+            self._events = []
         if self._new_known:
             execute_many(_INSERT_KNOWN, self._new_known)
-        for row in self.touched:
+            self._new_known = []
+        for row in self._unsaved:
             if row.retention.is_latest and row.num_events > row.retention.size:
                 drop_oldest(self._connection, row, row.num_events - row.retention.size)
-        self._rows.save(self.touched)
-        return results
+        self._rows.save(self._unsaved)
+        self._unsaved.clear()
 
     def _append(self, request: AppendRequest) -> AppendResult:
         idempotency = request.idempotency
@@ -72,15 +95,7 @@ class Batch:
             known = self._find_known(idempotency)
             if known is not None:
                 return known
-        row = self._row_of(request.channel)
-        offset = row.top = row.top + 1
-        event = (row.id, offset, request.at_ms, request.key, request.record)
-        if row.retention.is_latest:
-            self._write_latest(row, event)
-        else:
-            self._events.append(event)
-        row.num_events += 1
-        self.num_written += 1
+        row, offset = self.append_event(request.channel, request.at_ms, request.key, request.record)
         if idempotency is not None:
             self._remember(idempotency, row, offset, request.at_ms)
         return Appended(row.epoch, offset)
@@ -89,7 +104,8 @@ class Batch:
         row = self._rows.find(channel)
         if row is None:
             row = self._rows.create(channel, self._epoch_of(channel))
-        if row not in self.touched:
+        if row not in self._unsaved:
+            self._unsaved.add(row)
             self.touched.add(row)
             if not row.is_converted:
                 convert(self._connection, row)

@@ -48,12 +48,29 @@ MIGRATIONS: tuple[Migration, ...] = (
             PRIMARY KEY (identity, operation, key)) WITHOUT ROWID""",
         "CREATE INDEX idempotency_at ON idempotency (at_ms)",
     ),
+    (
+        """CREATE TABLE entry (
+            channel_id INTEGER NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, tags TEXT, value BLOB NOT NULL,
+            PRIMARY KEY (channel_id, key)) WITHOUT ROWID""",
+        """CREATE TABLE tag (
+            tag TEXT NOT NULL, channel TEXT NOT NULL, key TEXT NOT NULL,
+            PRIMARY KEY (tag, channel, key)) WITHOUT ROWID""",
+        """CREATE TABLE client (
+            id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, last INTEGER NOT NULL, at_ms INTEGER NOT NULL)""",
+        "CREATE INDEX client_at ON client (at_ms)",
+        """CREATE TABLE outcome (
+            client_id INTEGER NOT NULL, mid INTEGER NOT NULL, at_ms INTEGER NOT NULL, positions TEXT NOT NULL,
+            outcome BLOB NOT NULL, PRIMARY KEY (client_id, mid)) WITHOUT ROWID""",
+        "CREATE INDEX outcome_at ON outcome (at_ms)",
+    ),
 )
 """From schema 0 (an empty file) on; the schema number is how many were run. Only ever appended to.
 
 `latest` says where the one event of a key lies (0 for events without one), for latest channels alone, so that streams pay
 nothing for it.
-`idempotency` names a channel and not its epoch: a restored copy, whose channels get new epochs, still knows its keys.
+`idempotency` names a channel and not its epoch: a restored copy, whose channels get new epochs, still knows its keys. `outcome.positions` does so too: pairs of channel id and offset.
+`entry.tags` is a JSON list, NULL for none; `tag` is its index, by channel name, since that is how it is asked and ordered.
+`client.at_ms` is renewed once an hour (`CLIENT_USE_MS`).
 """
 
 BACKUP_MARK = "backup"

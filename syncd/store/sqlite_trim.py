@@ -1,7 +1,7 @@
 """Deleting from the SQLite log what retention no longer covers, in slices. Owned by `SqliteStore`.
 
 Two ways lead here: channels that grew past their size are noted by appends and trimmed soon; a walk over all channels, once
-a minute or so, finds those whose events grew too old. Each slice is one transaction; nothing but the position of the walk is
+a minute or so, finds those whose events grew too old, and with them what else has an age (`sqlite_forget`). Each slice is one transaction; nothing but the position of the walk is
 kept between them.
 """
 
@@ -11,8 +11,9 @@ import sqlite3
 from collections.abc import Iterable
 
 from syncd.ids import ChannelName
-from syncd.store.base import Slice, TrimReport, cutoff_ms
+from syncd.store.base import Slice, StoreOptions, TrimReport, cutoff_ms
 from syncd.store.sqlite_batch import convert, drop_oldest
+from syncd.store.sqlite_forget import Forgetter, Forgotten
 from syncd.store.sqlite_rows import ChannelRow, ChannelRows
 
 __all__ = ["Trimmer"]
@@ -24,31 +25,22 @@ _CHANNELS_A_STEP = 64
 _SLACK = 64
 
 _OLDEST_AT = "SELECT at_ms FROM event WHERE channel_id = ? ORDER BY offset LIMIT ?"
-_FORGET = """DELETE FROM idempotency WHERE (identity, operation, key) IN (
-    SELECT identity, operation, key FROM idempotency WHERE at_ms < ? ORDER BY at_ms LIMIT ?)"""
 
 
 class Trimmer:
     """Where trimming stands."""
 
     def __init__(
-        self,
-        connection: sqlite3.Connection,
-        rows: ChannelRows,
-        *,
-        idempotency_s: float,
-        sweep_s: float,
+        self, connection: sqlite3.Connection, rows: ChannelRows, options: StoreOptions
     ) -> None:
         self._connection = connection
         self._rows = rows
-        self._idempotency_s = idempotency_s
-        self._sweep_ms = int(sweep_s * 1000)
+        self._forgetter = Forgetter(connection, options)
+        self._sweep_ms = int(options.sweep_s * 1000)
         self._too_large: dict[ChannelName, None] = {}
         self._sweep_at: int | None = None
         """The next channel id to look at; None between two walks."""
         self._next_sweep_ms: int | None = None
-        self._is_forgetting = False
-        """The walk under way has not finished with idempotency results, which come first."""
 
     def note(self, touched: Iterable[ChannelRow]) -> None:
         """Remember streams that grew well past their size: by a quarter, so that the work is worth a transaction."""
@@ -60,15 +52,20 @@ class Trimmer:
     def run(self, now_ms: int, time_slice: Slice, touched: set[ChannelRow]) -> TrimReport:
         """Do one slice of work inside the open transaction; changed rows are added to `touched`."""
         events = self._trim_large(now_ms, time_slice, touched)
-        forgotten = 0
+        forgotten = Forgotten()
         if not self._too_large and self._is_sweeping(now_ms):
-            if self._is_forgetting:
-                forgotten = self._forget(now_ms, time_slice)
-            if not self._is_forgetting:
+            forgotten = self._forgetter.run(now_ms, time_slice)
+            if self._forgetter.is_done:
                 events += self._sweep(now_ms, time_slice, touched)
         self._rows.save(touched)
         has_more = bool(self._too_large) or self._sweep_at is not None
-        return TrimReport(events, forgotten, has_more)
+        return TrimReport(
+            events,
+            forgotten.idempotency,
+            has_more,
+            num_outcomes=forgotten.outcomes,
+            num_clients=forgotten.clients,
+        )
 
     def _trim_large(self, now_ms: int, time_slice: Slice, touched: set[ChannelRow]) -> int:
         deleted = 0
@@ -108,7 +105,7 @@ class Trimmer:
         is_due = self._next_sweep_ms is None or now_ms >= self._next_sweep_ms
         if self._sweep_at is None and is_due:
             self._sweep_at = 1
-            self._is_forgetting = True
+            self._forgetter.restart()
             self._next_sweep_ms = now_ms + self._sweep_ms
         return self._sweep_at is not None
 
@@ -131,15 +128,4 @@ class Trimmer:
         deleted = self._trim_step(row, now_ms, touched)
         if deleted == _EVENTS_A_STEP:
             self._too_large[row.name] = None
-        return deleted
-
-    def _forget(self, now_ms: int, time_slice: Slice) -> int:
-        cutoff = cutoff_ms(now_ms, self._idempotency_s)
-        deleted = 0
-        while not time_slice.is_over():
-            step = self._connection.execute(_FORGET, (cutoff, _EVENTS_A_STEP)).rowcount
-            deleted += step
-            if step < _EVENTS_A_STEP:
-                self._is_forgetting = False
-                break
         return deleted

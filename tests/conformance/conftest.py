@@ -7,6 +7,7 @@ import pytest
 
 from syncd.ids import ChannelName
 from syncd.ports import AppendRequest, IdempotencyKey, LogQuery
+from syncd.ports_state import EntryRead, EntryWrite, KeyName, MutationCommit
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.memory import MemoryStore
 from syncd.store.sqlite import SqliteStore
@@ -35,6 +36,22 @@ class Asked:
             self.store.commit()
         return results
 
+    def mutate(self, *mutations, commit=True):
+        results = self.store.begin_commit(mutations)
+        if commit:
+            self.store.commit()
+        return results
+
+    def entry(self, channel, key):
+        found = self.store.entries(ChannelName(channel), [KeyName(key)])
+        return found[0] if found else None
+
+    def scan(self, channel, after=None, limit=1000, max_bytes=10**9):
+        return self.store.scan(ChannelName(channel), after, limit, max_bytes)
+
+    def tagged(self, collection, tag, after=None, limit=1000):
+        return self.store.keys_by_tag(collection, tag, after, limit)
+
     def offsets(self, channel, **query):
         return [e.offset for e in self.page(channel, **query).events]
 
@@ -61,9 +78,46 @@ def event():
 
 
 @pytest.fixture
+def mutation():
+    """Make a mutation: `mutation("c", 1, put("orders", "k", b"v"), reads=[("orders", "k", 0)])`."""
+
+    def make(client, mid, *writes, reads=(), outcome=None, at_ms=0, events=()):
+        seen = [EntryRead(ChannelName(c), KeyName(k), version) for c, k, version in reads]
+        said = b"%d" % mid if outcome is None else outcome
+        return MutationCommit(client, mid, seen, list(writes), said, at_ms, list(events))
+
+    return make
+
+
+@pytest.fixture
+def put():
+    def make(channel, key, value=b"v", tags=()):
+        record = b"r:" + value
+        return EntryWrite(ChannelName(channel), KeyName(key), value, record, tuple(tags))
+
+    return make
+
+
+@pytest.fixture
+def delete():
+    def make(channel, key):
+        return EntryWrite(ChannelName(channel), KeyName(key), None, b"gone")
+
+    return make
+
+
+@pytest.fixture
 def options():
     seeded = random.Random(7)
-    return StoreOptions(retention_of, idempotency_s=100.0, entropy=seeded.randbytes, sweep_s=0.0)
+    return StoreOptions(
+        retention_of,
+        idempotency_s=100.0,
+        entropy=seeded.randbytes,
+        sweep_s=0.0,
+        outcomes_s=100.0,
+        outcomes_per_client=8,
+        clients_s=10_000.0,
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,114 @@
+"""The statements of one transaction of the store actor: which asks it takes, and how they are run and answered.
+
+Asks are run in the order they came; neighbours of one kind are one call of the store. Invariant: an ask that cannot be stored
+at all fails alone.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from syncd.actors.store_asks import Append, Commit, StoreSettings, Write
+from syncd.errors import StoreUnavailable, internal_error
+from syncd.store.base import Store, StoreFailed
+
+__all__ = ["begin", "next_group"]
+
+_log = structlog.get_logger("syncd.store")
+
+
+def next_group(writes: collections.deque[Write], settings: StoreSettings) -> list[Write]:
+    """Take the asks of the next transaction: the first, and those after it within the bounds."""
+    group = [writes.popleft()]
+    requests, size = group[0].num_requests, group[0].size_bytes
+    while writes:
+        ask = writes[0]
+        requests += ask.num_requests
+        size += ask.size_bytes
+        if requests > settings.transaction_requests or size > settings.transaction_bytes:
+            break
+        group.append(writes.popleft())
+    return group
+
+
+def begin(store: Store, asks: Sequence[Write]) -> list[object]:
+    """Run the statements of a transaction and leave it open.
+
+    Returns:
+        One answer per ask: its results, or an error for a group of mutations that cannot be stored at all.
+
+    Raises:
+        StoreUnavailable, StoreFailed: as `Store.begin`.
+    """
+    try:
+        return _run(store, asks)
+    except (StoreUnavailable, StoreFailed):
+        raise
+    except Exception as error:  # noqa: BLE001 - isolation: one request must not fail those beside it
+        _log.error("append_failed", num_requests=_num_requests(asks), exc_info=error)
+    sound = [_sound_part(store, ask) for ask in asks]
+    answers = iter(_run(store, [part for part in sound if part is not None]))
+    return [
+        internal_error() if part is None else _whole_answer(ask, part, next(answers))
+        for ask, part in zip(asks, sound, strict=True)
+    ]
+
+
+def _num_requests(asks: Sequence[Write]) -> int:
+    return sum(ask.num_requests for ask in asks)
+
+
+def _run(store: Store, asks: Sequence[Write]) -> list[Any]:
+    """Run asks in order; an empty transaction is opened all the same."""
+    if not asks:
+        store.begin([])
+    answers: list[Any] = []
+    for kind, neighbours in itertools.groupby(asks, type):
+        here = list(neighbours)
+        results: list[Any]
+        if kind is Append:
+            results = list(store.begin([r for ask in here for r in _items(ask)]))
+        else:
+            results = list(store.begin_commit([m for ask in here for m in _items(ask)]))
+        start = 0
+        for ask in here:
+            end = start + len(_items(ask))
+            answers.append(results[start:end])
+            start = end
+    return answers
+
+
+def _items(ask: Write) -> list[Any]:
+    return ask.batch if isinstance(ask, Append) else ask.group
+
+
+def _sound_part(store: Store, ask: Write) -> Write | None:
+    """Return the appends of a batch that can be stored; a group of mutations is stored whole or not at all."""
+    if isinstance(ask, Append):
+        return Append(ask.done, [r for r in ask.batch if _can_run(store, Append(ask.done, [r]))])
+    return ask if _can_run(store, ask) else None
+
+
+def _can_run(store: Store, ask: Append | Commit) -> bool:
+    try:
+        _run(store, [ask])
+    except (StoreUnavailable, StoreFailed):
+        raise
+    except Exception:  # noqa: BLE001 - logged with its batch
+        return False
+    store.rollback()
+    return True
+
+
+def _whole_answer(ask: Write, part: Write, answer: list[Any]) -> list[Any]:
+    """Fill in the error of each append that was left out."""
+    if isinstance(ask, Commit):
+        return answer
+    stored = iter(answer)
+    is_sound = {id(request) for request in _items(part)}
+    return [next(stored) if id(r) in is_sound else internal_error() for r in ask.batch]
