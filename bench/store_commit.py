@@ -1,11 +1,11 @@
 """What a durable append costs, and where its statements should run.
 
-    python bench/store_commit.py [--events N] [--batch N] [--json FILE]
+    python -m bench.store_commit [--events N] [--batch N] [--json FILE]
 
 First the floor: a bare SQLite loop that inserts the same rows (event and idempotency row) in transactions of `--batch`. Then
 the store by itself, then group commit beside a loop that is busy with small sends, with the statements on the loop and only
-COMMIT in the thread (what `StoreActor` does), or everything in the thread. Last the actor as a whole. The file lies in the
-current folder's file system: what is measured is that disk's fsync.
+COMMIT in the thread (what `StoreActor` does), or everything in the thread. Last the actor as a whole, and a second table for
+mutations beside a floor of their own (`store_mutations`). The file lies in the current folder's file system: what is measured is that disk's fsync.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pathlib import Path
 import attrs
 import trio
 
+from bench import store_mutations
 from syncd.actors.store import StoreActor
 from syncd.actors.store_worker import ThreadWorker
 from syncd.ids import ChannelName
@@ -272,6 +273,29 @@ def run_all(num_events: int, batch: int) -> list[Row]:
     return rows
 
 
+def run_mutations(num_mutations: int, batch: int) -> list[Row]:
+    mutations = store_mutations.make_mutations(num_mutations)
+    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
+        bare = store_mutations.run_bare(Path(name) / "bare.db", mutations, batch)
+        store = store_mutations.run_store(Path(name) / "store.db", OPTIONS, mutations, batch)
+    return [
+        _row_of("mutations, bare SQLite loop", num_mutations, bare),
+        _row_of("mutations, store, one thread", num_mutations, store),
+    ]
+
+
+def _row_of(name: str, count: int, timing: store_mutations.Timing) -> Row:
+    ordered = sorted(timing.latencies_s)
+    return Row(
+        name,
+        count / timing.elapsed_s,
+        1e6 * timing.cpu_s / count,
+        1e3 * statistics.fmean(ordered),
+        1e3 * ordered[int(len(ordered) * 0.99)],
+        0.0,
+    )
+
+
 def machine() -> dict[str, str]:
     return {
         "python": platform.python_version(),
@@ -298,6 +322,9 @@ def main() -> int:
     options = parser.parse_args()
     rows = run_all(options.events, options.batch)
     print_table(rows)
+    mutations = run_mutations(options.events, options.batch)
+    print_table(mutations)
+    rows += mutations
     if options.json is not None:
         report = {
             "machine": machine(),
