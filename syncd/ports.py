@@ -100,6 +100,9 @@ class SessionPort(Asker, Protocol):
     def send(self, message: bytes) -> None:
         """Queue one encoded message that must not be dropped (replies, state). Never waits."""
 
+    def send_event(self, channel: ChannelName, message: bytes) -> None:
+        """Queue what a subscriber missed: not dropped for want of room, but with its channel when that is taken away."""
+
     def end_subscription(self, subscription: Subscription, error: SyncdError) -> None:
         """The subscription cannot be served: answer its pending request with the error, or tell `unsubscribed`."""
 

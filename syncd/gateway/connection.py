@@ -222,7 +222,11 @@ class Connection:
 
     # -------------------------------------------------------------- for the gateway
 
-    def queue(self, frame: bytes) -> None:
+    def send_event(self, channel: ChannelName, message: bytes) -> None:
+        """Queue what a subscriber missed; it goes when the channel is taken away."""
+        self.queue(encode_frame(BINARY, message), channel)
+
+    def queue(self, frame: bytes, channel: ChannelName | None = None) -> None:
         """Queue one WebSocket frame for this tick's send. Nothing follows a close frame."""
         if self.phase >= _CLOSING:
             return
@@ -232,7 +236,7 @@ class Connection:
                 self.owner.dirty.append(self)
             tick.append(frame)
         else:
-            self.outbox.push(frame)
+            self.outbox.push(frame, channel)
             self.owner.behind(self)
 
     def park(self, data: bytes, sent: int, budget_bytes: int, now: float) -> None:

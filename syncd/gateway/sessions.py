@@ -17,12 +17,11 @@ from syncd.gateway import grants as g
 from syncd.gateway.connection import ANONYMOUS, Connection
 from syncd.gateway.hub import Hub
 from syncd.gateway.pages import PageAsker
-from syncd.ids import ChannelName
+from syncd.gateway.presences import Presences
 from syncd.model.client_secrets import ClientSecrets
 from syncd.model.revocations import Revocations
 from syncd.model.tokens import TokenVerifier
 from syncd.ports import (
-    Announce,
     IdempotencyKey,
     Identity,
     PublishEvent,
@@ -61,6 +60,7 @@ class Sessions:
         self._hub = hub
         self._config = config
         self.grants = grants
+        self.presences = Presences(hub, config, grants)
         self._tokens = tokens
         self._secrets = secrets
         self.revocations = revocations
@@ -75,7 +75,7 @@ class Sessions:
             m.Subscribe: self.subscribe,
             m.Unsubscribe: self.unsubscribe,
             m.Publish: self.publish,
-            m.Presence: self.announce,
+            m.Presence: self.presences.announce,
             m.History: self.history,
             m.Probe: self.probe,
             m.Pong: _heard,
@@ -178,6 +178,7 @@ class Sessions:
         if older is None or older is connection:
             return
         older.clients = tuple(name for name in older.clients if name != client)
+        self.presences.leave_all(older, client)
         if not older.clients:
             self._hub.close(older, CloseCode.TAKEN_OVER, "a newer connection took over")
 
@@ -207,6 +208,7 @@ class Sessions:
                 self.end_subscription(
                     connection, subscription, Reason.REVOKED, "not allowed any more"
                 )
+        self.presences.recheck(connection)
         self._hub.wheel.schedule(connection, self.next_due(connection))
         connection.reply_ok(message.id)
 
@@ -311,36 +313,6 @@ class Sessions:
         )
 
     # ---------------------------------------------------------------- presence, liveness
-
-    def announce(self, connection: Connection, message: m.Presence) -> None:
-        """Check, remember the state for a presence actor that starts anew, and ask it."""
-        channel = message.channel
-        namespace = self.grants.require(connection, channel, g.PRESENCE)
-        if not namespace.presence:
-            raise RequestRejected(ErrorCode.NOT_SUPPORTED, "This namespace has no presence.")
-        client = message.client or (connection.clients[0] if connection.clients else "")
-        if client not in connection.clients:
-            raise RequestRejected(ErrorCode.CLIENT_DENIED, "This session does not speak for it.")
-        state = None if message.state is None else encode.pack(message.state)
-        if state is not None:
-            self._check_state(connection, channel, client, state)
-            if connection.announced is None:
-                connection.announced = {}  # from now on its end is told
-            self._hub.bytes_to_presence += len(state)
-        self._hub.to_presence.append(Announce(connection, message.id, channel, client, state))
-
-    def _check_state(
-        self, connection: Connection, channel: ChannelName, client: str, state: bytes
-    ) -> None:
-        limits = self._config.limits
-        if len(state) > limits.presence_state_bytes:
-            raise RequestRejected(
-                ErrorCode.TOO_LARGE,
-                f"A presence state may have {limits.presence_state_bytes} bytes.",
-            )
-        announced = connection.announced or {}
-        if (channel, client) not in announced and len(announced) >= limits.subscriptions:
-            raise RequestRejected(ErrorCode.LIMIT_EXCEEDED, "Present in too many channels.")
 
     def probe(self, connection: Connection, message: m.Probe) -> None:
         """Answer at once."""

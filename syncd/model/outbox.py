@@ -52,9 +52,9 @@ class Outbox:
     def __bool__(self) -> bool:
         return self.size_bytes > 0
 
-    def push(self, frame: bytes) -> None:
-        """Append a frame that is never refused."""
-        self._entries.append([None, None, frame])
+    def push(self, frame: bytes, channel: str | None = None) -> None:
+        """Append a frame that is never refused; one of a channel goes when the channel does."""
+        self._entries.append([channel, None, frame])
         self.size_bytes += len(frame)
 
     def push_torso(self, frame: bytes, sent: int) -> None:

@@ -88,6 +88,9 @@ class FakeSession(SessionPort):
         self.notes.append((kind, body))
         self.world.notes.append((self, kind, body))
 
+    def send_event(self, channel: ChannelName, message: bytes) -> None:
+        self.send(message)
+
     def send(self, message: bytes) -> None:
         if self.closed:
             return

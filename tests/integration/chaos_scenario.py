@@ -26,7 +26,7 @@ PLACES = [
     (Publishing, "settle", BOTH),
     (Publishing, "take_touched", BOTH),
     (StoreActor, "_note_commit", BOTH),
-    (StoreActor, "_next_group", ("before",)),
+    (StoreActor, "_hand_over_acknowledged", ("before",)),
     (StoreActor, "_read_slice", BOTH),
     (SqliteStore, "begin", ("before",)),
     (SqliteStore, "commit", BOTH),

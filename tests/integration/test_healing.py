@@ -397,7 +397,7 @@ async def test_a_crash_of_the_store_in_its_statements_is_told_and_undone(tmp_pat
         reader, publisher = await connect(), await connect()
         observer = history.observer("a", "log:c")
         await subscribe(reader, observer)
-        Fault(monkeypatch, StoreActor, "_next_group")
+        Fault(monkeypatch, StoreActor, "_hand_over_acknowledged")
         answers = []
         for number in range(5):
             body = {"channel": "log:c", "data": {"n": number}, "uid": f"u{number}"}

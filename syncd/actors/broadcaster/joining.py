@@ -331,4 +331,5 @@ def _send_events(
     if channel is None:
         return
     for event in events:
-        subscription.session.send(encode.event_message(channel.prefix, event.offset, event.record))
+        message = encode.event_message(channel.prefix, event.offset, event.record)
+        subscription.session.send_event(channel.name, message)
