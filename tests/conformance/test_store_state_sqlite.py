@@ -1,0 +1,246 @@
+"""What only a file can do for mutations: survive a kill, be copied, be full, come from an older syncd."""
+
+import contextlib
+import resource
+import shutil
+import sqlite3
+
+import attrs
+import pytest
+
+from syncd.errors import StoreUnavailable
+from syncd.ids import ChannelName, Position
+from syncd.ports import LogQuery
+from syncd.ports_state import Committed, Entry, KnownOutcome
+from syncd.store.sqlite_file import APPLICATION_ID, MIGRATIONS, mark_copy
+
+ORDERS = ChannelName("orders")
+
+SCHEMA_1 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE channel (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL, top INTEGER NOT NULL,
+    floor INTEGER NOT NULL, num_events INTEGER NOT NULL, is_latest INTEGER NOT NULL);
+CREATE TABLE event (
+    channel_id INTEGER NOT NULL, offset INTEGER NOT NULL, at_ms INTEGER NOT NULL, key TEXT,
+    record BLOB NOT NULL, PRIMARY KEY (channel_id, offset)) WITHOUT ROWID;
+CREATE TABLE latest (
+    channel_id INTEGER NOT NULL, key BLOB NOT NULL, offset INTEGER NOT NULL,
+    PRIMARY KEY (channel_id, key)) WITHOUT ROWID;
+CREATE TABLE idempotency (
+    identity TEXT NOT NULL, operation TEXT NOT NULL, key TEXT NOT NULL, hash BLOB NOT NULL,
+    channel_id INTEGER NOT NULL, offset INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    PRIMARY KEY (identity, operation, key)) WITHOUT ROWID;
+CREATE INDEX idempotency_at ON idempotency (at_ms);
+"""
+"""As the first syncd made it, which knew no mutations. Never changed: such files exist."""
+
+ROWS_1 = """
+INSERT INTO meta VALUES ('node_secret', zeroblob(32)), ('epoch_seed', zeroblob(32));
+INSERT INTO channel VALUES (1, 'demo:a', '0123456789abcdef', 2, 0, 2, 0), (2, 'orders', 'fedcba9876543210', 3, 3, 0, 0);
+INSERT INTO event VALUES (1, 1, 5, NULL, x'01'), (1, 2, 6, 'k', x'02');
+INSERT INTO idempotency VALUES ('user:a', 'publish', 'u', x'68', 1, 2, 6);
+"""
+
+
+def commit(store, *mutations):
+    results = store.begin_commit(mutations)
+    store.commit()
+    return results
+
+
+def copy_as_kill_9_would_leave_it(tmp_path, to="copy.db"):
+    for suffix in ("", "-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(tmp_path / f"log.db{suffix}", tmp_path / f"{to}{suffix}")
+    return to
+
+
+def make_file_of_schema_1(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript("PRAGMA journal_mode = WAL;" + SCHEMA_1 + ROWS_1)
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.commit()
+
+
+def tables(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        return {name: " ".join(sql.split()) for name, sql in found}
+
+
+# ------------------------------------------------------------------------------------------------ older files
+
+
+def test_a_file_without_mutations_is_copied_and_taken_over(
+    make_sqlite, event, mutation, put, tmp_path
+):
+    make_file_of_schema_1(tmp_path / "log.db")
+    store = make_sqlite()
+    page = store.read(LogQuery(ChannelName("demo:a")))
+    assert page.head.epoch == "0123456789abcdef"
+    assert [(e.offset, e.at_ms, e.key, e.record) for e in page.events] == [
+        (1, 5, None, b"\x01"),
+        (2, 6, "k", b"\x02"),
+    ]
+    (again,) = store.begin([event("demo:a", uid="u")])
+    assert (again.offset, again.is_duplicate) == (2, True)
+    (result,) = store.begin_commit([mutation("c", 1, put("orders", "k", tags=["t"]))])
+    store.commit()
+    assert result == Committed([4], {ORDERS: Position("fedcba9876543210", 4)})
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v2")) as copy:
+        assert copy.execute("PRAGMA user_version").fetchone() == (1,)
+        assert copy.execute("SELECT count(*) FROM event").fetchone() == (2,)
+        names = {row[0] for row in copy.execute("SELECT name FROM sqlite_master")}
+    assert not names & {"entry", "tag", "client", "outcome"}
+
+
+def test_the_first_migration_still_makes_what_the_first_syncd_made(make_sqlite, tmp_path):
+    make_file_of_schema_1(tmp_path / "old.db")
+    old = tables(tmp_path / "old.db")
+    make_sqlite("new.db").close()
+    assert old.items() <= tables(tmp_path / "new.db").items()
+    assert len(MIGRATIONS[0]) == len(old)
+
+
+# ------------------------------------------------------------------------------------------------ survival
+
+
+def test_what_was_committed_survives_a_kill_and_what_was_not_leaves_no_trace(
+    make_sqlite, mutation, put, tmp_path
+):
+    store = make_sqlite()
+    (first,) = commit(store, mutation("c", 1, put("orders", "k", b"1", ["t"]), outcome=b"ok"))
+    store.begin_commit([mutation("c", 2, put("orders", "k", b"2")), mutation("d", 1)])
+    survivor = make_sqlite(copy_as_kill_9_would_leave_it(tmp_path))
+    assert survivor.last_mids(["c", "d"]) == [1, 0]
+    assert survivor.entries(ORDERS, ["k"]) == [Entry("k", 1, b"1", ("t",))]
+    again, after = commit(
+        survivor,
+        mutation("c", 1, put("orders", "k", b"3")),
+        mutation("c", 2, put("orders", "k", b"4"), reads=[("orders", "k", 1)]),
+    )
+    assert again == KnownOutcome(b"ok", first.positions)
+    assert after.versions == [2]
+
+
+def test_positions_of_outcomes_in_a_marked_copy_are_of_its_new_epochs(
+    make_sqlite, mutation, put, tmp_path
+):
+    store = make_sqlite()
+    (first,) = commit(store, mutation("c", 1, put("orders", "k")))
+    store.close()
+    shutil.copyfile(tmp_path / "log.db", tmp_path / "copy.db")
+    mark_copy(tmp_path / "copy.db")
+    copy = make_sqlite("copy.db")
+    (again,) = commit(copy, mutation("c", 1))
+    epoch = copy.scan(ORDERS, None, 1, 1).position.epoch
+    assert again.positions == {ORDERS: Position(epoch, 1)}
+    assert epoch != first.positions[ORDERS].epoch
+
+
+def test_a_commit_that_fails_decides_nothing_and_can_be_tried_again(
+    make_sqlite, event, mutation, put, tmp_path
+):
+    store = make_sqlite()
+    commit(store, mutation("c", 1, put("orders", "k", b"1")))
+    group = [mutation("c", 2, put("orders", "k", bytes(100_000)), reads=[("orders", "k", 1)])]
+    store.acknowledge("c", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (tmp_path / "log.db-wal").stat().st_size
+    store.begin([event("demo:a")])
+    store.begin_commit(group)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with pytest.raises(StoreUnavailable):
+            store.commit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert store.last_mids(["c"]) == [1]
+    assert store.entries(ORDERS, ["k"])[0].value == b"1"
+    assert store.load(ChannelName("demo:a"), 0, 0).head.top == 0
+    (result,) = commit(store, *group)
+    assert result.versions == [2]
+    (known,) = commit(store, mutation("c", 1))
+    assert known.outcome is None
+
+
+def test_a_full_database_in_the_middle_of_a_group_undoes_publications_too(
+    make_sqlite, event, mutation, put
+):
+    store = make_sqlite()
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    store.begin([event("demo:a")])
+    with pytest.raises(StoreUnavailable, match="SQLITE_FULL"):
+        store.begin_commit([mutation("c", 1, put("orders", "k", bytes(100_000)))])
+    assert store.load(ChannelName("demo:a"), 0, 0).head.top == 0
+    assert store.last_mids(["c"]) == [0]
+
+
+# ------------------------------------------------------------------------------------------------ rows
+
+
+def count(store, table):
+    return store._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+def test_outcomes_of_a_busy_client_are_bounded_on_disk_without_trimming(make_sqlite, mutation):
+    store = make_sqlite()
+    for mid in range(1, 101):
+        commit(store, mutation("c", mid))
+        assert count(store, "outcome") <= 8 + 8 // 4 + 1
+    commit(store, *[mutation("c", mid) for mid in range(101, 201)])
+    commit(store, *[mutation("c", mid) for mid in range(201, 205)])
+    assert count(store, "outcome") <= 8 + 8 // 4 + 1
+
+
+def test_acknowledged_outcomes_leave_the_disk_with_a_transaction_or_a_slice(make_sqlite, mutation):
+    store = make_sqlite()
+    commit(store, *[mutation("c", mid) for mid in (1, 2, 3)])
+    store.acknowledge("c", 1)
+    assert count(store, "outcome") == 3
+    commit(store, mutation("c", 1))
+    assert count(store, "outcome") == 2
+    store.acknowledge("c", 2)
+    store.trim(0, 0.0)
+    assert count(store, "outcome") == 1
+
+
+def test_a_conflict_creates_neither_channel_nor_client(make_sqlite, mutation, put):
+    store = make_sqlite()
+    commit(
+        store,
+        mutation("c", 1, put("orders", "k"), reads=[("orders", "k", 5)]),
+        mutation("d", 7, put("orders", "k")),
+    )
+    assert (count(store, "channel"), count(store, "client")) == (0, 0)
+
+
+def test_forgetting_goes_on_over_slices_of_no_time(make_sqlite, mutation):
+    store = make_sqlite()
+    for client in range(40):
+        commit(store, *[mutation(f"c{client}", mid) for mid in range(1, 9)])
+    num_slices = 0
+    while store.trim(10**9, 0.0).has_more:
+        num_slices += 1
+    assert num_slices > 2
+    assert (count(store, "outcome"), count(store, "client")) == (0, 0)
+    statistics = store.statistics()
+    assert (statistics.num_outcomes_trimmed, statistics.num_clients_trimmed) == (320, 40)
+
+
+def test_channels_beyond_the_cache_keep_their_entries(make_sqlite, options, mutation, put):
+    store = make_sqlite(options=attrs.evolve(options, cached_channels=2))
+    names = [f"orders/{n}" for n in range(5)]
+    for mid in (1, 2):
+        commit(
+            store,
+            mutation(
+                "c", mid, *[put(n, "k") for n in names], reads=[(n, "k", mid - 1) for n in names]
+            ),
+        )
+    assert [store.entries(ChannelName(n), ["k"])[0].version for n in names] == [2] * 5
+    assert store.statistics().num_channels_cached == 2
