@@ -105,8 +105,10 @@ class Limits:
     presence_state_bytes: int = 4096
     presence_members: int = 10_000
     """Per channel."""
-    channels: int = 1_000_000
+    channels: int = 100_000
     """Memory channels a node keeps state for."""
+    memory_bytes: int = 1_073_741_824
+    """Of events in memory, all channels together; beyond it the oldest channels without subscribers lose theirs."""
     read_bytes_per_tick: int = 16_384
     send_buffer_bytes: int = 262_144
     """SO_SNDBUF; 0 leaves the system's default."""

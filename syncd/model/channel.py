@@ -167,6 +167,13 @@ class Channel:
             self._bytes -= len(event.record)
             self.floor = event.offset
 
+    def forget_events(self) -> None:
+        """Keep nothing: positions below the top are lost."""
+        self._tail.clear()
+        self._by_key.clear()
+        self._bytes = 0
+        self.floor = self.top
+
     def is_empty(self) -> bool:
         """Whether nothing is kept."""
         return not self._tail and not self._by_key

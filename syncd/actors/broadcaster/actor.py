@@ -106,7 +106,8 @@ class Broadcaster:
     def _start_empty(self) -> None:
         """Hold nothing, as at the start; what others hold for us comes as `ResumeSubscriptions`."""
         config, post = self._config, self.mailbox.put_reply
-        self.rooms = Rooms(config.namespaces, config.limits.channels, self._new_epoch)
+        limits = config.limits
+        self.rooms = Rooms(config.namespaces, limits.channels, limits.memory_bytes, self._new_epoch)
         self.publishing = Publishing(config, self.rooms, self._store, self._wall_ms, post)
         self.pace = Pace(post)
         self.joining = Joining(config, self.rooms, self._store, post, self.pace)

@@ -122,7 +122,9 @@ class Publishing:
         record = event_record(
             command.data, at_ms, name=command.name, key=key, client=command.client
         )
+        before = channel.size_bytes
         event = channel.append(record, at_ms, key)
+        self._rooms.note_growth(channel, channel.size_bytes - before)
         offset = event.offset
         if room.subscribers or room.late:
             if not room.run:

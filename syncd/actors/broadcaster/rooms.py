@@ -17,6 +17,9 @@ from syncd.wire.encode import EventPrefix
 
 __all__ = ["Room", "Rooms"]
 
+ROOMS_PER_EVICTION = 64
+"""Looked at when the node's memory for events is used up: bounds what one publication pays."""
+
 
 @attrs.define(eq=False)
 class Room:
@@ -88,6 +91,10 @@ class Room:
         self.channel, self.run = None, []
         return subscriptions
 
+    def is_in_use(self) -> bool:
+        """Whether somebody is there, or about to be."""
+        return bool(self.subscribers or self.catching_up or self.run or self.late)
+
     def is_idle(self) -> bool:
         """Whether nothing would be lost by forgetting the room."""
         if self.subscribers or self.catching_up or self.run or self.late or self.is_loading:
@@ -102,6 +109,7 @@ class Rooms:
         self,
         namespaces: dict[str, Namespace],
         max_rooms: int,
+        max_bytes: int,
         new_epoch: Callable[[], Epoch],
     ) -> None:
         self._namespaces = namespaces
@@ -109,6 +117,10 @@ class Rooms:
         self._new_epoch = new_epoch
         self.by_name: dict[ChannelName, Room] = {}
         self._sweep: list[ChannelName] = []
+        self._to_evict: list[ChannelName] = []
+        self._max_bytes = max_bytes
+        self.memory_bytes = 0
+        """Of the events of memory channels; loaded tails of durable ones are bounded by their subscribers."""
 
     def namespace(self, channel: ChannelName) -> Namespace:
         """Return a channel's namespace.
@@ -142,6 +154,31 @@ class Rooms:
         )
         return room
 
+    def note_growth(self, channel: Channel, num_bytes: int) -> None:
+        """A memory channel's events grew (or shrank); past the node's bound the oldest make room.
+
+        Channels without subscribers lose their events first, in the order in which they were opened; if that is not enough, the
+        channel that grew does: whoever recovers from there is told `recovered: false`.
+        """
+        self.memory_bytes += num_bytes
+        if self.memory_bytes <= self._max_bytes:
+            return
+        if not self._to_evict:
+            self._to_evict = list(reversed(self.by_name))
+        for _ in range(min(ROOMS_PER_EVICTION, len(self._to_evict))):
+            room = self.by_name.get(self._to_evict.pop())
+            if room is None or room.channel is None:
+                continue
+            if room.is_plain and not room.is_in_use():
+                self._forget_events(room.channel)
+                self.close_if_idle(room)
+        if self.memory_bytes > self._max_bytes:
+            self._forget_events(channel)
+
+    def _forget_events(self, channel: Channel) -> None:
+        self.memory_bytes -= channel.size_bytes
+        channel.forget_events()
+
     def close_if_idle(self, room: Room) -> None:
         """Forget a room that holds nothing. A memory channel that was empty comes back in a new epoch."""
         if room.is_idle():
@@ -156,5 +193,8 @@ class Rooms:
             if room is None:
                 continue
             if room.channel is not None:
+                before = room.channel.size_bytes
                 room.channel.expire(now_ms - int(room.namespace.history_age_s * 1000))
+                if room.is_plain:
+                    self.memory_bytes += room.channel.size_bytes - before
             self.close_if_idle(room)
