@@ -1,0 +1,379 @@
+"""The store actor and mutations: they share transactions with appends, in order, and fail as groups."""
+
+import random
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from syncd.actors.store import StoreActor
+from syncd.actors.store_asks import REQUEST_BYTES, Commit, StoreSettings
+from syncd.actors.store_worker import InlineWorker, Job, ThreadWorker
+from syncd.codes import ErrorCode
+from syncd.errors import ActorStopped, StoreUnavailable, SyncdError
+from syncd.ids import ChannelName
+from syncd.ports import AppendRequest, IdempotencyKey
+from syncd.ports_state import (
+    Committed,
+    Conflict,
+    EntryRead,
+    EntryWrite,
+    KeyName,
+    KnownOutcome,
+    MutationCommit,
+    OutOfOrder,
+    StateStoreHandle,
+)
+from syncd.store.base import Retention, StoreOptions
+from syncd.store.memory import MemoryStore
+from syncd.store.sqlite import SqliteStore
+
+OPTIONS = StoreOptions(
+    lambda _: Retention(size=100_000, age_s=60.0), entropy=random.Random(3).randbytes, sweep_s=0.0
+)
+ORDERS = ChannelName("orders")
+
+
+def event(channel="orders", uid=None):
+    known = None if uid is None else IdempotencyKey("user:a", "publish", uid, b"h")
+    return AppendRequest(ChannelName(channel), b"x", 0, None, known)
+
+
+def mutation(client, mid, *keys, reads=(), value=b"v"):
+    writes = [EntryWrite(ORDERS, KeyName(key), value, b"record") for key in keys]
+    seen = [EntryRead(ORDERS, KeyName(key), version) for key, version in reads]
+    return MutationCommit(client, mid, seen, writes, b"outcome", 0)
+
+
+class HeldWorker:
+    """Holds every job until the test performs it, as a slow disk would."""
+
+    def __init__(self):
+        self.held = []
+
+    def start(self):
+        pass
+
+    def submit(self, work):
+        self.held.append(Job(work))
+        return self.held[-1]
+
+    def stop(self):
+        pass
+
+    async def step(self):
+        job = self.held.pop(0)
+        job.perform()
+        job.finish()
+        await settled()
+
+
+class WatchedStore(MemoryStore):
+    """Notes what it is told to do, and fails to commit when told to."""
+
+    def __init__(self):
+        super().__init__(OPTIONS)
+        self.open()
+        self.calls = []
+        self.fault = None
+
+    def begin(self, batch):
+        self.calls.append(("begin", len(batch)))
+        return super().begin(batch)
+
+    def begin_commit(self, group):
+        self.calls.append(("begin_commit", len(group)))
+        return super().begin_commit(group)
+
+    def acknowledge(self, client, upto):
+        self.calls.append(("acknowledge", client, upto))
+        super().acknowledge(client, upto)
+
+    def commit(self):
+        self.calls.append(("commit",))
+        if self.fault is not None:
+            self.rollback()
+            raise self.fault
+        super().commit()
+
+    def probe(self):
+        if self.fault is not None:
+            raise self.fault
+
+
+@attrs.define
+class Desk:
+    """Asks the actor and keeps the answers in the order they came."""
+
+    actor: StoreActor
+    answers: list = attrs.field(factory=list)
+
+    def append(self, *requests, tag=None):
+        self.actor.append(list(requests), lambda answer: self.answers.append((tag, answer)))
+
+    def commit(self, *group, tag=None):
+        self.actor.commit(list(group), lambda answer: self.answers.append((tag, answer)))
+
+    def read_state(self, work, tag=None):
+        self.actor.read_state(work, lambda answer: self.answers.append((tag, answer)))
+
+    @property
+    def tags(self):
+        return [tag for tag, _ in self.answers]
+
+    def answer(self, tag):
+        return dict(self.answers)[tag]
+
+
+@pytest.fixture
+def store():
+    return WatchedStore()
+
+
+def desk_of(store, worker=None, **settings):
+    worker = InlineWorker() if worker is None else worker
+    return Desk(StoreActor(store, worker, StoreSettings(**settings), wall_clock=lambda: 0.0))
+
+
+async def settled():
+    await trio.testing.wait_all_tasks_blocked()
+
+
+# ------------------------------------------------------------------------------------------------ group commit
+
+
+async def test_a_group_is_answered_in_order_after_its_commit(store, nursery, autojump_clock):
+    worker = HeldWorker()
+    desk = desk_of(store, worker)
+    await nursery.start(desk.actor.run)
+    desk.commit(
+        mutation("c", 1, "k"),
+        mutation("c", 1),
+        mutation("c", 5),
+        mutation("d", 1, reads=[("k", 9)]),
+    )
+    await settled()
+    assert desk.answers == []
+    await worker.step()
+    ((_, results),) = desk.answers
+    assert [type(r) for r in results] == [Committed, KnownOutcome, OutOfOrder, Conflict]
+
+
+async def test_appends_and_groups_share_a_transaction_in_the_order_they_came(
+    store, nursery, autojump_clock
+):
+    desk = desk_of(store)
+    desk.append(event(), tag="a")
+    desk.append(event(), tag="b")
+    desk.commit(mutation("c", 1, "k"), tag="c")
+    desk.commit(mutation("c", 2, "k"), mutation("c", 3, "k"), tag="d")
+    desk.append(event(), tag="e")
+    await nursery.start(desk.actor.run)
+    await settled()
+    assert store.calls == [("begin", 2), ("begin_commit", 3), ("begin", 1), ("commit",)]
+    assert desk.tags == ["a", "b", "c", "d", "e"]
+    assert [r.offset for tag in "abe" for r in desk.answer(tag)] == [1, 2, 6]
+    assert [r.versions for tag in "cd" for r in desk.answer(tag)] == [[3], [4], [5]]
+
+
+async def test_a_group_weighs_as_much_as_it_writes():
+    made = mutation("c", 1, "a", "b", value=bytes(100))
+    made.events.append(event())
+    ask = Commit(lambda _: None, [made, mutation("c", 2)])
+    assert ask.num_requests == 4
+    assert ask.size_bytes == 4 * REQUEST_BYTES + 2 * (100 + 6) + 1 + 2 * 7
+    assert Commit(lambda _: None, []).num_requests == 1
+
+
+async def test_transactions_are_bounded_by_what_groups_write(store, nursery):
+    desk = desk_of(store, transaction_requests=4)
+    for mid in range(1, 5):
+        desk.commit(mutation("c", mid, "a", "b"))
+    await nursery.start(desk.actor.run)
+    await settled()
+    assert store.calls == [("begin_commit", 2), ("commit",)] * 2
+
+
+async def test_an_empty_group_is_answered_with_nothing(store, nursery):
+    desk = desk_of(store)
+    desk.commit(tag=0)
+    await nursery.start(desk.actor.run)
+    await settled()
+    assert desk.answers == [(0, [])]
+
+
+# ------------------------------------------------------------------------------------------------ failures
+
+
+async def test_a_commit_that_fails_tells_every_asker_and_decides_nothing(
+    store, nursery, autojump_clock
+):
+    desk = desk_of(store, probe_s=5.0)
+    await nursery.start(desk.actor.run)
+    store.fault = StoreUnavailable()
+    desk.append(event(), tag=0)
+    desk.commit(mutation("c", 1, "k"), tag=1)
+    await settled()
+    assert [answer.code for _, answer in desk.answers] == [ErrorCode.STORE_UNAVAILABLE] * 2
+    store.fault = None
+    await trio.sleep(6)
+    desk.commit(mutation("c", 1, "k"), tag=2)
+    await settled()
+    assert desk.answer(2)[0].versions == [1]
+
+
+async def test_a_group_that_cannot_be_stored_fails_whole_and_alone(store, nursery, autojump_clock):
+    desk = desk_of(store)
+    bad = mutation("b", 2, "k")
+    bad.reads.append(object())
+    broken = event(uid="u")
+    broken.idempotency = object()
+    desk.append(event(), broken, tag="appends")
+    desk.commit(mutation("a", 1, "k"), tag="good")
+    desk.commit(mutation("b", 1, "k"), bad, tag="bad")
+    desk.commit(mutation("c", 1, "k"), tag="later")
+    await nursery.start(desk.actor.run)
+    await settled()
+    assert desk.tags == ["appends", "good", "bad", "later"]
+    first, second = desk.answer("appends")
+    assert first.offset == 1
+    assert isinstance(second, SyncdError)
+    assert desk.answer("bad").code is ErrorCode.INTERNAL_ERROR
+    assert desk.answer("bad").retryable
+    assert [desk.answer(tag)[0].versions for tag in ("good", "later")] == [[2], [3]]
+    assert store.last_mids(["a", "b", "c"]) == [1, 0, 1]
+
+
+async def test_groups_asked_after_the_stop_are_refused(store, nursery, autojump_clock):
+    desk = desk_of(store)
+    await nursery.start(desk.actor.run)
+    nursery.cancel_scope.cancel()
+    with trio.CancelScope(shield=True):
+        await settled()
+        desk.commit(mutation("c", 1), tag=0)
+        desk.read_state(lambda reader: reader.last_mids(["c"]), tag=1)
+        await settled()
+    assert [type(answer) for _, answer in desk.answers] == [ActorStopped] * 2
+
+
+async def test_a_crash_settles_the_groups_in_hand(store, autojump_clock):
+    desk = desk_of(store)
+    desk.commit(mutation("c", 1, "k"), mutation("c", 2, "k"), tag=0)
+    store.fault = RuntimeError("bug")
+    with pytest.raises(RuntimeError):
+        await desk.actor.run()
+    assert desk.answers == []
+    desk.actor.recover()
+    assert desk.answer(0).code is ErrorCode.INTERNAL_ERROR
+    assert store.last_mids(["c"]) == [0]
+    assert desk.actor.statistics().num_waiting == 0
+
+
+# ------------------------------------------------------------------------------------------------ acknowledging
+
+
+async def test_acknowledgements_reach_the_store_between_transactions_only(
+    store, nursery, autojump_clock
+):
+    worker = HeldWorker()
+    desk = desk_of(store, worker, trim_s=1000.0)
+    await nursery.start(desk.actor.run)
+    desk.commit(mutation("c", 1), mutation("c", 2))
+    await settled()
+    desk.actor.acknowledge("c", 2)
+    desk.actor.acknowledge("c", 1)
+    assert store.calls == [("begin_commit", 2)]
+    await worker.step()
+    desk.commit(mutation("c", 2), tag="again")
+    await settled()
+    assert store.calls[2:4] == [("acknowledge", "c", 2), ("begin_commit", 1)]
+    await worker.step()
+    assert desk.answer("again") == [KnownOutcome(None, {})]
+
+
+async def test_acknowledgements_reach_the_disk_without_further_mutations(
+    tmp_path, nursery, autojump_clock
+):
+    store = SqliteStore(tmp_path / "log.db", OPTIONS)
+    store.open()
+    desk = desk_of(store, trim_s=1.0)
+    await nursery.start(desk.actor.run)
+    desk.commit(mutation("c", 1))
+    await settled()
+    desk.actor.acknowledge("c", 1)
+    await trio.sleep(1.5)
+    assert store._connection.execute("SELECT count(*) FROM outcome").fetchone() == (0,)
+
+
+async def test_acknowledgements_past_the_capacity_are_dropped(store, nursery, autojump_clock):
+    desk = desk_of(store, capacity=2)
+    for client in "abc":
+        desk.actor.acknowledge(client, 1)
+    desk.actor.acknowledge("a", 2)
+    await nursery.start(desk.actor.run)
+    await trio.sleep(1.5)
+    assert store.calls[:2] == [("acknowledge", "a", 2), ("acknowledge", "b", 1)]
+    assert ("acknowledge", "c", 1) not in store.calls
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+async def test_a_read_of_the_state_sees_the_groups_asked_before_it(store, nursery, autojump_clock):
+    worker = HeldWorker()
+    desk = desk_of(store, worker)
+    await nursery.start(desk.actor.run)
+    desk.commit(mutation("c", 1, "k"))
+    desk.read_state(
+        lambda reader: (reader.last_mids(["c"]), reader.scan(ORDERS, None, 10, 100).entries),
+        tag="read",
+    )
+    await settled()
+    assert len(worker.held) == 1
+    await worker.step()
+    assert desk.tags == [None]
+    await worker.step()
+    lasts, (entry,) = desk.answer("read")
+    assert (lasts, entry.key, entry.version) == ([1], "k", 1)
+
+
+async def test_a_read_that_fails_is_told_and_hurts_nobody(store, nursery, autojump_clock):
+    desk = desk_of(store)
+    desk.read_state(lambda reader: reader.nonsense, tag="bad")
+    desk.read_state(lambda reader: reader.last_mids(["c"]), tag="good")
+    await nursery.start(desk.actor.run)
+    await settled()
+    assert desk.answer("bad").code is ErrorCode.INTERNAL_ERROR
+    assert desk.answer("good") == [0]
+
+
+async def test_many_clients_share_commits_in_the_real_thread(tmp_path):
+    store = SqliteStore(tmp_path / "log.db", OPTIONS)
+    store.open()
+    desk = desk_of(store, ThreadWorker("store"))
+    handle: StateStoreHandle = desk.actor
+    done = trio.Event()
+    left = 200
+
+    def answered(answer):
+        nonlocal left
+        assert isinstance(answer[0], Committed)
+        left -= 1
+        if not left:
+            done.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(desk.actor.run)
+        for mid in range(1, 11):
+            for client in range(20):
+                handle.commit([mutation(f"c{client}", mid, f"k{client}")], answered)
+        with trio.fail_after(30):
+            await done.wait()
+        assert desk.actor.statistics().num_commits < 20
+        nursery.cancel_scope.cancel()
+    again = SqliteStore(tmp_path / "log.db", OPTIONS)
+    again.open()
+    assert again.last_mids([f"c{client}" for client in range(20)]) == [10] * 20
+    assert len(again.scan(ORDERS, None, 100, 10**6).entries) == 20
+    again.close()
