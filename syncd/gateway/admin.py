@@ -69,10 +69,11 @@ class GatewayAdmin:
         """Refuse the user or token id from now on and close its sessions with 4401."""
         now_s = self._wall_s()
         until = now_s + REVOKED_FOR_S if until_s is None else until_s
-        if target.user is not None:
-            self._sessions.revocations.revoke_user(target.user, until, now_s)
+        revocations = self._sessions.revocations
         if target.token_id is not None:
-            self._sessions.revocations.revoke_token(target.token_id, until, now_s)
+            revocations.revoke_token(target.token_id, until, now_s)
+        elif target.user is not None:
+            revocations.revoke_user(target.user, until, now_s)
         matching = self._matching(target)
         for connection in matching:
             self._hub.close(connection, CloseCode.UNAUTHORIZED, "the token was revoked")

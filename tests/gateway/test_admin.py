@@ -5,6 +5,7 @@ import pytest
 from syncd.codes import CloseCode
 from syncd.ids import ChannelName
 from syncd.ports import Announce, Target, UnsubscribeChannel, WatchPresence
+from syncd.wire.session import Phase
 from tests.gateway.desk import Desk, Event
 
 
@@ -148,3 +149,12 @@ def test_actors_that_start_anew_are_handed_what_stands(desk):
     assert (announce.channel, announce.client, announce.state) == ("open:a", ann.id, b"\x01")
     assert isinstance(watch, WatchPresence)
     assert (watch.session, watch.channel) == (bob.connection, "open:b")
+
+
+def test_revoking_one_token_of_a_user_leaves_the_others():
+    desk = Desk()
+    old, new = desk.client(token=desk.token(jti="old")), desk.client(token=desk.token(jti="new"))
+    assert desk.admin.revoke(Target(user="ann", token_id="old"), until_s=None) == 1
+    assert old.connection.phase is Phase.CLOSING
+    assert new.connection.phase is Phase.OPEN
+    assert desk.client(token=desk.token(jti="third")).connection.phase is Phase.OPEN
