@@ -153,7 +153,7 @@ def _check(value: object, depth: int, budget: _Budget) -> None:
         raise _Malformed(f"Values may be nested {MAX_DEPTH} deep at most.")
     for item in items:
         kind = type(item)
-        if kind is str:
+        if kind is str or (kind is int and -MAX_INTEGER <= item <= MAX_INTEGER):
             continue
         if kind is dict or kind is list:
             _check(item, depth + 1, budget)

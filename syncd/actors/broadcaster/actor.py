@@ -270,13 +270,16 @@ class Broadcaster:
             num_left -= count
             if num_left >= 0:
                 fallen = self._fanout.deliver(room.subscribers, run)
-                self._deliver_late(room, run, list(room.late))
+                if room.late:
+                    self._deliver_late(room, run, list(room.late))
             else:
                 fallen = await self._deliver_in_slices(room, run)
                 num_left = 0
             for subscription in fallen:
                 room.remove(subscription)
-            room.run, room.late = [], {}
+            room.run = []
+            if room.late:
+                room.late = {}
 
     async def _deliver_in_slices(self, room: Room, run: Run) -> list[Subscription]:
         fallen: list[Subscription] = []
