@@ -12,6 +12,7 @@ from syncd.errors import StoreUnavailable
 from syncd.ids import ChannelName, Position
 from syncd.ports import LogQuery
 from syncd.ports_state import Committed, Entry, KnownOutcome
+from syncd.store.base import CLIENT_USE_MS
 from syncd.store.sqlite_file import APPLICATION_ID, MIGRATIONS, mark_copy
 
 ORDERS = ChannelName("orders")
@@ -217,6 +218,17 @@ def test_a_conflict_creates_neither_channel_nor_client(make_sqlite, mutation, pu
         mutation("d", 7, put("orders", "k")),
     )
     assert (count(store, "channel"), count(store, "client")) == (0, 0)
+
+
+def test_a_forgotten_client_leaves_no_outcome_to_whoever_gets_its_row(
+    make_sqlite, options, mutation
+):
+    store = make_sqlite(options=attrs.evolve(options, clients_s=1.0, outcomes_s=1e9))
+    commit(store, mutation("c", 1), mutation("c", 2))
+    store.trim(CLIENT_USE_MS + 1001, 1.0)
+    assert (count(store, "client"), count(store, "outcome")) == (0, 0)
+    commit(store, mutation("d", 1, outcome=b"d"))
+    assert commit(store, mutation("d", 1))[0].outcome == b"d"
 
 
 def test_forgetting_goes_on_over_slices_of_no_time(make_sqlite, mutation):
