@@ -53,7 +53,6 @@ class Channel:
 
     __slots__ = (
         "_by_key",
-        "_bytes",
         "_max_bytes",
         "_max_events",
         "_tail",
@@ -62,6 +61,7 @@ class Channel:
         "name",
         "namespace",
         "prefix",
+        "size_bytes",
         "top",
     )
 
@@ -75,7 +75,8 @@ class Channel:
         """Positions at or above it (up to the top) are recoverable from the tail."""
         self._tail: collections.deque[StoredEvent] = collections.deque()
         self._by_key: dict[str | None, StoredEvent] = {}
-        self._bytes = 0
+        self.size_bytes = 0
+        """Bytes of the events kept in memory."""
         is_durable = namespace.history is HistoryKind.DURABLE
         is_latest = namespace.mode is Mode.LATEST
         if namespace.history is HistoryKind.NONE:
@@ -95,11 +96,6 @@ class Channel:
     def is_durable(self) -> bool:
         """Whether the store has the log."""
         return self.namespace.history is HistoryKind.DURABLE
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the events kept in memory."""
-        return self._bytes
 
     def load(self, head: ChannelHead, tail: Iterable[StoredEvent]) -> None:
         """Take over what the store knows; only on a fresh channel."""
@@ -133,26 +129,26 @@ class Channel:
             self._keep_latest(event)
             return
         self._tail.append(event)
-        self._bytes += len(event.record)
-        while len(self._tail) > self._max_events or self._bytes > self._max_bytes:
+        self.size_bytes += len(event.record)
+        while len(self._tail) > self._max_events or self.size_bytes > self._max_bytes:
             self._evict_oldest()
 
     def _keep_latest(self, event: StoredEvent) -> None:
         """Replace the key's event; a dict in order of change is the tail."""
         older = self._by_key.pop(event.key, None)
         if older is not None:
-            self._bytes -= len(older.record)
+            self.size_bytes -= len(older.record)
         self._by_key[event.key] = event
-        self._bytes += len(event.record)
-        while len(self._by_key) > self._max_events or self._bytes > self._max_bytes:
+        self.size_bytes += len(event.record)
+        while len(self._by_key) > self._max_events or self.size_bytes > self._max_bytes:
             key = next(iter(self._by_key))
             evicted = self._by_key.pop(key)
-            self._bytes -= len(evicted.record)
+            self.size_bytes -= len(evicted.record)
             self.floor = evicted.offset
 
     def _evict_oldest(self) -> None:
         evicted = self._tail.popleft()
-        self._bytes -= len(evicted.record)
+        self.size_bytes -= len(evicted.record)
         self.floor = evicted.offset
 
     def expire(self, before_ms: int) -> None:
@@ -164,14 +160,14 @@ class Channel:
             if event.at_ms >= before_ms:
                 break
             del self._by_key[key]
-            self._bytes -= len(event.record)
+            self.size_bytes -= len(event.record)
             self.floor = event.offset
 
     def forget_events(self) -> None:
         """Keep nothing: positions below the top are lost."""
         self._tail.clear()
         self._by_key.clear()
-        self._bytes = 0
+        self.size_bytes = 0
         self.floor = self.top
 
     def is_empty(self) -> bool:

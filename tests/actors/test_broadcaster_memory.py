@@ -22,7 +22,9 @@ class Desk:
         channel = self.rooms.open(ChannelName(f"mem:{name}")).channel
         before = channel.size_bytes
         channel.append(b"x" * size, 1000, None)
-        self.rooms.note_growth(channel, channel.size_bytes - before)
+        self.rooms.memory_bytes += channel.size_bytes - before
+        if self.rooms.memory_bytes > self.rooms.max_bytes:
+            self.rooms.make_room(channel)
         return channel
 
     def held(self):

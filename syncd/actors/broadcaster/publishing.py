@@ -124,7 +124,10 @@ class Publishing:
         )
         before = channel.size_bytes
         event = channel.append(record, at_ms, key)
-        self._rooms.note_growth(channel, channel.size_bytes - before)
+        rooms = self._rooms
+        rooms.memory_bytes += channel.size_bytes - before
+        if rooms.memory_bytes > rooms.max_bytes:
+            rooms.make_room(channel)
         offset = event.offset
         if room.subscribers or room.late:
             if not room.run:

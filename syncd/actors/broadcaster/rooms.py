@@ -118,7 +118,7 @@ class Rooms:
         self.by_name: dict[ChannelName, Room] = {}
         self._sweep: list[ChannelName] = []
         self._to_evict: list[ChannelName] = []
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self.memory_bytes = 0
         """Of the events of memory channels; loaded tails of durable ones are bounded by their subscribers."""
 
@@ -154,15 +154,12 @@ class Rooms:
         )
         return room
 
-    def note_growth(self, channel: Channel, num_bytes: int) -> None:
-        """A memory channel's events grew (or shrank); past the node's bound the oldest make room.
+    def make_room(self, channel: Channel) -> None:
+        """A memory channel's events grew past what all may hold together (`memory_bytes`): the oldest make room.
 
         Channels without subscribers lose their events first, in the order in which they were opened; if that is not enough, the
         channel that grew does: whoever recovers from there is told `recovered: false`.
         """
-        self.memory_bytes += num_bytes
-        if self.memory_bytes <= self._max_bytes:
-            return
         if not self._to_evict:
             self._to_evict = list(reversed(self.by_name))
         for _ in range(min(ROOMS_PER_EVICTION, len(self._to_evict))):
@@ -172,7 +169,7 @@ class Rooms:
             if room.is_plain and not room.is_in_use():
                 self._forget_events(room.channel)
                 self.close_if_idle(room)
-        if self.memory_bytes > self._max_bytes:
+        if self.memory_bytes > self.max_bytes:
             self._forget_events(channel)
 
     def _forget_events(self, channel: Channel) -> None:
