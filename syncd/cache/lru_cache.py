@@ -193,7 +193,7 @@ class LRUCache(Generic[K, V]):
         size += size_of(key)
         own = self._lifetimes
         with self._lock:
-            if self._flights:
+            if self._flights.by_key:
                 self._flights.outdate(key)
             return self._lru.put(
                 key,

@@ -44,9 +44,23 @@ class ExpiryWheel:
     def link(self, slot: int, dead_at: float, life_s: float) -> None:
         """Remember a slot that dies at `dead_at`; `life_s` is the nominal life that sets how fine its bucket is."""
         if life_s != self._life_s:
-            self._life_s = life_s
-            self._width_s = math.ldexp(1.0, math.frexp(life_s)[1] - 1 - _BUCKETS_PER_LIFE_LOG2)
+            self._set_life(life_s)
+        self._link(slot, (dead_at // self._width_s + 1.0) * self._width_s)
+
+    def relink(self, slot: int, dead_at: float, life_s: float) -> None:
+        """Give a linked slot another death: mostly in the same bucket, and then nothing is to be done."""
+        if life_s != self._life_s:
+            self._set_life(life_s)
         due = (dead_at // self._width_s + 1.0) * self._width_s
+        if due != self._dues[slot]:
+            self.unlink(slot)
+            self._link(slot, due)
+
+    def _set_life(self, life_s: float) -> None:
+        self._life_s = life_s
+        self._width_s = math.ldexp(1.0, math.frexp(life_s)[1] - 1 - _BUCKETS_PER_LIFE_LOG2)
+
+    def _link(self, slot: int, due: float) -> None:
         head = self._heads.get(due)
         if head is None:
             heapq.heappush(self._heap, due)

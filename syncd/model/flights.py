@@ -73,50 +73,48 @@ class Flights(Generic[K]):
     """The loads of one cache. Invariant: at most one a key and run."""
 
     def __init__(self) -> None:
-        self._flights: dict[K, list[Flight[K]]] = {}
+        self.by_key: dict[K, list[Flight[K]]] = {}
+        """Empty most of the time, which hot paths look at first."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._flights.values()))
-
-    def __bool__(self) -> bool:
-        return bool(self._flights)
+        return sum(map(len, self.by_key.values()))
 
     def find(self, key: K, run: object = None) -> Flight[K] | None:
         """The flight that brings this key to this run."""
-        return next((each for each in self._flights.get(key, ()) if each.run is run), None)
+        return next((each for each in self.by_key.get(key, ()) if each.run is run), None)
 
     def open(
         self, key: K, run: object = None, *, is_refresh: bool = False, gate: Any = None
     ) -> Flight[K]:
         """Begin a flight; there must be none."""
         flight = Flight(key, run, is_refresh=is_refresh, gate=gate)
-        self._flights.setdefault(key, []).append(flight)
+        self.by_key.setdefault(key, []).append(flight)
         return flight
 
     def close(self, flight: Flight[K]) -> bool:
         """Take a flight out, however it ended. Returns whether it was still there."""
-        flights = self._flights.get(flight.key, [])
+        flights = self.by_key.get(flight.key, [])
         if flight not in flights:
             return False
         flights.remove(flight)
         if not flights:
-            del self._flights[flight.key]
+            del self.by_key[flight.key]
         return True
 
     def outdate(self, key: K) -> None:
         """The key changed."""
-        for flight in self._flights.get(key, ()):
+        for flight in self.by_key.get(key, ()):
             flight.is_outdated = True
 
     def outdate_tag(self, tag: str) -> None:
         """Whatever has this tag changed; which loads that concerns is known when they land."""
-        for flights in self._flights.values():
+        for flights in self.by_key.values():
             for flight in flights:
                 flight.outdated_tags.add(tag)
 
     def outdate_all(self) -> None:
         """Everything changed."""
-        for flights in self._flights.values():
+        for flights in self.by_key.values():
             for flight in flights:
                 flight.is_outdated = True
 

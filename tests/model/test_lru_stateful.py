@@ -100,7 +100,14 @@ class LruAgainstModel(RuleBasedStateMachine):
         if ahead:
             self.now = ahead[which % len(ahead)]
 
-    @rule(key=KEYS, size=st.integers(0, 900), ttl=LIVES, stale=STALES, tags=TAGS, known=st.integers(0, 4))
+    @rule(
+        key=KEYS,
+        size=st.integers(0, 900),
+        ttl=LIVES,
+        stale=STALES,
+        tags=TAGS,
+        known=st.integers(0, 4),
+    )
     def put(self, key, size, ttl, stale, tags, known):
         self.serial += 1
         value = self.serial if known else ABSENT
