@@ -17,13 +17,20 @@ def key_maker(function: Callable[..., Any]) -> Callable[..., Hashable]:
     A lone `str`, `int` or `bytes` argument is its own key; any other call has the tuple of all values, defaults filled in. With
     `*args` or `**kwargs`: the positional values and the sorted keyword values.
     """
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C do not tell
+        return _blind_key
     variable = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     if any(parameter.kind in variable for parameter in signature.parameters.values()):
         return _variable_maker(signature)
     if len(signature.parameters) == 1:
         return _single_maker(signature)
     return _fixed_maker(signature)
+
+
+def _blind_key(*args: Any, **kwargs: Any) -> Hashable:
+    return args, tuple(sorted(kwargs.items()))
 
 
 def _values(signature: inspect.Signature, args: Any, kwargs: Any) -> tuple[Any, ...]:

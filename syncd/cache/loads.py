@@ -120,6 +120,7 @@ class Loads(Generic[K]):
         core = self._core
         with core.lock:
             now = core.clock()
+            self._joined -= is_retry
             state, value = (core.lru.peek if is_retry else core.lru.look)(key, now)
             if state is not State.MISS:
                 self._joined += is_retry

@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 
 import attrs
 
+from syncd.cache.allocator import LARGE_LIMIT_BYTES, return_large_blocks
 from syncd.model.flights import Flights
 from syncd.model.lru import Lru
 from syncd.model.lru_facts import ABSENT, Absent, LruStatistics, State
@@ -68,7 +69,8 @@ class LRUCache(Generic[K, V]):
 
     Args:
         max_entries: At most so many entries.
-        max_bytes: At most so many bytes of keys, values and bookkeeping. One of the two limits is needed.
+        max_bytes: At most so many bytes of keys, values and bookkeeping; from 32 MiB on also of gaps (`cache/allocator`). One of the
+            two limits is needed.
         ttl: Entries are fresh for so long; None for ever.
         stale: Then `look` still returns them for so long, as stale; `get` does not.
         jitter: The part of `ttl` that chance may take away, 0 to 1: what was loaded together does not expire together.
@@ -90,6 +92,7 @@ class LRUCache(Generic[K, V]):
         chance: Callable[[], float] | None = None,
     ) -> None:
         _check_limits(max_entries, max_bytes)
+        _hold_promise(max_bytes)
         chance = chance or random.Random().random  # noqa: S311 - spreads lifetimes, guards nothing
         self._lifetimes = Lifetimes(math.inf if ttl is None else ttl, stale, jitter)
         self._lock = threading.RLock()
@@ -241,6 +244,7 @@ class LRUCache(Generic[K, V]):
     def set_limits(self, *, max_entries: int | None = None, max_bytes: int | None = None) -> None:
         """Replace both limits; what is too much goes at once."""
         _check_limits(max_entries, max_bytes)
+        _hold_promise(max_bytes)
         with self._lock:
             self._lru.set_limits(max_entries=max_entries, max_bytes=max_bytes, now=self._clock())
 
@@ -253,3 +257,9 @@ class LRUCache(Generic[K, V]):
 def _check_limits(max_entries: int | None, max_bytes: int | None) -> None:
     if max_entries is None and max_bytes is None:
         raise ValueError("a cache needs max_entries or max_bytes: without a limit it is a leak")
+
+
+def _hold_promise(max_bytes: int | None) -> None:
+    """A limit of bytes is one of memory, gaps included."""
+    if max_bytes is not None and max_bytes >= LARGE_LIMIT_BYTES:
+        return_large_blocks()

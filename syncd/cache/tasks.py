@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import trio
 
-from syncd.cache.errors import NotFound, twin_of
+from syncd.cache.errors import LoadFailed, NotFound, twin_of
 from syncd.cache.loads import Found, Landing, Loads, current_flight
 from syncd.model.flights import Flight
 
@@ -66,6 +66,8 @@ class TaskShell:
                 self._loads.arrived(step)
             if not flight.is_abandoned:
                 return _result(flight, is_own=step.is_leader)
+            if step.is_leader:
+                raise LoadFailed("cancelled: this run of Trio ends")
             is_retry = True
 
     def _start(self, flight: Flight[Any], call: _Call) -> None:
