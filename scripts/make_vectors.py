@@ -10,15 +10,15 @@ import json
 import sys
 from pathlib import Path
 
-from scripts.vectors import client, hostile, server
+from scripts.vectors import client, hostile, server, state
 from scripts.vectors.case import Case
 
 VECTORS = Path(__file__).parent.parent / "protocol" / "vectors"
 
 FILES: dict[str, list[Case]] = {
-    "client.json": client.CASES,
+    "client.json": [*client.CASES, *state.CLIENT],
     "hostile.json": hostile.CASES,
-    "server.json": server.CASES,
+    "server.json": [*server.CASES, *state.SERVER],
 }
 
 

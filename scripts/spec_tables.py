@@ -1,7 +1,7 @@
 """Write the tables of protocol/SPEC.md from messages.toml and codes.toml.
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`. NAME is `shapes.position`, `client.hello`,
-`server.event`, `codes.errors`, `codes.reasons` or `codes.close`. With --check nothing is written and the exit code says
+`server.event`, `codes.errors`, `codes.rejections`, `codes.reasons` or `codes.close`. With --check nothing is written and the exit code says
 whether something would be.
 """
 
@@ -17,7 +17,7 @@ PROTOCOL = Path(__file__).parent.parent / "protocol"
 SPEC = PROTOCOL / "SPEC.md"
 
 _BLOCK = re.compile(r"<!-- table (?P<name>[a-z_.]+) -->\n.*?<!-- end -->", re.DOTALL)
-_LIMIT_UNITS = {"str": "bytes", "list": "items", "uint": "at most"}
+_LIMIT_UNITS = {"str": "bytes", "list": "items", "map": "keys", "uint": "at most"}
 
 
 def _type(field: dict[str, Any]) -> str:
@@ -54,7 +54,7 @@ def errors_table(errors: dict[str, Any]) -> list[str]:
 
 
 def reasons_table(reasons: dict[str, Any]) -> list[str]:
-    """Return the rows of the table of reasons."""
+    """Return the rows of a table of codes that only have a meaning."""
     rows = ["| code | meaning |", "|---|---|"]
     return rows + [f"| `{code}` | {entry['text']} |" for code, entry in reasons.items()]
 
@@ -74,7 +74,12 @@ def table(name: str) -> str:
     codes = tomllib.loads((PROTOCOL / "codes.toml").read_text())
     part, _, key = name.partition(".")
     if part == "codes":
-        write = {"errors": errors_table, "reasons": reasons_table, "close": close_table}[key]
+        write = {
+            "errors": errors_table,
+            "rejections": reasons_table,
+            "reasons": reasons_table,
+            "close": close_table,
+        }[key]
         return "\n".join(write(codes[key]))
     return "\n".join(fields_table(messages[part][key]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["CloseCode", "ErrorCode", "Reason"]
+__all__ = ["CloseCode", "ErrorCode", "Reason", "Rejection"]
 
 
 class ErrorCode(enum.Enum):
@@ -23,6 +23,13 @@ class ErrorCode(enum.Enum):
     TOO_LARGE = "too_large"
     LIMIT_EXCEEDED = "limit_exceeded"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    BAD_KEY = "bad_key"
+    NOT_WATCHED = "not_watched"
+    STALE_TERM = "stale_term"
+    LOAD_FAILED = "load_failed"
+    LOAD_TIMEOUT = "load_timeout"
+    BAD_SOURCE = "bad_source"
+    BEHIND = "behind"
     UNRECOVERABLE_POSITION = "unrecoverable_position"
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
@@ -48,6 +55,9 @@ _RETRYABLE = frozenset(
         ErrorCode.STORE_UNAVAILABLE,
         ErrorCode.INTERNAL_ERROR,
         ErrorCode.SHUTTING_DOWN,
+        ErrorCode.LOAD_FAILED,
+        ErrorCode.LOAD_TIMEOUT,
+        ErrorCode.BEHIND,
     }
 )
 
@@ -58,7 +68,7 @@ ERROR_TEXTS: dict[ErrorCode, str] = {
     ErrorCode.BAD_CHANNEL: "The channel name is not of the form namespace:name.",
     ErrorCode.UNAUTHORIZED: "The token or key is missing or not accepted.",
     ErrorCode.PERMISSION_DENIED: (
-        "The channel does not exist or this identity may not do that on it."
+        "The channel or collection does not exist or this identity may not do that on it."
     ),
     ErrorCode.CLIENT_DENIED: "The client id and its secret do not belong together.",
     ErrorCode.ALREADY_SUBSCRIBED: "This session is already subscribed to the channel.",
@@ -67,6 +77,17 @@ ERROR_TEXTS: dict[ErrorCode, str] = {
     ErrorCode.TOO_LARGE: "The message is larger than allowed here.",
     ErrorCode.LIMIT_EXCEEDED: "A limit of this session or channel is reached.",
     ErrorCode.IDEMPOTENCY_MISMATCH: ("This idempotency key was used for a different request."),
+    ErrorCode.BAD_KEY: (
+        "A key is empty, too long, has control characters, or names no partition where one is needed."
+    ),
+    ErrorCode.NOT_WATCHED: "This session does not watch that collection or partition.",
+    ErrorCode.STALE_TERM: (
+        "A session with a newer term of this group has taken over; this one may read but not mutate."
+    ),
+    ErrorCode.LOAD_FAILED: "The source of this collection did not deliver.",
+    ErrorCode.LOAD_TIMEOUT: "The source of this collection did not answer in time.",
+    ErrorCode.BAD_SOURCE: "The source of this collection delivered something that cannot be kept.",
+    ErrorCode.BEHIND: "This node has not yet seen the position asked for.",
     ErrorCode.UNRECOVERABLE_POSITION: (
         "The position is of another epoch or older than what is kept."
     ),
@@ -76,6 +97,22 @@ ERROR_TEXTS: dict[ErrorCode, str] = {
     ErrorCode.INTERNAL_ERROR: ("The server failed to handle this request; others are unaffected."),
     ErrorCode.SHUTTING_DOWN: "The node is stopping; reconnect.",
 }
+
+
+class Rejection(enum.Enum):
+    """`outcome.error.code` where the server itself refuses a mutation; applications have codes of their own."""
+
+    PERMISSION_DENIED = "permission_denied"
+    UNKNOWN_MUTATOR = "unknown_mutator"
+    BAD_ARGUMENTS = "bad_arguments"
+    BAD_KEY = "bad_key"
+    TOO_LARGE = "too_large"
+    VERSION_MISMATCH = "version_mismatch"
+    NOT_A_NUMBER = "not_a_number"
+    OUT_OF_RANGE = "out_of_range"
+    MUTATOR_FAILED = "mutator_failed"
+    MUTATOR_TIMEOUT = "mutator_timeout"
+    BAD_SOURCE = "bad_source"
 
 
 class Reason(enum.Enum):

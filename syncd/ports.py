@@ -50,6 +50,7 @@ __all__ = [
     "Target",
     "UnsubscribeChannel",
     "UnwatchPresence",
+    "Watch",
     "WatchPresence",
 ]
 
@@ -115,6 +116,9 @@ class SessionPort(Asker, Protocol):
     def call_when_drained(self, subscription: Subscription) -> None:
         """Have `SessionDrained` submitted for this subscription once nothing waits for the socket any more."""
 
+    def page_when_drained(self, subscription: Subscription) -> None:
+        """Have `SnapshotDrained` submitted for this watch once nothing waits for the socket any more."""
+
     def remember_presence(self, channel: ChannelName, client: str, state: bytes | None) -> None:
         """Keep an accepted presence state (None: left), to be announced again to a presence actor that starts anew."""
 
@@ -123,6 +127,22 @@ class SessionPort(Asker, Protocol):
 
         After False the caller sends a fresh `presence_state` later instead of what was refused.
         """
+
+
+@attrs.define(eq=False)
+class Watch:
+    """What a subscription to a collection's channel asks for. Owned by the gateway like its subscription."""
+
+    keys: set[str] | None
+    """None: every entry of the channel. Kept by the broadcaster."""
+    snapshot_id: int | None = None
+    """The request whose snapshot is not complete. Kept by the cache-owner, with `page_after`."""
+    page_after: str | None = None
+    """Last key of it that was queued."""
+    have: dict[str, int] | None = None
+    """Versions that the client has, while the snapshot lasts."""
+    marked: int = 0
+    """Last offset told by an event or a mark. Kept by the broadcaster."""
 
 
 @attrs.define(eq=False)
@@ -144,6 +164,8 @@ class Subscription:
     """The subscribe request while it is unanswered."""
     since: Position | None = None
     """What that request asked to recover from."""
+    watch: Watch | None = None
+    """Set on channels of collections."""
 
 
 @attrs.define(eq=False)
@@ -157,7 +179,10 @@ class Run:
     offset: int
     """Of the last message; 0 without positions."""
     is_conflatable: bool
-    """Keyed messages may be superseded by newer ones of the same key (latest channels)."""
+    """Keyed messages may be superseded by newer ones of the same key (latest channels, collections)."""
+    fulls: dict[int, bytes] | None = None
+    """By index in `messages`, where the message tells a patch: the message with the whole value, sent when what it applies to is
+    superseded."""
 
 
 class Fanout(Protocol):

@@ -87,6 +87,7 @@ class Connection:
         "num_pages",
         "outbox",
         "owner",
+        "paging",
         "peer",
         "phase",
         "ping_due",
@@ -122,6 +123,8 @@ class Connection:
         """Channels whose presence it watches."""
         self.waiting: list[Subscription] | None = None
         """Subscriptions to be told when the outbox is empty."""
+        self.paging: list[Subscription] | None = None
+        """Watches with a further page of their snapshot to be sent when the outbox is empty."""
         self.is_paused = False
         """Nothing is read: its commands found a full mailbox, or it does not read our answers."""
         self.num_errors = 0
@@ -198,6 +201,12 @@ class Connection:
         if self.waiting is None:
             self.waiting = []
         self.waiting.append(subscription)
+
+    def page_when_drained(self, subscription: Subscription) -> None:
+        """Have `SnapshotDrained` submitted for it once the outbox is empty."""
+        if self.paging is None:
+            self.paging = []
+        self.paging.append(subscription)
 
     def send_presence(self, channel: ChannelName, message: bytes) -> bool:
         """Queue a presence message, or return False when presence has used up its share of the budget."""

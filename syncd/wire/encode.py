@@ -17,6 +17,7 @@ from syncd.ids import ChannelName, Epoch
 
 __all__ = [
     "EventPrefix",
+    "array_header",
     "bye",
     "error",
     "event_body",
@@ -170,7 +171,8 @@ def _position(epoch: Epoch, offset: int) -> bytes:
     return _POSITION_EPOCH + pack(epoch) + _OFFSET + pack_uint(offset)
 
 
-def _array_header(length: int) -> bytes:
+def array_header(length: int) -> bytes:
+    """Encode the head of an array."""
     if length < 16:
         return bytes((0x90 | length,))
     if length < 0x10000:
@@ -198,7 +200,7 @@ def ok_events(request_id: int, epoch: Epoch, offset: int, bodies: Sequence[bytes
             pack_uint(request_id),
             _position(epoch, offset),
             _EVENTS,
-            _array_header(len(bodies)),
+            array_header(len(bodies)),
             *bodies,
         )
     )
@@ -241,7 +243,7 @@ def subscribed(
     if epoch is not None:
         parts.append(_position(epoch, offset))
     parts += (_WAS_RECOVERING, _BOOL[was_recovering], _RECOVERED, _BOOL[recovered])
-    parts += (_EVENTS, _array_header(len(bodies)), *bodies)
+    parts += (_EVENTS, array_header(len(bodies)), *bodies)
     return b"".join(parts)
 
 

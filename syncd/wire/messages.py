@@ -8,33 +8,55 @@ times as much). Server messages are written by `wire.encode`; they have no class
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 
-from syncd.codes import ErrorCode
-from syncd.errors import RequestRejected
-from syncd.ids import ChannelName, Epoch, Position
+from syncd.ids import ChannelName, Position
+from syncd.wire.fields import (
+    MAX_INTEGER,
+    Body,
+    optional_bool,
+    optional_position,
+    optional_text,
+    optional_uint,
+    positions_by_channel,
+    rejected,
+    text,
+    uint,
+)
+from syncd.wire.messages_state import (
+    Mutate,
+    MutateAck,
+    Read,
+    Unwatch,
+    Watch,
+    parse_mutate,
+    parse_mutate_ack,
+    parse_read,
+    parse_unwatch,
+    parse_watch,
+)
 
 __all__ = [
     "CLIENT_MESSAGES",
+    "MAX_INTEGER",
     "Auth",
     "ClientClaim",
     "ClientMessage",
     "Hello",
     "History",
+    "Mutate",
+    "MutateAck",
     "Pong",
     "Presence",
     "Probe",
     "Publish",
+    "Read",
     "Subscribe",
     "Unsubscribe",
+    "Unwatch",
+    "Watch",
 ]
-
-MAX_INTEGER = 2**53 - 1
-"""Largest integer JavaScript reads exactly."""
-
-_Body = dict[str, Any]
 
 
 @attrs.define
@@ -128,169 +150,122 @@ class Pong:
     """Answer to a ping."""
 
 
-ClientMessage = Hello | Auth | Subscribe | Unsubscribe | Publish | Presence | History | Probe | Pong
+ClientMessage = (
+    Hello
+    | Auth
+    | Subscribe
+    | Unsubscribe
+    | Publish
+    | Presence
+    | History
+    | Mutate
+    | MutateAck
+    | Watch
+    | Unwatch
+    | Read
+    | Probe
+    | Pong
+)
 
 
-def _rejected(field: str, want: str) -> RequestRejected:
-    return RequestRejected(ErrorCode.BAD_REQUEST, f"Field {field!r} must be {want}.")
-
-
-def _uint(body: _Body, field: str, maximum: int = MAX_INTEGER) -> int:
-    value = body.get(field)
-    if type(value) is not int or not 0 <= value <= maximum:
-        raise _rejected(field, f"an integer from 0 to {maximum}")
-    return value
-
-
-def _optional_uint(body: _Body, field: str) -> int | None:
-    return None if body.get(field) is None else _uint(body, field)
-
-
-def _text(body: _Body, field: str, max_bytes: int) -> str:
-    value = body.get(field)
-    if type(value) is not str or _is_longer(value, max_bytes):
-        raise _rejected(field, f"a string of at most {max_bytes} bytes")
-    return value
-
-
-def _optional_text(body: _Body, field: str, max_bytes: int) -> str | None:
-    value = body.get(field)
-    if value is None:
-        return None
-    if type(value) is not str or _is_longer(value, max_bytes):
-        raise _rejected(field, f"a string of at most {max_bytes} bytes or nil")
-    return value
-
-
-def _is_longer(value: str, max_bytes: int) -> bool:
-    if len(value) * 4 <= max_bytes:
-        return False
-    return len(value) > max_bytes or (not value.isascii() and len(value.encode()) > max_bytes)
-
-
-def _optional_bool(body: _Body, field: str) -> bool:
-    value = body.get(field)
-    if value is None:
-        return False
-    if type(value) is not bool:
-        raise _rejected(field, "true, false or nil")
-    return value
-
-
-def _position(value: object, field: str) -> Position:
-    if type(value) is not dict:
-        raise _rejected(field, "a map {epoch, offset}")
-    return Position(Epoch(_text(value, "epoch", 64)), _uint(value, "offset"))
-
-
-def _optional_position(body: _Body, field: str) -> Position | None:
-    value = body.get(field)
-    return None if value is None else _position(value, field)
-
-
-def _channel(body: _Body) -> ChannelName:
+def _channel(body: Body) -> ChannelName:
     """Return the channel field as text; its form is checked where grants are looked up."""
     value = body.get("channel")
     if type(value) is not str or len(value) > 255:
-        raise _rejected("channel", "a string of at most 255 bytes")
+        raise rejected("channel", "a string of at most 255 bytes")
     return ChannelName(value)
 
 
-def parse_hello(body: _Body) -> Hello:
+def parse_hello(body: Body) -> Hello:
     """Build a `Hello`, or raise `RequestRejected(bad_request)`."""
     claims = body.get("clients")
     if claims is None:
         claims = []
     if type(claims) is not list or len(claims) > 64:
-        raise _rejected("clients", "a list of at most 64 items")
-    after = body.get("after")
-    if after is None:
-        after = {}
-    if type(after) is not dict:
-        raise _rejected("after", "a map of channel to position")
+        raise rejected("clients", "a list of at most 64 items")
     return Hello(
-        v=_uint(body, "v"),
-        token=_optional_text(body, "token", 4096),
-        group=_optional_text(body, "group", 64),
-        term=_optional_uint(body, "term"),
+        v=uint(body, "v"),
+        token=optional_text(body, "token", 4096),
+        group=optional_text(body, "group", 64),
+        term=optional_uint(body, "term"),
         clients=[_claim(item) for item in claims],
-        after={name: _position(value, "after") for name, value in after.items()},
+        after=positions_by_channel(body, "after"),
     )
 
 
 def _claim(item: object) -> ClientClaim:
     if type(item) is not dict:
-        raise _rejected("clients", "a list of maps {client, secret}")
-    return ClientClaim(_text(item, "client", 64), _text(item, "secret", 128))
+        raise rejected("clients", "a list of maps {client, secret}")
+    return ClientClaim(text(item, "client", 64), text(item, "secret", 128))
 
 
-def parse_auth(body: _Body) -> Auth:
+def parse_auth(body: Body) -> Auth:
     """Build an `Auth`, or raise `RequestRejected(bad_request)`."""
-    return Auth(_uint(body, "id"), _text(body, "token", 4096))
+    return Auth(uint(body, "id"), text(body, "token", 4096))
 
 
-def parse_subscribe(body: _Body) -> Subscribe:
+def parse_subscribe(body: Body) -> Subscribe:
     """Build a `Subscribe`, or raise `RequestRejected(bad_request)`."""
     return Subscribe(
-        _uint(body, "id"),
+        uint(body, "id"),
         _channel(body),
-        _optional_position(body, "position"),
-        _optional_bool(body, "presence"),
+        optional_position(body, "position"),
+        optional_bool(body, "presence"),
     )
 
 
-def parse_unsubscribe(body: _Body) -> Unsubscribe:
+def parse_unsubscribe(body: Body) -> Unsubscribe:
     """Build an `Unsubscribe`, or raise `RequestRejected(bad_request)`."""
-    return Unsubscribe(_uint(body, "id"), _channel(body))
+    return Unsubscribe(uint(body, "id"), _channel(body))
 
 
-def parse_publish(body: _Body) -> Publish:
+def parse_publish(body: Body) -> Publish:
     """Build a `Publish`, or raise `RequestRejected(bad_request)`."""
     if "data" not in body:
-        raise _rejected("data", "present (nil is allowed)")
+        raise rejected("data", "present (nil is allowed)")
     get = body.get
     return Publish(
-        _uint(body, "id"),
+        uint(body, "id"),
         _channel(body),
         body["data"],
-        None if get("name") is None else _text(body, "name", 128),
-        None if get("key") is None else _text(body, "key", 255),
-        None if get("uid") is None else _text(body, "uid", 128),
+        None if get("name") is None else text(body, "name", 128),
+        None if get("key") is None else text(body, "key", 255),
+        None if get("uid") is None else text(body, "uid", 128),
     )
 
 
-def parse_presence(body: _Body) -> Presence:
+def parse_presence(body: Body) -> Presence:
     """Build a `Presence`, or raise `RequestRejected(bad_request)`."""
     return Presence(
-        _uint(body, "id"),
+        uint(body, "id"),
         _channel(body),
         body.get("state"),
-        _optional_text(body, "client", 64),
+        optional_text(body, "client", 64),
     )
 
 
-def parse_history(body: _Body) -> History:
+def parse_history(body: Body) -> History:
     """Build a `History`, or raise `RequestRejected(bad_request)`."""
     return History(
-        _uint(body, "id"),
+        uint(body, "id"),
         _channel(body),
-        _uint(body, "limit", 1000),
-        _optional_position(body, "since"),
-        _optional_bool(body, "reverse"),
+        uint(body, "limit", 1000),
+        optional_position(body, "since"),
+        optional_bool(body, "reverse"),
     )
 
 
-def parse_probe(body: _Body) -> Probe:
+def parse_probe(body: Body) -> Probe:
     """Build a `Probe`, or raise `RequestRejected(bad_request)`."""
-    return Probe(_uint(body, "nonce"))
+    return Probe(uint(body, "nonce"))
 
 
-def parse_pong(_body: _Body) -> Pong:
+def parse_pong(_body: Body) -> Pong:
     """Build a `Pong`."""
     return Pong()
 
 
-CLIENT_MESSAGES: dict[str, Callable[[_Body], ClientMessage]] = {
+CLIENT_MESSAGES: dict[str, Callable[[Body], ClientMessage]] = {
     "hello": parse_hello,
     "auth": parse_auth,
     "subscribe": parse_subscribe,
@@ -298,6 +273,11 @@ CLIENT_MESSAGES: dict[str, Callable[[_Body], ClientMessage]] = {
     "publish": parse_publish,
     "presence": parse_presence,
     "history": parse_history,
+    "mutate": parse_mutate,
+    "mutate_ack": parse_mutate_ack,
+    "watch": parse_watch,
+    "unwatch": parse_unwatch,
+    "read": parse_read,
     "probe": parse_probe,
     "pong": parse_pong,
 }

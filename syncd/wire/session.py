@@ -35,6 +35,11 @@ _WHILE_OPEN: tuple[type, ...] = (
     m.Publish,
     m.Presence,
     m.History,
+    m.Mutate,
+    m.MutateAck,
+    m.Watch,
+    m.Unwatch,
+    m.Read,
     m.Probe,
     m.Pong,
 )

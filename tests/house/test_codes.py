@@ -1,6 +1,6 @@
 """syncd/codes.py says what protocol/codes.toml says."""
 
-from syncd.codes import CloseCode, ErrorCode, Reason
+from syncd.codes import CloseCode, ErrorCode, Reason, Rejection
 
 WEBSOCKET_OWN = {1000, 1002, 1003, 1007, 1009}
 """Close codes of RFC 6455 that a node sends; SPEC section 16 names them in its text."""
@@ -15,6 +15,10 @@ def test_error_codes_are_those_of_the_list(codes_toml):
 
 def test_reasons_are_those_of_the_list(codes_toml):
     assert {reason.value for reason in Reason} == set(codes_toml["reasons"])
+
+
+def test_rejections_are_those_of_the_list(codes_toml):
+    assert {rejection.value for rejection in Rejection} == set(codes_toml["rejections"])
 
 
 def test_close_codes_are_those_of_the_list(codes_toml):

@@ -21,6 +21,7 @@ WRONG = {
     "list": [1, "a", True, {}],
     "map": [1, "a", True, []],
     "position": [1, "a", [], {}, {"epoch": "e"}, {"offset": 1}, {"epoch": 1, "offset": 1}],
+    "have": [1, "a", [], {}, {"epoch": "e"}, {"epoch": "e", "versions": {"k": "1"}}],
     "any": [],
 }
 
@@ -53,8 +54,14 @@ def _at_most(field, size):
     if field["type"] == "str":
         return "a" * size
     if field["type"] == "list":
-        return [_shape(field["items"])] * size
+        return [_item(field["items"])] * size
+    if field["type"] == "map":
+        return {f"k{number}": _shape("position") for number in range(size)}
     return size
+
+
+def _item(kind):
+    return "a" if kind == "str" else _shape(kind)
 
 
 def test_the_message_types_are_those_of_the_list():
