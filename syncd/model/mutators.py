@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -31,6 +31,8 @@ class Mutator:
     collection: str | None
     """What its `tx` acts on unless told otherwise."""
     parameters: list[Parameter]
+    is_built_in: bool = False
+    """Not the application's: allowed by the collection's `write` rules, not by `mutate`."""
 
     def bind(self, args: object) -> dict[str, Any]:
         """Return checked arguments; see `arguments.bind`."""
@@ -42,6 +44,15 @@ class Mutators:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Mutator] = {}
+
+    def __iter__(self) -> Iterator[Mutator]:
+        return iter(self._by_name.values())
+
+    def copy(self) -> Mutators:
+        """Return a registry of its own with the same mutators."""
+        other = Mutators()
+        other._by_name.update(self._by_name)
+        return other
 
     def add(
         self, name: str, run: Callable[..., object], *, collection: str | None = None
@@ -65,7 +76,8 @@ class Mutators:
             parameters = parameters_of(run)
         except TypeError as failure:
             raise TypeError(f"mutator {full_name}: {failure}") from None
-        mutator = Mutator(full_name, run, collection, parameters)
+        is_built_in = run is BUILT_IN.get(name)
+        mutator = Mutator(full_name, run, collection, parameters, is_built_in)
         self._by_name[full_name] = mutator
         return mutator
 

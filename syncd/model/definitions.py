@@ -1,0 +1,168 @@
+"""What an application tells a node: its collections, mutators and authorizer, as data.
+
+Built by `syncd.app.App`, brought into force by `model.definitions_check`, read by the cache-owner and by whoever decides on
+permission. Nothing here changes once a node runs; callables are the application's and are only held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from syncd.model.mutators import Mutators
+from syncd.model.recording import CollectionRules
+from syncd.ports import Identity
+
+__all__ = [
+    "MIB",
+    "AppDefinition",
+    "Authorizer",
+    "CollectionDefinition",
+    "EntryChange",
+    "LoaderDefinition",
+    "OnCommit",
+    "Warm",
+]
+
+MIB = 1_048_576
+
+
+@attrs.frozen
+class EntryChange:
+    """One committed change of one entry, as `on_commit` is given it.
+
+    Delivered at least once: `(epoch, version)` is the same whenever the same change is delivered again.
+    """
+
+    collection: str
+    key: str
+    version: int
+    """Offset of the change in its channel: of two changes of one key the later one has the higher version."""
+    epoch: str
+    value: Any
+    """What the entry is now; None if it was deleted."""
+    is_deleted: bool = False
+    tags: tuple[str, ...] = ()
+    client: str | None = None
+    """Which client asked for it; None: a backend."""
+    mid: int = 0
+    """Number of the mutation among that client's."""
+    at_ms: int = 0
+    """Wall clock of the commit."""
+
+
+Loader = Callable[[Any], Awaitable[Any]]
+OnCommit = Callable[[EntryChange], Awaitable[object]]
+"""Returns once the change is safe in the application's own database; raises to be called again later."""
+Warm = Callable[[], Awaitable[Iterable[str]]]
+"""Returns the keys to load at start, the most wanted first."""
+Authorizer = Callable[[Identity, str, str], bool | Awaitable[bool]]
+"""`(identity, action, target)`: whether it may. Anything but True denies, and so does an exception."""
+
+
+@attrs.frozen
+class LoaderDefinition:
+    """How a collection's entries are read from their source."""
+
+    call: Loader
+    """Takes one key and returns its value, or None for none. With `takes_list`: takes a list of keys and returns values by key
+    (absent or None: there is none) or a list of values in the order of the keys."""
+    takes_list: bool = False
+
+
+@attrs.frozen
+class CollectionDefinition:
+    """One collection: what it holds, where its entries come from, who may do what."""
+
+    name: str
+    is_partitioned: bool = False
+    """Keys are `<partition>/<id>`, and each partition is a channel of its own."""
+    is_volatile: bool = False
+    """Entries live in memory alone and are gone when the node stops."""
+
+    # Memory.
+    max_entries: int = 100_000
+    max_bytes: int = 256 * MIB
+    """Of entries in memory, of all partitions together."""
+    max_value_bytes: int = 262_144
+    """Of one encoded value."""
+    ttl_s: float | None = None
+    """Entries from the loader are loaded anew after this; None: never."""
+    stale_s: float = 0.0
+    """How long beyond its lifetime an entry is still served while it is loaded anew; 0: not at all."""
+    jitter: float = 0.1
+    """Part of `ttl_s` by which lifetimes differ, so that what was loaded together does not expire together."""
+    negative_ttl_s: float = 5.0
+    """How long it is remembered that the source has no such entry; 0: not at all."""
+
+    # The log of its channel.
+    history_size: int = 10_000
+    history_age_s: float = 86_400.0
+
+    # Loading.
+    loader: LoaderDefinition | None = None
+    load_timeout_s: float = 10.0
+    load_concurrency: int = 16
+    """Loads at the same time."""
+    load_batch: int = 100
+    """Keys of one load, if the loader takes a list."""
+    warm: int | Warm = 0
+    """Loaded at start: so many of the hottest keys of the store, or the keys that this returns."""
+
+    # Writing behind.
+    on_commit: OnCommit | None = None
+    """Called for each change, at least once, in order per key. With it the source owns the entries, not syncd."""
+    on_commit_timeout_s: float = 30.0
+    """A call that takes longer is cancelled and counts as failed."""
+    on_commit_retry_s: float = 0.5
+    """Wait after the first failure; it doubles with each further one, with jitter."""
+    on_commit_max_retry_s: float = 60.0
+
+    # Permission: rules any of which admits, as in `syncd.toml`; None: the default.
+    read: tuple[str, ...] | None = None
+    mutate: tuple[str, ...] | None = None
+    """Who may call the collection's own mutators."""
+    write: tuple[str, ...] | None = None
+    """Who may call the built-in ones: `put`, `patch`, `delete`, `incr`."""
+
+    @property
+    def rules(self) -> CollectionRules:
+        """What its entries may be, for mutators."""
+        return CollectionRules(self.name, self.is_partitioned, self.max_value_bytes)
+
+    @property
+    def takes_writes(self) -> bool:
+        """Whether a mutation may change its entries.
+
+        Entries that expire and whose source is never told of changes belong to the source: a change would be lost.
+        """
+        return self.on_commit is not None or self.ttl_s is None
+
+
+@attrs.frozen(eq=False)
+class AppDefinition:
+    """All that an application tells a node."""
+
+    name: str = "app"
+    """For logs: where it was loaded from."""
+    collections: Mapping[str, CollectionDefinition] = attrs.field(factory=dict)
+    mutators: Mutators = attrs.field(factory=Mutators)
+    authorizer: Authorizer | None = None
+    """Asked instead of the rules, if given."""
+    mutate: tuple[str, ...] | None = None
+    """Rules for the mutators of no collection; None: the default."""
+
+    def has_mutators(self, collection: str) -> bool:
+        """Tell whether clients can change entries of a collection by mutators that are its own, built-in ones included."""
+        if self.collections[collection].write:
+            return True
+        return any(mutator.collection == collection for mutator in self.mutators)
+
+    def is_owned(self, collection: str) -> bool:
+        """Tell whether syncd owns a collection's entries: they can be changed here, and no source is told.
+
+        The loader then only fills keys never seen; nothing expires, and a rebuild deletes nothing.
+        """
+        return self.collections[collection].on_commit is None and self.has_mutators(collection)
