@@ -13,6 +13,7 @@ __all__ = [
     "Action",
     "Address",
     "AuthSettings",
+    "CollectionSettings",
     "Config",
     "HistoryKind",
     "Limits",
@@ -65,6 +66,23 @@ class Namespace:
     """Largest encoded `data` of one event."""
     allow: dict[Action, tuple[str, ...]] = attrs.field(factory=dict)
     """Rules per action, any of which admits: `anyone`, `authenticated`, `role:x`, `owner`, `claim:name`."""
+
+
+@attrs.frozen
+class CollectionSettings:
+    """The operator's side of one collection. What is None stays as the application has it."""
+
+    name: str
+    read: tuple[str, ...] | None = None
+    """Rules as of a namespace, any of which admits; also for `watch`."""
+    mutate: tuple[str, ...] | None = None
+    """Who may call the collection's own mutators."""
+    write: tuple[str, ...] | None = None
+    """Who may call the built-in ones: `put`, `patch`, `delete`, `incr`."""
+    max_entries: int | None = None
+    """In memory."""
+    max_bytes: int | None = None
+    """Of entries in memory, of all partitions together."""
 
 
 @attrs.frozen
@@ -197,6 +215,7 @@ class Config:
     log_format: str = "console"
     log_level: str = "info"
     namespaces: dict[str, Namespace] = attrs.field(factory=_default_namespaces)
+    collections: dict[str, CollectionSettings] = attrs.field(factory=dict)
     limits: Limits = Limits()
     timing: Timing = Timing()
     auth: AuthSettings = AuthSettings()

@@ -61,6 +61,7 @@ def check_config(config: Config) -> None:
         *_limit_problems(config.limits),
         *_timing_problems(config.timing),
         *(text for ns in config.namespaces.values() for text in _namespace_problems(ns, config)),
+        *_collection_problems(config),
     ]
     if problems:
         raise ConfigError("\n".join(problems))
@@ -240,3 +241,13 @@ def _rule_problems(ns: Namespace, where: str) -> Iterator[str]:
         yield f"{where}.allow.presence is set, but {where}.presence is false; set it to true."
     if ns.allow.get(Action.HISTORY) and ns.history is HistoryKind.NONE:
         yield f"{where}.allow.history is set, but {where}.history is none; nothing could be read."
+
+
+def _collection_problems(config: Config) -> Iterator[str]:
+    for name, settings in config.collections.items():
+        where = f"collections.{name}"
+        if name in config.namespaces:
+            yield f"{where} has the name of namespaces.{name}; rename one of them."
+        for key in ("max_entries", "max_bytes"):
+            if getattr(settings, key) == 0:
+                yield f"{where}.{key} must be above 0."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import enum
 import tomllib
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from syncd.config import (
     Action,
     Address,
     AuthSettings,
+    CollectionSettings,
     Config,
     HistoryKind,
     Limits,
@@ -38,7 +40,7 @@ __all__ = ["DEFAULT_PATH", "check_config", "ensure_api_key", "find_config", "loa
 DEFAULT_PATH = "syncd.toml"
 """Read when no other file is named and this one is there."""
 
-_SECTIONS = ("server", "auth", "limits", "timing", "namespaces")
+_SECTIONS = ("server", "auth", "limits", "timing", "namespaces", "collections")
 
 _SERVER_ENVIRONMENT = {
     "SYNCD_LISTEN": "listen",
@@ -94,6 +96,10 @@ def load_config(
             is_open=is_open,
             is_insecure=bool(server.get("insecure")),
         ),
+        collections={
+            name: _collection(name, table)
+            for name, table in _section(tables, "collections").items()
+        },
     )
 
 
@@ -111,7 +117,7 @@ def ensure_api_key(config: Config, make_key: Callable[[], str]) -> tuple[Config,
 def _server_values(
     table: _Table, folder: Path, environ: Mapping[str, str], overrides: Mapping[str, object]
 ) -> _Values:
-    values = _values(Config, table, "server.", without=("auth", "limits", "timing", "namespaces"))
+    values = _values(Config, table, "server.", without=_SECTIONS)
     for key in ("db", "tls_cert", "tls_key"):
         if values.get(key) and values[key] != ":memory:":
             values[key] = str(folder / values[key])
@@ -155,19 +161,37 @@ def _pem(text: str, folder: Path, where: str) -> str:
     return text if "-----BEGIN" in text else _read_text(folder / text, where)
 
 
-def _namespace(name: str, table: object) -> Namespace:
-    where = f"namespaces.{name}"
+def _named_table(name: str, table: object, where: str) -> dict[str, Any]:
     if not is_namespace_name(name):
         raise ConfigError(
-            f"{where}: a namespace is called by 1 to 64 of a-z, 0-9, _ and -, the first a letter or digit."
+            f"{where}: a name is 1 to 64 of a-z, 0-9, _ and -, the first a letter or digit."
         )
     if not isinstance(table, dict):
         raise ConfigError(f"{where} must be a table.")
+    return table
+
+
+def _namespace(name: str, given: object) -> Namespace:
+    where = f"namespaces.{name}"
+    table = _named_table(name, given, where)
     rest = {key: value for key, value in table.items() if key != "allow"}
     values = _values(Namespace, rest, where + ".", without=("name", "allow"), also=("allow",))
     if values.get("mode") is Mode.EPHEMERAL:
         values.setdefault("history", HistoryKind.NONE)
     return Namespace(name, allow=_allow(table.get("allow", {}), where + ".allow"), **values)
+
+
+def _collection(name: str, given: object) -> CollectionSettings:
+    where = f"collections.{name}"
+    table = {
+        key: [value] if isinstance(value, str) and not key.startswith("max_") else value
+        for key, value in _named_table(name, given, where).items()
+    }
+    values = _values(CollectionSettings, table, where + ".", without=("name",))
+    for key in ("read", "mutate", "write"):
+        for rule in values.get(key, ()):
+            check_rule(rule, f"{where}.{key}")
+    return CollectionSettings(name, **values)
 
 
 def _allow(table: object, where: str) -> dict[Action, tuple[str, ...]]:
@@ -218,11 +242,12 @@ def _values(
 
 
 def _converted(value: object, hint: Any, key: str, where: str) -> Any:
+    hint = _without_none(hint)
     if hint is float and key.endswith("_s") and not key.endswith("_per_s"):
         return parse_duration(value, where)
     if hint is int and "_bytes" in key:
         return parse_size(value, where)
-    if hint in (Address, Address | None):
+    if hint is Address:
         return parse_address(value, where)
     if hint == tuple[str, ...]:
         return _texts(value, where)
@@ -230,7 +255,7 @@ def _converted(value: object, hint: Any, key: str, where: str) -> Any:
         return _text_table(value, where)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return _choice(value, hint, where)
-    if hint in (str, str | None):
+    if hint is str:
         return _checked(value, (str,), "a text", where)
     if hint is bool:
         return _checked(value, (bool,), "true or false", where)
@@ -239,8 +264,14 @@ def _converted(value: object, hint: Any, key: str, where: str) -> Any:
     return float(_checked(value, (int, float), "a number", where))
 
 
-def _checked(value: Any, types: tuple[type, ...], want: str, where: str) -> Any:
-    if type(value) not in types or (type(value) is not str and not 0 <= value < 1e15):
+def _without_none(hint: Any) -> Any:
+    """Return `T` of `T | None`."""
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    return kinds[0] if isinstance(hint, types.UnionType) and len(kinds) == 1 else hint
+
+
+def _checked(value: Any, kinds: tuple[type, ...], want: str, where: str) -> Any:
+    if type(value) not in kinds or (type(value) is not str and not 0 <= value < 1e15):
         raise ConfigError(f"{where} must be {want}.")
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 
@@ -17,7 +18,9 @@ _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2*
 
 
 def parse_duration(value: object, where: str) -> float:
-    """Return seconds from a number of seconds or a text like `250 ms`, `10 s`, `5 min`, `24h`, `7d`."""
+    """Return seconds from a number of seconds, a text like `250 ms`, `10 s`, `5 min`, `24h`, `7d`, or a timedelta."""
+    if isinstance(value, dt.timedelta):
+        value = value.total_seconds()
     seconds = _quantity(value, _SECONDS)
     if seconds is None:
         raise ConfigError(f"{where} must be a duration: seconds, or text such as '10 s' or '24h'.")

@@ -12,6 +12,7 @@ __all__ = [
     "ConfigError",
     "Disconnect",
     "MailboxFull",
+    "MutationRejected",
     "RequestRejected",
     "StoreUnavailable",
     "SyncdError",
@@ -63,6 +64,18 @@ class ActorStopped(SyncdError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(ErrorCode.SHUTTING_DOWN, message)
+
+
+class MutationRejected(Exception):
+    """A mutation was refused for good: by its mutator, or because it can never run. The code may be the application's own."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
 
 
 class Disconnect(Exception):

@@ -43,6 +43,7 @@ from syncd.http.app import create_app
 from syncd.http.serving import HttpServer
 from syncd.ids import ChannelName, Epoch
 from syncd.model.client_secrets import ClientSecrets
+from syncd.model.definitions import AppDefinition
 from syncd.model.permissions import Permissions
 from syncd.model.revocations import Revocations
 from syncd.model.tokens import TokenVerifier
@@ -75,8 +76,9 @@ class _Rung:
 class Node:
     """A node and its parts. Made by `open_node`; implements `http.ports.NodeInfo`."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Store, app: AppDefinition | None = None) -> None:
         self.config = config
+        self.app = app
         self.version = importlib.metadata.version("syncd")
         self.started_at_ms = int(time.time() * 1000)
         self._started_at = trio.current_time()
@@ -266,8 +268,12 @@ class Node:
 
 
 @contextlib.asynccontextmanager
-async def open_node(config: Config) -> AsyncIterator[Node]:
+async def open_node(config: Config, app: AppDefinition | None = None) -> AsyncIterator[Node]:
     """Run a node inside the caller's Trio run; it is stopped in order when the block is left.
+
+    Args:
+        config: Checked already.
+        app: In force already (`model.definitions_check.app_in_force`); None: no collections.
 
     Raises:
         ConfigError: an address or the store cannot be used.
@@ -282,7 +288,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     except ConfigError:
         store.close()
         raise
-    node = Node(config, store)
+    node = Node(config, store, app)
     node.addresses = [sock.getsockname() for sock in listeners]
     async with trio.open_nursery() as nursery:
         await node.start(nursery, listeners, api_listeners)
@@ -291,13 +297,13 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
         nursery.cancel_scope.cancel("node stopped")
 
 
-def serve(config: Config) -> int:
-    """Run a node until SIGTERM or SIGINT; the exit code: 0 stopped, 1 failed."""
+def serve(config: Config, app: AppDefinition | None = None) -> int:
+    """Run a node until SIGTERM or SIGINT; the exit code: 0 stopped, 1 failed. Arguments as of `open_node`."""
     _raise_file_limit()
     _calm_collector()
     has_failed = False
     try:
-        trio.run(_serve, config)
+        trio.run(_serve, config, app)
     except* (NodeFailed, StoreFailed) as failures:
         has_failed = True
         for failure in failures.exceptions:
@@ -308,9 +314,9 @@ def serve(config: Config) -> int:
     return 0
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, app: AppDefinition | None) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_node(config) as node:
+        async with open_node(config, app) as node:
             for address in node.addresses:
                 _log.info("listening", url=_url(config, address))
             async for number in signals:

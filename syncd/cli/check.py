@@ -11,30 +11,36 @@ from typing import Any
 import attrs
 import click
 
+from syncd.cli.app_target import load_app
 from syncd.config import Address, Config
 from syncd.config_load import check_config, find_config, load_config
 from syncd.logs import MASK
+from syncd.model.definitions import AppDefinition, CollectionDefinition, LoaderDefinition
+from syncd.model.definitions_check import app_in_force
 
-__all__ = ["check", "effective_lines"]
+__all__ = ["app_lines", "check", "effective_lines"]
 
 _SECRET_FIELDS = {"hmac_secret", "api_keys"}
 _SECTIONS = ("auth", "limits", "timing")
 
 
 @click.command(short_help="Check the configuration and print what is in force.")
+@click.argument("app", required=False, metavar="[APP]")
 @click.option(
     "--config", metavar="FILE", help="Default: $SYNCD_CONFIG, else ./syncd.toml if it is there."
 )
 @click.option("--listen", metavar="HOST:PORT|unix:PATH", help="As for syncd serve.")
 @click.option("--insecure", is_flag=True, default=None, help="As for syncd serve.")
 @click.option("--quiet", is_flag=True, help="Print nothing but problems.")
-def check(*, config: str | None, quiet: bool, **overrides: Any) -> None:
+def check(*, app: str | None, config: str | None, quiet: bool, **overrides: Any) -> None:
     """Check the configuration that syncd serve would use here.
 
     Prints every setting in force as TOML (secrets as ***) and exits with 0, or prints every problem
-    and exits with 2. Starts nothing and opens no database.
+    and exits with 2. Starts nothing and opens no database. With APP, as for syncd serve, the
+    application is imported and checked too.
 
     \b
+    syncd check myapp:app
     syncd check --config /etc/syncd.toml
     syncd check --quiet && systemctl reload syncd
     """  # noqa: D301 - click reads the backslash: lines as they are
@@ -45,18 +51,46 @@ def check(*, config: str | None, quiet: bool, **overrides: Any) -> None:
         for line in effective_lines(loaded):
             click.echo(line)
     check_config(loaded)
+    definition = app_in_force(None if app is None else load_app(app), loaded)
+    if not quiet:
+        for line in app_lines(definition):
+            click.echo(line)
+
+
+def app_lines(app: AppDefinition) -> Iterator[str]:
+    """Yield what is in force of an application as comments: most of it stands in its code, not in the configuration."""
+    for name, collection in app.collections.items():
+        yield from ("", f"# collection {name}")
+        for field in attrs.fields(CollectionDefinition):
+            value = getattr(collection, field.name)
+            if field.name != "name":
+                yield f"# {field.name} = {_told(value)}"
+    names = app.mutators.names()
+    if names:
+        yield from ("", f"# mutators: {', '.join(names)}")
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, LoaderDefinition):
+        return _told(value.call) + (" (takes lists)" if value.takes_list else "")
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return "not set" if value is None else _toml(value)
 
 
 def effective_lines(config: Config) -> Iterator[str]:
     """Yield the whole configuration as lines of TOML, secrets masked."""
     yield "[server]"
-    yield from _fields(config, without=(*_SECTIONS, "namespaces"))
+    yield from _fields(config, without=(*_SECTIONS, "namespaces", "collections"))
     for section in _SECTIONS:
         yield from ("", f"[{section}]")
         yield from _fields(getattr(config, section))
     for name, namespace in config.namespaces.items():
         yield from ("", f"[namespaces.{name}]")
         yield from _fields(namespace, without=("name",))
+    for name, collection in config.collections.items():
+        yield from ("", f"[collections.{name}]")
+        yield from _fields(collection, without=("name",))
 
 
 def _fields(section: attrs.AttrsInstance, without: tuple[str, ...] = ()) -> Iterator[str]:

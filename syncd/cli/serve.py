@@ -8,14 +8,17 @@ from typing import Any
 
 import click
 
+from syncd.cli.app_target import load_app
 from syncd.config import Config
 from syncd.config_load import check_config, ensure_api_key, find_config, load_config
 from syncd.logs import configure_logging
+from syncd.model.definitions_check import app_in_force
 
 __all__ = ["serve"]
 
 
 @click.command(short_help="Run a node.")
+@click.argument("app", required=False, metavar="[APP]")
 @click.option(
     "--listen",
     metavar="HOST:PORT|unix:PATH",
@@ -51,15 +54,19 @@ __all__ = ["serve"]
     type=click.Choice(["auto", "epoll", "stream"]),
     help="How sockets are read. Default auto: epoll where there is one and no TLS.",
 )
-def serve(config: str | None, **overrides: Any) -> int:
+def serve(app: str | None, config: str | None, **overrides: Any) -> int:
     """Run a node until it is told to stop (SIGTERM or Ctrl-C).
 
     Without a configuration it listens on 127.0.0.1:8400, lets anybody on this machine use the
     namespaces demo and live, and prints a random API key. What is given here wins over the
     environment, that over the file.
 
+    APP is the application that it runs: a module or a Python file with a syncd.App in it.
+
     \b
     syncd serve
+    syncd serve myapp:app
+    syncd serve app.py
     syncd serve --config /etc/syncd.toml --log-format json
     SYNCD_API_KEY=... syncd serve --listen 0.0.0.0:8400 --tls-cert cert.pem --tls-key key.pem
     syncd serve --listen unix:/run/syncd.sock --api-listen 127.0.0.1:8401
@@ -67,11 +74,12 @@ def serve(config: str | None, **overrides: Any) -> int:
     loaded = load_config(config or find_config(os.environ), os.environ, overrides)
     check_config(loaded)
     configure_logging(loaded.log_format, loaded.log_level)
+    definition = app_in_force(None if app is None else load_app(app), loaded)
     ready, made_key = ensure_api_key(loaded, _make_api_key)
     _tell(ready, made_key)
     from syncd.server import serve as run  # noqa: PLC0415 - a command line mistake should not wait for it
 
-    return run(ready)
+    return run(ready, definition)
 
 
 def _make_api_key() -> str:

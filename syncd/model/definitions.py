@@ -6,8 +6,8 @@ permission. Nothing here changes once a node runs; callables are the application
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import attrs
 
@@ -18,6 +18,7 @@ from syncd.ports import Identity
 __all__ = [
     "MIB",
     "AppDefinition",
+    "AppRuntime",
     "Authorizer",
     "CollectionDefinition",
     "EntryChange",
@@ -51,6 +52,34 @@ class EntryChange:
     """Number of the mutation among that client's."""
     at_ms: int = 0
     """Wall clock of the commit."""
+
+
+class AppRuntime(Protocol):
+    """The running node as application code reaches it; called in the node's own Trio run. Collections and arguments are checked."""
+
+    def invalidate(
+        self, collection: str, *, keys: Sequence[str], tags: Sequence[str], everything: bool
+    ) -> Awaitable[None]:
+        """Have entries loaded anew and watchers told; exactly one of the three is given. Returns when readers see it.
+
+        Raises:
+            SyncdError: it could not be done; nothing was half done.
+        """
+
+    def read(self, collection: str, keys: Sequence[str]) -> Awaitable[dict[str, Any]]:
+        """Return the values of the entries there are, by key; what is not in memory is loaded.
+
+        Raises:
+            SyncdError: one of them cannot be had.
+        """
+
+    def mutate(self, name: str, args: object, *, idempotency_key: str | None) -> Awaitable[Any]:
+        """Run a mutator as a backend and return the outcome's value once it is durable.
+
+        Raises:
+            MutationRejected: it was refused for good.
+            SyncdError: it could not be done now.
+        """
 
 
 Loader = Callable[[Any], Awaitable[Any]]
@@ -150,9 +179,11 @@ class AppDefinition:
     collections: Mapping[str, CollectionDefinition] = attrs.field(factory=dict)
     mutators: Mutators = attrs.field(factory=Mutators)
     authorizer: Authorizer | None = None
-    """Asked instead of the rules, if given."""
+    """Asked besides the rules, if given: both must admit. Where no rules are given it decides alone."""
     mutate: tuple[str, ...] | None = None
     """Rules for the mutators of no collection; None: the default."""
+    bind: Callable[[AppRuntime | None], None] = lambda _runtime: None
+    """Called by the node when it is ready, and with None when it stops."""
 
     def has_mutators(self, collection: str) -> bool:
         """Tell whether clients can change entries of a collection by mutators that are its own, built-in ones included."""

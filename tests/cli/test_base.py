@@ -43,7 +43,7 @@ def started(monkeypatch):
     """Stand in for the server; holds the configurations it was started with."""
     configs = []
 
-    def serve(config):
+    def serve(config, app):
         configs.append(config)
         return 0
 

@@ -17,6 +17,7 @@ from syncd.config import (
     Action,
     Address,
     AuthSettings,
+    CollectionSettings,
     Config,
     HistoryKind,
     Limits,
@@ -325,7 +326,7 @@ def test_the_file_is_found_by_variable_or_name(tmp_path, monkeypatch):
             "must be one of stream, latest, ephemeral (did you mean stream?)",
         ),
         ("[namespaces.a]\nmode = 1", "must be one of"),
-        ("[namespaces.A]", "namespaces.A: a namespace is called by"),
+        ("[namespaces.A]", "namespaces.A: a name is"),
         ("[namespaces]\na = 1", "namespaces.a must be a table"),
         ("namespaces = 1", "[namespaces] must be a table"),
         ("[server]\ninsecure = 1", "server.insecure must be true or false"),
@@ -475,6 +476,41 @@ def test_a_short_api_key_is_for_loopback_only():
     assert "dev" not in told
 
 
+# ------------------------------------------------------------------------------------------------ collections
+
+
+def test_the_operators_side_of_a_collection_is_read_and_the_rest_left_open(load):
+    config = load(
+        '[collections.orders]\nread = "authenticated"\nwrite = ["role:a", "owner"]\nmax_bytes = "1 GiB"'
+    )
+    assert config.collections == {
+        "orders": CollectionSettings(
+            "orders", read=("authenticated",), write=("role:a", "owner"), max_bytes=2**30
+        )
+    }
+    check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[collections.A]", "collections.A: a name is"),
+        ("[collections]\norders = 1", "collections.orders must be a table"),
+        ("[collections.a]\nttl = 1", "no setting collections.a.ttl"),
+        ("[collections.a]\nreed = 'anyone'", "did you mean read?"),
+        ("[collections.a]\nread = 'nobody'", "collections.a.read: There is no rule 'nobody'"),
+        ("[collections.a]\nread = 1", "collections.a.read must be a list of texts"),
+        ("[collections.a]\nmax_entries = '5'", "collections.a.max_entries must be a whole number"),
+        ("[collections.a]\nmax_entries = 0", "collections.a.max_entries must be above 0"),
+        ("[collections.a]\nmax_bytes = 'much'", "collections.a.max_bytes must be a size"),
+        ("[collections.a]\n[namespaces.a]", "collections.a has the name of namespaces.a"),
+    ],
+)
+def test_a_collection_that_cannot_be_is_refused_by_its_key(load, text, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        check_config(load(text))
+
+
 # ------------------------------------------------------------------------------------------------ documentation
 
 
@@ -500,9 +536,10 @@ def _told(value):
 @pytest.mark.parametrize(
     ("section", "defaults", "extra", "apart"),
     [
-        ("server", Config(), set(), {"auth", "limits", "timing", "namespaces"}),
+        ("server", Config(), set(), {"auth", "limits", "timing", "namespaces", "collections"}),
         ("auth", AuthSettings(), {"hmac_secret_file"}, set()),
         ("namespaces.NAME", Namespace("x"), set(), {"name"}),
+        ("collections.NAME", CollectionSettings("x"), set(), {"name"}),
         ("limits", Limits(), set(), set()),
         ("timing", Timing(), set(), set()),
     ],
