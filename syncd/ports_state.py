@@ -13,11 +13,19 @@ import attrs
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
-from syncd.ports import Appended, AppendRequest, LoadedChannel, LogPage, LogQuery
+from syncd.ports import (
+    Appended,
+    AppendRequest,
+    IdempotencyKey,
+    LoadedChannel,
+    LogPage,
+    LogQuery,
+)
 
 __all__ = [
     "Committed",
     "Conflict",
+    "DirtyKey",
     "Entry",
     "EntryPage",
     "EntryRead",
@@ -75,13 +83,18 @@ class EntryWrite:
     record: bytes
     """Of the event, as `wire.encode.event_record` makes it; its offset becomes the entry's version."""
     tags: tuple[str, ...] = ()
+    is_forwarded: bool = False
+    """The application has to hear of it (`on_commit`): with this change the key becomes dirty, at the version it gets, deletions
+    too; an older dirty version of the key is forgotten. A write without it leaves a dirty key as it is."""
 
 
 @attrs.define(eq=False)
 class MutationCommit:
     """One mutation, decided. A rejection has no writes and advances `last_mid` all the same."""
 
-    client: str
+    client: str | None
+    """None: in nobody's numbering (`mid` is 0); no client is made or advanced, and the outcome is kept under `idempotency` or not
+    at all."""
     mid: int
     reads: list[EntryRead]
     writes: list[EntryWrite]
@@ -89,8 +102,12 @@ class MutationCommit:
     """Encoded outcome without positions; answered again whenever the mutation is resent."""
     at_ms: int
     events: list[AppendRequest] = attrs.field(factory=list)
-    """Events that change no entry (`tx.publish`, invalidations): appended after the writes, or not at all. `idempotency` is not
-    looked at, the mutation itself happens once."""
+    """Events that change no entry (`tx.publish`, invalidations): appended after the writes, or not at all. Their `idempotency` is
+    not looked at, the mutation itself happens once."""
+    idempotency: IdempotencyKey | None = None
+    """What makes a mutation without a client happen once; not looked at for others, whose `mid` does. Known with the same hash:
+    `KnownOutcome`; with another: the `idempotency_mismatch` is its result; else kept with its outcome once it is `Committed`.
+    A namespace apart from that of `AppendRequest`."""
 
 
 @attrs.define
@@ -107,7 +124,7 @@ class Committed:
 
 @attrs.define
 class KnownOutcome:
-    """`mid <= last`: it was decided before and is not decided again."""
+    """`mid <= last`, or its idempotency key is known: it was decided before and is not decided again."""
 
     outcome: bytes | None
     """None: past retention, or acknowledged by the client."""
@@ -129,7 +146,8 @@ class Conflict:
 
 
 MutationResult = Committed | KnownOutcome | OutOfOrder | Conflict | SyncdError
-"""One per mutation of a group, in order; each sees the effects of those before it."""
+"""One per mutation of a group, in order; each sees the effects of those before it. The error (`idempotency_mismatch`) concerns that
+mutation alone, nothing of it was written."""
 
 
 @attrs.define
@@ -143,6 +161,16 @@ class EntryPage:
 
 TaggedKey = tuple[ChannelName, KeyName]
 """Where an entry with a certain tag lies; ordered as pairs of text."""
+
+
+@attrs.define
+class DirtyKey:
+    """An entry whose last forwarded change was not acknowledged yet."""
+
+    channel: ChannelName
+    key: KeyName
+    version: int
+    """Of that change. The entry may have a newer one, and is not there if it was deleted."""
 
 
 class StateReader(Protocol):
@@ -171,6 +199,12 @@ class StateReader(Protocol):
     ) -> list[TaggedKey]:
         """Return entries that have a tag now, in the channels `<collection>` and `<collection>/...`, ordered, after `after`."""
 
+    def dirty(self, collection: str, after: TaggedKey | None, limit: int) -> list[DirtyKey]:
+        """Return dirty keys of the channels `<collection>` and `<collection>/...`, ordered by channel and key, after `after`."""
+
+    def count(self, channel: ChannelName) -> int:
+        """Return how many entries a channel has."""
+
     def load(self, channel: ChannelName, tail_events: int, tail_bytes: int) -> LoadedChannel:
         """Return a channel's head and newest events, as `Store.load`."""
 
@@ -197,6 +231,12 @@ class StateStoreHandle(Protocol):
 
     def acknowledge(self, client: str, upto: int) -> None:
         """Drop the outcomes of a client's mutations up to `upto`, soon. Lost in a crash, they go when they are old."""
+
+    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
+        """Let a key be dirty no more, soon, if its dirty version is still this one: the application has it.
+
+        Lost in a crash or for want of room, the key is dirty at the next start and forwarded once more.
+        """
 
     def read_state(
         self, work: Callable[[StateReader], T], done: Callable[[T | SyncdError], None]

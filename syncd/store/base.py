@@ -20,7 +20,7 @@ from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch
 from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
-from syncd.ports_state import MutationCommit, MutationResult, StateReader
+from syncd.ports_state import KeyName, MutationCommit, MutationResult, StateReader
 
 __all__ = [
     "CLIENT_USE_MS",
@@ -174,7 +174,10 @@ class Store(StateReader, Protocol):
         A mutation stands if its `mid` is its client's last plus one and every entry it read still has the version it saw. Then
         each write takes the next offset of its channel's log, which becomes the entry's version; the events without an entry
         follow; the outcome is stored and `last` advances. Otherwise it leaves no trace: `KnownOutcome` (decided before, in a
-        former transaction or earlier in this one), `OutOfOrder` or `Conflict`.
+        former transaction or earlier in this one), `OutOfOrder` or `Conflict`. Without a client its idempotency key stands for
+        the number, and a `SyncdError` (`idempotency_mismatch`) is that mutation's alone.
+
+        One call is one group: `EntryRead.written_by` counts from its first mutation.
 
         Raises: as `begin`.
         """
@@ -185,6 +188,9 @@ class Store(StateReader, Protocol):
         Writes nothing itself; the next transaction of mutations or slice of trimming does. Lost with the process, they are
         answered until they are old.
         """
+
+    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
+        """Let a key be dirty no more if its dirty version is this one: at once for `dirty`, on disk as `acknowledge`."""
 
     def commit(self) -> None:
         """Make the open transaction durable.
