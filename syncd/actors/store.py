@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from syncd.actors.kit import Mailbox
+from syncd.actors.store_acks import Acknowledgements
 from syncd.actors.store_asks import (
     DEFAULT_SETTINGS,
     Append,
@@ -39,7 +40,7 @@ from syncd.errors import (
 )
 from syncd.ids import ChannelName
 from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
-from syncd.ports_state import MutationCommit, MutationResult, StateReader
+from syncd.ports_state import KeyName, MutationCommit, MutationResult, StateReader
 from syncd.store.base import Slice, Store, StoreFailed, StoreStatistics
 
 __all__ = ["StoreActor", "StoreActorStatistics", "StoreSettings"]
@@ -110,8 +111,7 @@ class StoreActor:
         self._writes: collections.deque[Write] = collections.deque()
         self._reads: collections.deque[Read[Any]] = collections.deque()
         self._in_hand: list[Write] = []
-        # Policy: COALESCE per client; past the capacity dropped, and the outcomes go when they are old.
-        self._acknowledged: dict[str, int] = {}
+        self._acknowledged = Acknowledgements(settings.capacity)
         self._is_writable = True
         self._is_stopped = False
         self._failure: StoreFailed | None = None
@@ -156,9 +156,11 @@ class StoreActor:
 
     def acknowledge(self, client: str, upto: int) -> None:
         """See `StateStoreHandle.acknowledge`."""
-        known = self._acknowledged.get(client)
-        if known is not None or len(self._acknowledged) < self._settings.capacity:
-            self._acknowledged[client] = max(upto, known or 0)
+        self._acknowledged.note_outcomes(client, upto)
+
+    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
+        """See `StateStoreHandle.acknowledge_forwarded`."""
+        self._acknowledged.note_forwarded(channel, key, version)
 
     def read_state(
         self, work: Callable[[StateReader], T], done: Callable[[T | SyncdError], None]
@@ -279,7 +281,7 @@ class StoreActor:
 
     async def _commit(self, asks: list[Write]) -> list[object] | SyncdError:
         try:
-            self._hand_over_acknowledged()
+            self._acknowledged.hand_over(self._store)
             answers = begin(self._store, asks)
             started = self._timer()
             await self._perform(self._store.commit)
@@ -290,11 +292,6 @@ class StoreActor:
         num_requests = sum(ask.num_requests for ask in asks)
         self._note_commit(num_requests, self._timer() - started)
         return answers
-
-    def _hand_over_acknowledged(self) -> None:
-        for client, upto in self._acknowledged.items():
-            self._store.acknowledge(client, upto)
-        self._acknowledged.clear()
 
     def _note_commit(self, num_requests: int, duration_s: float) -> None:
         self._commits += 1
@@ -327,7 +324,8 @@ class StoreActor:
         await trio.sleep_forever()
 
     async def _read(self) -> None:
-        """Answer as many reads as fit into one slice."""
+        """Answer as many reads as fit into one slice; they see what was acknowledged before."""
+        self._acknowledged.hand_over(self._store)
         answers = await self._perform(self._read_slice)
         for answer in answers:
             if isinstance(answer, Exception) and not isinstance(answer, SyncdError):
@@ -357,7 +355,7 @@ class StoreActor:
         pause_s = settings.trim_s
         try:
             if self._is_writable:
-                self._hand_over_acknowledged()
+                self._acknowledged.hand_over(self._store)
                 report = await self._perform(lambda: self._store.trim(now_ms, settings.slice_s))
                 pause_s = 0.0 if report.has_more else settings.trim_s
             else:

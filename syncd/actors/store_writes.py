@@ -1,7 +1,8 @@
 """The statements of one transaction of the store actor: which asks it takes, and how they are run and answered.
 
-Asks are run in the order they came; neighbours of one kind are one call of the store. Invariant: an ask that cannot be stored
-at all fails alone.
+Asks are run in the order they came; neighbouring appends are one call of the store, each group of mutations one of its own,
+since what its mutations saw of each other is told by their place in it. Invariant: an ask that cannot be stored at all fails
+alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import structlog
 
 from syncd.actors.store_asks import Append, Commit, StoreSettings, Write
 from syncd.errors import StoreUnavailable, internal_error
+from syncd.ports import AppendResult
 from syncd.store.base import Store, StoreFailed
 
 __all__ = ["begin", "next_group"]
@@ -68,23 +70,22 @@ def _run(store: Store, asks: Sequence[Write]) -> list[Any]:
     if not asks:
         store.begin([])
     answers: list[Any] = []
-    for kind, neighbours in itertools.groupby(asks, type):
-        here = list(neighbours)
-        results: list[Any]
-        if kind is Append:
-            results = list(store.begin([r for ask in here for r in _items(ask)]))
+    appends: list[Append] = []
+    for ask in asks:
+        if isinstance(ask, Append):
+            appends.append(ask)
         else:
-            results = list(store.begin_commit([m for ask in here for m in _items(ask)]))
-        start = 0
-        for ask in here:
-            end = start + len(_items(ask))
-            answers.append(results[start:end])
-            start = end
-    return answers
+            answers += _run_appends(store, appends)
+            appends = []
+            answers.append(store.begin_commit(ask.group))
+    return answers + _run_appends(store, appends)
 
 
-def _items(ask: Write) -> list[Any]:
-    return ask.batch if isinstance(ask, Append) else ask.group
+def _run_appends(store: Store, asks: Sequence[Append]) -> list[list[AppendResult]]:
+    if not asks:
+        return []
+    results = iter(store.begin([request for ask in asks for request in ask.batch]))
+    return [list(itertools.islice(results, len(ask.batch))) for ask in asks]
 
 
 def _sound_part(store: Store, ask: Write) -> Write | None:
@@ -107,8 +108,8 @@ def _can_run(store: Store, ask: Append | Commit) -> bool:
 
 def _whole_answer(ask: Write, part: Write, answer: list[Any]) -> list[Any]:
     """Fill in the error of each append that was left out."""
-    if isinstance(ask, Commit):
+    if not (isinstance(ask, Append) and isinstance(part, Append)):
         return answer
     stored = iter(answer)
-    is_sound = {id(request) for request in _items(part)}
+    is_sound = {id(request) for request in part.batch}
     return [next(stored) if id(r) in is_sound else internal_error() for r in ask.batch]

@@ -25,6 +25,7 @@ from syncd.ports import (
     StoredEvent,
 )
 from syncd.ports_state import (
+    DirtyKey,
     Entry,
     EntryPage,
     KeyName,
@@ -104,7 +105,7 @@ class MemoryStore:
     def begin_commit(self, group: Sequence[MutationCommit]) -> list[MutationResult]:
         """See `Store.begin_commit`."""
         try:
-            return [self._state.decide(mutation) for mutation in group]
+            return self._state.decide(group)
         except BaseException:
             self.rollback()
             raise
@@ -112,6 +113,10 @@ class MemoryStore:
     def acknowledge(self, client: str, upto: int) -> None:
         """See `Store.acknowledge`."""
         self._state.acknowledge(client, upto)
+
+    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
+        """See `Store.acknowledge_forwarded`."""
+        self._state.acknowledge_forwarded(channel, key, version)
 
     def _append(self, request: AppendRequest) -> AppendResult:
         idempotency = request.idempotency
@@ -237,6 +242,14 @@ class MemoryStore:
         """See `StateReader.keys_by_tag`."""
         return self._state.keys_by_tag(collection, tag, after, limit)
 
+    def dirty(self, collection: str, after: TaggedKey | None, limit: int) -> list[DirtyKey]:
+        """See `StateReader.dirty`."""
+        return self._state.dirty(collection, after, limit)
+
+    def count(self, channel: ChannelName) -> int:
+        """See `StateReader.count`."""
+        return self._state.count(channel)
+
     def _head_of(self, channel: ChannelName) -> ChannelHead:
         return ChannelHead(self._epoch_of(channel), 0, 0)
 
@@ -249,7 +262,7 @@ class MemoryStore:
             if now_ms < self._next_sweep_ms:
                 return TrimReport(0, 0, has_more=False)
             self._sweep = iter(list(self._logs.values()))
-        forgotten = self._forget(cutoff_ms(now_ms, self._options.idempotency_s))
+        forgotten = self._forget(now_ms)
         outcomes, clients = self._state.forget(now_ms)
         trimmed = 0
         step: list[Log] = []
@@ -266,14 +279,16 @@ class MemoryStore:
             trimmed, forgotten, bool(step), num_outcomes=outcomes, num_clients=clients
         )
 
-    def _forget(self, cutoff: int) -> int:
-        """Forget results from the oldest on, up to the first that is young enough."""
+    def _forget(self, now_ms: int) -> int:
+        """Forget results of keys from the oldest on, up to the first that is young enough."""
+        cutoff = cutoff_ms(now_ms, self._options.idempotency_s)
         expired = itertools.takewhile(lambda item: item[1].at_ms < cutoff, self._known.items())
         old = [name for name, _ in expired]
         for name in old:
             del self._known[name]
-        self._forgotten += len(old)
-        return len(old)
+        num_forgotten = len(old) + self._state.forget_keyed(now_ms)
+        self._forgotten += num_forgotten
+        return num_forgotten
 
     # -------------------------------------------------------------------------------------------- the rest
 
@@ -294,7 +309,7 @@ class MemoryStore:
         return StoreStatistics(
             self._written,
             self._duplicates,
-            self._mismatches,
+            self._mismatches + self._state.num_mismatches,
             self._trimmed,
             self._forgotten,
             len(self._logs),

@@ -1,4 +1,4 @@
-"""Entries, tags, clients and outcomes in memory. Owned by `MemoryStore`, which ends the transactions.
+"""Entries, tags, dirty keys, clients and outcomes in memory. Owned by `MemoryStore`, which ends the transactions.
 
 Every change puts its undoing on the store's list, so that a rollback needs to know nothing. Invariant: `_order` has the keys
 of `_entries`, and `_tagged` exactly the tags that stand in them, both sorted.
@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
 from syncd.ports import Appended
 from syncd.ports_state import (
     Committed,
     Conflict,
+    DirtyKey,
     Entry,
     EntryRead,
     EntryWrite,
@@ -28,7 +30,9 @@ from syncd.ports_state import (
     TaggedKey,
 )
 from syncd.store.base import CLIENT_USE_MS, StoreOptions, client_cutoff_ms, cutoff_ms
+from syncd.store.memory_keyed import KeyedOutcomes
 from syncd.store.memory_log import Log, Undo
+from syncd.store.memory_places import DirtyPlaces, insert_place, places_inside, remove_place
 
 __all__ = ["MemoryState"]
 
@@ -67,31 +71,56 @@ class MemoryState:
         self._entries: dict[ChannelName, dict[KeyName, Entry]] = {}
         self._order: dict[ChannelName, list[KeyName]] = {}
         self._tagged: dict[str, list[TaggedKey]] = {}
+        self._dirty = DirtyPlaces(undo)
+        self._keyed = KeyedOutcomes(undo)
         self._clients: dict[str, _Client] = {}
+        self._writers: dict[TaggedKey, int] = {}
+        """Index in the group at hand of the mutation that wrote an entry last."""
         self._advanced: set[_Client] = set()
-        self._decided = self._resent = self._conflicts = 0
+        self._decided = self._resent = self._conflicts = self._mismatches = 0
         self._outcomes_trimmed = self._clients_trimmed = 0
 
     # -------------------------------------------------------------------------------------------- deciding
 
-    def decide(self, mutation: MutationCommit) -> MutationResult:
+    def decide(self, group: Sequence[MutationCommit]) -> list[MutationResult]:
         """See `Store.begin_commit`."""
+        self._writers.clear()
+        return [self._decide(mutation, index) for index, mutation in enumerate(group)]
+
+    def _decide(self, mutation: MutationCommit, index: int) -> MutationResult:
+        former = self._former(mutation)
+        if former is not None:
+            return former
+        for read in mutation.reads:
+            if not self._is_so(read):
+                self._conflicts += 1
+                return Conflict(read)
+        return self._take_effect(mutation, index)
+
+    def _former(self, mutation: MutationCommit) -> MutationResult | None:
+        """Return the answer to a mutation that is not to be decided now."""
+        if mutation.client is None:
+            return self._known_by_key(mutation)
         client = self._clients.get(mutation.client)
         last = 0 if client is None else client.last
         if mutation.mid <= last:
             self._resent += 1
             return self._known(client, mutation.mid)
-        if mutation.mid != last + 1:
-            return OutOfOrder(last + 1)
-        for read in mutation.reads:
-            if read.version != self._version(read):
-                self._conflicts += 1
-                return Conflict(read)
-        return self._take_effect(mutation)
+        return None if mutation.mid == last + 1 else OutOfOrder(last + 1)
 
-    def _version(self, read: EntryRead) -> int:
+    def _known_by_key(self, mutation: MutationCommit) -> KnownOutcome | SyncdError | None:
+        key = mutation.idempotency
+        known = None if key is None else self._keyed.find(key)
+        self._resent += isinstance(known, KnownOutcome)
+        self._mismatches += isinstance(known, SyncdError)
+        return known
+
+    def _is_so(self, read: EntryRead) -> bool:
+        """Tell whether what was seen is still there."""
+        if read.written_by is not None:
+            return self._writers.get((read.channel, read.key)) == read.written_by
         entry = self._entries.get(read.channel, {}).get(read.key)
-        return 0 if entry is None else entry.version
+        return read.version == (0 if entry is None else entry.version)
 
     def _known(self, client: _Client | None, mid: int) -> KnownOutcome:
         known = None
@@ -101,12 +130,13 @@ class MemoryState:
             return KnownOutcome(None, {})
         return KnownOutcome(known.outcome, dict(known.positions))
 
-    def _take_effect(self, mutation: MutationCommit) -> Committed:
+    def _take_effect(self, mutation: MutationCommit, index: int) -> Committed:
         positions: dict[ChannelName, Position] = {}
         versions = []
         for write in mutation.writes:
             log, offset = self._append_event(write.channel, mutation.at_ms, write.key, write.record)
             self._change(write, offset)
+            self._writers[write.channel, write.key] = index
             positions[write.channel] = Position(log.epoch, offset)
             versions.append(offset)
         appended = []
@@ -114,7 +144,7 @@ class MemoryState:
             log, offset = self._append_event(event.channel, event.at_ms, event.key, event.record)
             positions[event.channel] = Position(log.epoch, offset)
             appended.append(Appended(log.epoch, offset))
-        self._advance(mutation, positions)
+        self._conclude(mutation, positions)
         return Committed(versions, positions, appended)
 
     def _change(self, write: EntryWrite, offset: int) -> None:
@@ -122,6 +152,8 @@ class MemoryState:
         entry = None if value is None else Entry(write.key, offset, value, tuple(write.tags))
         old = self._set(write.channel, write.key, entry)
         self._undo.append(lambda: self._restore(write, old))
+        if write.is_forwarded:
+            self._dirty.put((write.channel, write.key), offset)
 
     def _restore(self, write: EntryWrite, old: Entry | None) -> None:
         self._set(write.channel, write.key, old)
@@ -136,7 +168,7 @@ class MemoryState:
         if entry is not None:
             entries[key] = entry
             for tag in set(entry.tags):
-                bisect.insort(self._tagged.setdefault(tag, []), (channel, key))
+                insert_place(self._tagged.setdefault(tag, []), (channel, key))
         if old is None and entry is not None:
             bisect.insort(order, key)
         elif old is not None and entry is None:
@@ -146,13 +178,27 @@ class MemoryState:
     def _untag(self, channel: ChannelName, entry: Entry) -> None:
         for tag in set(entry.tags):
             places = self._tagged[tag]
-            del places[bisect.bisect_left(places, (channel, entry.key))]
+            remove_place(places, (channel, entry.key))
             if not places:
                 del self._tagged[tag]
 
-    def _advance(self, mutation: MutationCommit, positions: dict[ChannelName, Position]) -> None:
+    def _conclude(self, mutation: MutationCommit, positions: dict[ChannelName, Position]) -> None:
+        """Store the outcome, under its number or its key."""
+        self._decided += 1
+        self._undo.append(self._uncount)
+        if mutation.client is not None:
+            self._advance(mutation.client, mutation, positions)
+        elif mutation.idempotency is not None:
+            self._keyed.remember(mutation.idempotency, mutation, positions)
+
+    def _uncount(self) -> None:
+        self._decided -= 1
+
+    def _advance(
+        self, name: str, mutation: MutationCommit, positions: dict[ChannelName, Position]
+    ) -> None:
         """Store the outcome and bump `last`."""
-        name, mid = mutation.client, mutation.mid
+        mid = mutation.mid
         client = self._clients.get(name)
         if client is None:
             client = self._clients[name] = _Client(mutation.at_ms)
@@ -163,14 +209,12 @@ class MemoryState:
         client.last = mid
         client.outcomes[mid] = _Outcome(mutation.outcome, dict(positions), mutation.at_ms)
         self._advanced.add(client)
-        self._decided += 1
         self._undo.append(lambda: self._retreat(client, used_at_ms))
 
     def _retreat(self, client: _Client, used_at_ms: int) -> None:
         del client.outcomes[client.last]
         client.last -= 1
         client.at_ms = used_at_ms
-        self._decided -= 1
 
     def commit(self) -> None:
         """Drop the outcomes that newer ones have pushed out."""
@@ -189,6 +233,14 @@ class MemoryState:
         known = self._clients.get(client)
         if known is not None:
             known.drop_upto(upto)
+
+    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
+        """See `Store.acknowledge_forwarded`."""
+        self._dirty.acknowledge((channel, key), version)
+
+    def forget_keyed(self, now_ms: int) -> int:
+        """Forget outcomes under keys past their age; return how many."""
+        return self._keyed.forget(cutoff_ms(now_ms, self._options.idempotency_s))
 
     def forget(self, now_ms: int) -> tuple[int, int]:
         """Forget outcomes and clients past their age; return how many of each."""
@@ -233,15 +285,21 @@ class MemoryState:
         self, collection: str, tag: str, after: TaggedKey | None, limit: int
     ) -> list[TaggedKey]:
         """See `StateReader.keys_by_tag`."""
-        places = self._tagged.get(tag, [])
-        start = 0 if after is None else bisect.bisect_right(places, after)
-        inside = f"{collection}/"
-        found = (
-            place
-            for place in itertools.islice(places, start, None)
-            if place[0] == collection or place[0].startswith(inside)
-        )
+        found = places_inside(self._tagged.get(tag, []), collection, after)
         return list(itertools.islice(found, limit))
+
+    def dirty(self, collection: str, after: TaggedKey | None, limit: int) -> list[DirtyKey]:
+        """See `StateReader.dirty`."""
+        return self._dirty.read(collection, after, limit)
+
+    def count(self, channel: ChannelName) -> int:
+        """See `StateReader.count`."""
+        return len(self._order.get(channel, ()))
+
+    @property
+    def num_mismatches(self) -> int:
+        """How many mutations came under a key that was used for another one."""
+        return self._mismatches
 
     def counts(self) -> dict[str, int]:
         """Return this side's part of `StoreStatistics`."""

@@ -25,6 +25,7 @@ from syncd.ports import (
     StoredEvent,
 )
 from syncd.ports_state import (
+    DirtyKey,
     Entry,
     EntryPage,
     KeyName,
@@ -42,8 +43,10 @@ from syncd.store.base import (
     TrimReport,
     derived_epoch,
 )
+from syncd.store.sqlite_acks import Acknowledged
 from syncd.store.sqlite_batch import Batch
 from syncd.store.sqlite_entries import (
+    read_dirty,
     read_entries,
     read_keys_by_tag,
     read_last_mids,
@@ -51,7 +54,7 @@ from syncd.store.sqlite_entries import (
 )
 from syncd.store.sqlite_file import BACKUP_MARK, open_file, size_bytes, translated
 from syncd.store.sqlite_rows import ChannelRow, ChannelRows
-from syncd.store.sqlite_state import Mutations, drop_acknowledged
+from syncd.store.sqlite_state import Mutations
 from syncd.store.sqlite_trim import Trimmer
 
 __all__ = ["SqliteStore"]
@@ -87,8 +90,7 @@ class SqliteStore:
         self._timer = timer
         self._batch: Batch | None = None
         self._mutations: Mutations | None = None
-        self._acknowledged: dict[str, int] = {}
-        """Outcomes to drop; until that is committed, whatever happens to the transaction that does."""
+        self._acknowledged = Acknowledged()
         self._counts: Counter[str] = Counter()
 
     def open(self) -> None:
@@ -135,14 +137,18 @@ class SqliteStore:
         """See `Store.begin_commit`."""
         with self._writing() as pending:
             if self._mutations is None:
-                drop_acknowledged(self._connection, self._acknowledged)
+                self._acknowledged.drop(self._connection)
                 max_outcomes = self._options.outcomes_per_client
                 self._mutations = Mutations(self._connection, self._rows, pending, max_outcomes)
             return self._mutations.write(group)
 
     def acknowledge(self, client: str, upto: int) -> None:
         """See `Store.acknowledge`."""
-        self._acknowledged[client] = max(upto, self._acknowledged.get(client, 0))
+        self._acknowledged.note_outcomes(client, upto)
+
+    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
+        """See `Store.acknowledge_forwarded`."""
+        self._acknowledged.forwarded.add((channel, key, version))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Batch]:
@@ -181,6 +187,7 @@ class SqliteStore:
                 mutations=mutations.num_decided,
                 resent=mutations.num_resent,
                 conflicts=mutations.num_conflicts,
+                mismatches=mutations.num_mismatches,
             )
             self._acknowledged.clear()
 
@@ -276,6 +283,18 @@ class SqliteStore:
         with self._reading():
             return read_keys_by_tag(self._connection, collection, tag, after, limit)
 
+    def dirty(self, collection: str, after: TaggedKey | None, limit: int) -> list[DirtyKey]:
+        """See `StateReader.dirty`."""
+        with self._reading():
+            forwarded = self._acknowledged.forwarded
+            return read_dirty(self._connection, collection, after, limit, forwarded)
+
+    def count(self, channel: ChannelName) -> int:
+        """See `StateReader.count`."""
+        with self._reading():
+            row = self._rows.find(channel)
+            return 0 if row is None else row.num_entries
+
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
         try:
@@ -311,7 +330,7 @@ class SqliteStore:
         touched: set[ChannelRow] = set()
         try:
             with self._transaction():
-                drop_acknowledged(self._connection, self._acknowledged)
+                self._acknowledged.drop(self._connection)
                 report = self._trimmer.run(now_ms, Slice(self._timer, budget_s), touched)
         except BaseException:
             self._rows.forget(touched)

@@ -1,17 +1,18 @@
-"""Reading entries, tags and clients from the SQLite file, between transactions. Called by `SqliteStore` alone."""
+"""Reading entries, tags, dirty keys and clients from the SQLite file, between transactions. Called by `SqliteStore` alone."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from syncd.ids import Position
-from syncd.ports_state import Entry, EntryPage, KeyName, TaggedKey
+from syncd.ids import ChannelName, Position
+from syncd.ports_state import DirtyKey, Entry, EntryPage, KeyName, TaggedKey
 from syncd.store.sqlite_rows import ChannelRow
 from syncd.store.sqlite_state import tags_from_text
 
-__all__ = ["read_entries", "read_keys_by_tag", "read_last_mids", "scan_entries"]
+__all__ = ["read_dirty", "read_entries", "read_keys_by_tag", "read_last_mids", "scan_entries"]
 
 _COLUMNS = "SELECT key, version, value, tags FROM entry WHERE channel_id = ? AND "
 _SELECT = _COLUMNS + "key = ?"
@@ -23,6 +24,11 @@ _TAGGED = """SELECT channel, key FROM tag WHERE tag = ? AND (channel, key) {} (?
     ORDER BY channel, key LIMIT ?"""
 _TAGGED_FROM = _TAGGED.format(">=")
 _TAGGED_AFTER = _TAGGED.format(">")
+
+_DIRTY = """SELECT channel, key, version FROM dirty WHERE (channel, key) {} (?, ?) AND channel <= ?
+    ORDER BY channel, key"""
+_DIRTY_FROM = _DIRTY.format(">=")
+_DIRTY_AFTER = _DIRTY.format(">")
 
 _Raw = tuple[KeyName, int, bytes, str | None]
 
@@ -79,11 +85,39 @@ def read_keys_by_tag(
 ) -> list[TaggedKey]:
     """See `StateReader.keys_by_tag`."""
     found: list[TaggedKey] = []
-    # Other names may lie between a collection and its partitions (`orders-old` before `orders/eu`), so these are two spans.
-    for first, last in ((collection, collection), (f"{collection}/", f"{collection}/\U0010ffff")):
-        start = (first, "")
-        is_later = after is not None and after >= start
-        sql = _TAGGED_AFTER if is_later else _TAGGED_FROM
-        span = (tag, *((is_later and after) or start), last, limit - len(found))
-        found += connection.execute(sql, span).fetchall()
+    for start, is_after, last in _spans(collection, after):
+        sql = _TAGGED_AFTER if is_after else _TAGGED_FROM
+        found += connection.execute(sql, (tag, *start, last, limit - len(found))).fetchall()
     return found
+
+
+def read_dirty(
+    connection: sqlite3.Connection,
+    collection: str,
+    after: TaggedKey | None,
+    limit: int,
+    forwarded: set[tuple[ChannelName, KeyName, int]],
+) -> list[DirtyKey]:
+    """See `StateReader.dirty`; what is `forwarded` is on the disk only for want of a transaction."""
+    found: list[DirtyKey] = []
+    for start, is_after, last in _spans(collection, after):
+        sql = _DIRTY_AFTER if is_after else _DIRTY_FROM
+        with contextlib.closing(connection.execute(sql, (*start, last))) as cursor:
+            left = (raw for raw in cursor if raw not in forwarded)
+            found += itertools.starmap(DirtyKey, itertools.islice(left, limit - len(found)))
+    return found
+
+
+def _spans(
+    collection: str, after: TaggedKey | None
+) -> Iterator[tuple[TaggedKey, bool, ChannelName]]:
+    """Yield where to begin, whether after that or at it, and the last channel.
+
+    Other names may lie between a collection and its partitions (`orders-old` before `orders/eu`), so these are two spans.
+    """
+    for first, last in ((collection, collection), (f"{collection}/", f"{collection}/\U0010ffff")):
+        start = (ChannelName(first), KeyName(""))
+        if after is not None and after >= start:
+            yield after, True, ChannelName(last)
+        else:
+            yield start, False, ChannelName(last)

@@ -63,6 +63,18 @@ MIGRATIONS: tuple[Migration, ...] = (
             outcome BLOB NOT NULL, PRIMARY KEY (client_id, mid)) WITHOUT ROWID""",
         "CREATE INDEX outcome_at ON outcome (at_ms)",
     ),
+    (
+        "ALTER TABLE channel ADD COLUMN num_entries INTEGER NOT NULL DEFAULT 0",
+        "UPDATE channel SET num_entries = (SELECT count(*) FROM entry WHERE channel_id = channel.id)",
+        """CREATE TABLE dirty (
+            channel TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL,
+            PRIMARY KEY (channel, key)) WITHOUT ROWID""",
+        """CREATE TABLE keyed_outcome (
+            identity TEXT NOT NULL, operation TEXT NOT NULL, key TEXT NOT NULL, hash BLOB NOT NULL,
+            at_ms INTEGER NOT NULL, positions TEXT NOT NULL, outcome BLOB NOT NULL,
+            PRIMARY KEY (identity, operation, key)) WITHOUT ROWID""",
+        "CREATE INDEX keyed_outcome_at ON keyed_outcome (at_ms)",
+    ),
 )
 """From schema 0 (an empty file) on; the schema number is how many were run. Only ever appended to.
 
@@ -70,7 +82,8 @@ MIGRATIONS: tuple[Migration, ...] = (
 nothing for it.
 `idempotency` names a channel and not its epoch: a restored copy, whose channels get new epochs, still knows its keys. `outcome.positions` does so too: pairs of channel id and offset.
 `entry.tags` is a JSON list, NULL for none; `tag` is its index, by channel name, since that is how it is asked and ordered.
-`client.at_ms` is renewed once an hour (`CLIENT_USE_MS`).
+`client.at_ms` is renewed once an hour (`CLIENT_USE_MS`). `dirty` has entries that the application has not acknowledged yet, deleted ones too, by channel name as `tag`.
+`keyed_outcome` is for mutations without a client; apart from `idempotency`, whose rows are small and many.
 """
 
 BACKUP_MARK = "backup"

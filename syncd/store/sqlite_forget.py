@@ -1,6 +1,6 @@
 """Deleting what has an age from the SQLite file: idempotency results, outcomes, clients. Owned by `Trimmer`.
 
-Each is deleted from the oldest on, by its index, in steps; where a walk over the three stands is all that is kept between
+Each is deleted from the oldest on, by its index, in steps; where a walk over all of them stands is all that is kept between
 slices.
 """
 
@@ -19,6 +19,8 @@ _ROWS_A_STEP = 256
 
 _IDEMPOTENCY = """DELETE FROM idempotency WHERE (identity, operation, key) IN (
     SELECT identity, operation, key FROM idempotency WHERE at_ms < ? ORDER BY at_ms LIMIT ?)"""
+_KEYED = """DELETE FROM keyed_outcome WHERE (identity, operation, key) IN (
+    SELECT identity, operation, key FROM keyed_outcome WHERE at_ms < ? ORDER BY at_ms LIMIT ?)"""
 _OUTCOMES = """DELETE FROM outcome WHERE (client_id, mid) IN (
     SELECT client_id, mid FROM outcome WHERE at_ms < ? ORDER BY at_ms LIMIT ?)"""
 _OLD_CLIENTS = "SELECT id FROM client WHERE at_ms < ? ORDER BY at_ms LIMIT ?"
@@ -29,6 +31,7 @@ class Forgotten:
     """How many rows one slice deleted."""
 
     idempotency: int = 0
+    """Positions of publications and outcomes of mutations alike."""
     outcomes: int = 0
     clients: int = 0
 
@@ -48,7 +51,7 @@ class Forgetter:
 
     def restart(self) -> None:
         """Begin a walk."""
-        self._left = ["clients", "outcomes", "idempotency"]
+        self._left = ["clients", "outcomes", "keyed", "idempotency"]
 
     def run(self, now_ms: int, time_slice: Slice) -> Forgotten:
         """Delete for one slice, inside the open transaction."""
@@ -61,8 +64,9 @@ class Forgetter:
 
     def _step(self, now_ms: int, kind: str, forgotten: Forgotten) -> int:
         options = self._options
-        if kind == "idempotency":
-            deleted = self._delete(_IDEMPOTENCY, cutoff_ms(now_ms, options.idempotency_s))
+        if kind in ("idempotency", "keyed"):
+            sql = _IDEMPOTENCY if kind == "idempotency" else _KEYED
+            deleted = self._delete(sql, cutoff_ms(now_ms, options.idempotency_s))
             forgotten.idempotency += deleted
         elif kind == "outcomes":
             deleted = self._delete(_OUTCOMES, cutoff_ms(now_ms, options.outcomes_s))

@@ -17,13 +17,13 @@ from syncd.store.base import Retention, RetentionOf, effective_floor
 
 __all__ = ["ChannelRow", "ChannelRows"]
 
-_COLUMNS = "id, name, epoch, top, floor, num_events, is_latest"
+_COLUMNS = "id, name, epoch, top, floor, num_events, is_latest, num_entries"
 _SELECT = f"SELECT {_COLUMNS} FROM channel WHERE name = ?"  # noqa: S608 - a constant
 _SELECT_IDS = f"SELECT {_COLUMNS} FROM channel WHERE id BETWEEN ? AND ?"  # noqa: S608 - a constant
 _INSERT = """INSERT INTO channel (name, epoch, top, floor, num_events, is_latest) VALUES (?, ?, 0, 0, 0, ?)"""
-_UPDATE = "UPDATE channel SET top = ?, floor = ?, num_events = ?, is_latest = ? WHERE id = ?"
+_UPDATE = "UPDATE channel SET top = ?, floor = ?, num_events = ?, is_latest = ?, num_entries = ? WHERE id = ?"
 
-_Raw = tuple[int, str, str, int, int, int, int]
+_Raw = tuple[int, str, str, int, int, int, int, int]
 
 
 @attrs.define(eq=False)
@@ -40,6 +40,8 @@ class ChannelRow:
     retention: Retention
     is_converted: bool
     """False: the events lie there as the namespace's former mode left them."""
+    num_entries: int = 0
+    """Of a collection; those that `scan` goes through."""
 
     def head(self) -> ChannelHead:
         """Return what others may know."""
@@ -91,7 +93,10 @@ class ChannelRows:
         """Write rows back, in the open transaction."""
         self._connection.executemany(
             _UPDATE,
-            [(r.top, r.floor, r.num_events, r.retention.is_latest, r.id) for r in touched],
+            [
+                (r.top, r.floor, r.num_events, r.retention.is_latest, r.num_entries, r.id)
+                for r in touched
+            ],
         )
 
     def forget(self, touched: Iterable[ChannelRow]) -> None:
@@ -105,7 +110,7 @@ class ChannelRows:
             del self._rows[next(iter(self._rows))]
 
     def _row_from_raw(self, raw: _Raw) -> ChannelRow:
-        row_id, name, epoch, top, floor, num_events, was_latest = raw
+        row_id, name, epoch, top, floor, num_events, was_latest, num_entries = raw
         channel = ChannelName(name)
         retention = self._retention_of(channel)
         is_converted = bool(was_latest) == retention.is_latest
@@ -113,5 +118,13 @@ class ChannelRows:
             # Superseded events left holes, which a stream may not have: nothing before now can be recovered.
             floor = top
         return ChannelRow(
-            row_id, channel, Epoch(epoch), top, floor, num_events, retention, is_converted
+            row_id,
+            channel,
+            Epoch(epoch),
+            top,
+            floor,
+            num_events,
+            retention,
+            is_converted,
+            num_entries,
         )

@@ -13,23 +13,27 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
 from syncd.ports import Appended
 from syncd.ports_state import (
     Committed,
     Conflict,
+    EntryRead,
     EntryWrite,
     KeyName,
     KnownOutcome,
     MutationCommit,
     MutationResult,
     OutOfOrder,
+    TaggedKey,
 )
-from syncd.store.base import CLIENT_USE_MS
+from syncd.store.base import CLIENT_USE_MS, mismatch
 from syncd.store.sqlite_batch import Batch
+from syncd.store.sqlite_keyed import KeyedOutcomes
 from syncd.store.sqlite_rows import ChannelRow, ChannelRows
 
-__all__ = ["Mutations", "drop_acknowledged", "tags_from_text"]
+__all__ = ["Mutations", "tags_from_text"]
 
 _SELECT_ENTRY = "SELECT version, tags FROM entry WHERE channel_id = ? AND key = ?"
 _PUT_ENTRY = (
@@ -47,9 +51,7 @@ _INSERT_OUTCOME = (
     "INSERT INTO outcome (client_id, mid, at_ms, positions, outcome) VALUES (?, ?, ?, ?, ?)"
 )
 _DROP_OUTCOMES = "DELETE FROM outcome WHERE client_id = ? AND mid <= ?"
-_DROP_ACKNOWLEDGED = (
-    "DELETE FROM outcome WHERE client_id = (SELECT id FROM client WHERE name = ?) AND mid <= ?"
-)
+_PUT_DIRTY = "INSERT OR REPLACE INTO dirty (channel, key, version) VALUES (?, ?, ?)"
 
 _NEW_CLIENT = 0
 """Id of a client without a row; SQLite begins with 1."""
@@ -67,6 +69,8 @@ class _Slot:
     tags_on_disk: str | None
     value: bytes | None = None
     """Known only of what was written here."""
+    writer: int = -1
+    """Number of the mutation that wrote it last in this transaction."""
 
 
 @attrs.define(eq=False)
@@ -84,7 +88,7 @@ class Mutations:
     def __init__(
         self, connection: sqlite3.Connection, rows: ChannelRows, batch: Batch, max_outcomes: int
     ) -> None:
-        self.num_decided = self.num_resent = self.num_conflicts = 0
+        self.num_decided = self.num_resent = self.num_conflicts = self.num_mismatches = 0
         self._connection = connection
         self._rows = rows
         self._batch = batch
@@ -97,34 +101,59 @@ class Mutations:
         self._crowded: set[_Client] = set()
         self._outcomes: list[tuple[int, int, int, str, bytes]] = []
         self._known_here: dict[tuple[int, int], tuple[str, bytes]] = {}
+        self._keyed = KeyedOutcomes(connection)
+        self._dirty: dict[TaggedKey, int] = {}
+        self._number = 0
+        """Of the mutation at hand, in the transaction."""
+        self._first = 0
+        """Number of the first mutation of the group at hand."""
 
     def write(self, group: Sequence[MutationCommit]) -> list[MutationResult]:
         """Run all statements but BEGIN and COMMIT."""
-        results = [self._decide(mutation) for mutation in group]
+        self._first = self._number
+        results = []
+        for mutation in group:
+            results.append(self._decide(mutation))
+            self._number += 1
         self._batch.flush()
         self._flush()
         return results
 
     def _decide(self, mutation: MutationCommit) -> MutationResult:
-        client = self._clients.get(mutation.client)
-        if client is None:
-            client = self._clients[mutation.client] = self._find_client(mutation.client)
-        if mutation.mid <= client.last:
-            self.num_resent += 1
-            return self._known(client, mutation.mid)
-        if mutation.mid != client.last + 1:
-            return OutOfOrder(client.last + 1)
+        name, client = mutation.client, None
+        if name is None:
+            known = self._known_by_key(mutation)
+            if known is not None:
+                return known
+        else:
+            client = self._clients.get(name)
+            if client is None:
+                client = self._clients[name] = self._find_client(name)
+            if mutation.mid <= client.last:
+                self.num_resent += 1
+                return self._known(client, mutation.mid)
+            if mutation.mid != client.last + 1:
+                return OutOfOrder(client.last + 1)
         for read in mutation.reads:
-            row = self._rows.find(read.channel)
-            version = 0 if row is None else self._slot(row, read.key).version
-            if version != read.version:
+            if not self._is_so(read):
                 self.num_conflicts += 1
                 return Conflict(read)
         return self._take_effect(mutation, client)
 
+    def _is_so(self, read: EntryRead) -> bool:
+        """Tell whether what was seen is still there."""
+        row = self._rows.find(read.channel)
+        if read.written_by is None:
+            version = 0 if row is None else self._slot(row, read.key).version
+            return version == read.version
+        if row is None or read.written_by < 0:
+            return False
+        slot = self._slots.get((row.id, read.key))
+        return slot is not None and slot.writer == self._first + read.written_by
+
     # -------------------------------------------------------------------------------------------- effects
 
-    def _take_effect(self, mutation: MutationCommit, client: _Client) -> Committed:
+    def _take_effect(self, mutation: MutationCommit, client: _Client | None) -> Committed:
         at_ms = mutation.at_ms
         tops: dict[ChannelRow, int] = {}
         versions = []
@@ -140,7 +169,7 @@ class Mutations:
             )
             tops[row] = offset
             appended.append(Appended(row.epoch, offset))
-        self._advance(mutation, client, tops)
+        self._conclude(mutation, client, tops)
         positions = {row.name: Position(row.epoch, offset) for row, offset in tops.items()}
         return Committed(versions, positions, appended)
 
@@ -148,13 +177,26 @@ class Mutations:
         slot = self._slot(row, write.key)
         slot.value = write.value
         is_there = write.value is not None
+        row.num_entries += is_there - (slot.version != 0)
         slot.version = offset if is_there else 0
         slot.tags = json.dumps(write.tags) if is_there and write.tags else None
+        slot.writer = self._number
         self._changed.add(slot)
+        if write.is_forwarded:
+            self._dirty[write.channel, write.key] = offset
 
-    def _advance(
-        self, mutation: MutationCommit, client: _Client, tops: Mapping[ChannelRow, int]
+    def _conclude(
+        self, mutation: MutationCommit, client: _Client | None, tops: Mapping[ChannelRow, int]
     ) -> None:
+        """Store the outcome, under its number or its key."""
+        positions = " ".join([f"{row.id} {offset}" for row, offset in tops.items()])
+        self.num_decided += 1
+        if client is None:
+            self._keyed.remember(mutation, positions)
+        else:
+            self._advance(mutation, client, positions)
+
+    def _advance(self, mutation: MutationCommit, client: _Client, positions: str) -> None:
         """Store the outcome and bump `last`."""
         if client.id == _NEW_CLIENT:
             inserted = self._connection.execute(_INSERT_CLIENT, (mutation.client, mutation.at_ms))
@@ -167,12 +209,10 @@ class Mutations:
             self._used.add(client)
         if client.last % (self._max_outcomes // 4 + 1) == 0:
             self._crowded.add(client)
-        positions = " ".join([f"{row.id} {offset}" for row, offset in tops.items()])
         self._known_here[client.id, mutation.mid] = (positions, mutation.outcome)
         self._outcomes.append(
             (client.id, mutation.mid, mutation.at_ms, positions, mutation.outcome)
         )
-        self.num_decided += 1
 
     # -------------------------------------------------------------------------------------------- looking up
 
@@ -200,6 +240,18 @@ class Mutations:
             return KnownOutcome(None, {})
         return KnownOutcome(found[1], self._positions_from_text(found[0]))
 
+    def _known_by_key(self, mutation: MutationCommit) -> KnownOutcome | SyncdError | None:
+        key = mutation.idempotency
+        known = None if key is None else self._keyed.find(key)
+        if key is None or known is None:
+            return None
+        request_hash, positions, outcome = known
+        if request_hash != key.request_hash:
+            self.num_mismatches += 1
+            return mismatch()
+        self.num_resent += 1
+        return KnownOutcome(outcome, self._positions_from_text(positions))
+
     def _positions_from_text(self, text: str) -> dict[ChannelName, Position]:
         numbers = [int(part) for part in text.split()]
         positions = {}
@@ -213,6 +265,10 @@ class Mutations:
     def _flush(self) -> None:
         execute_many = self._connection.executemany
         self._flush_entries()
+        self._keyed.flush()
+        if self._dirty:
+            execute_many(_PUT_DIRTY, [(*place, version) for place, version in self._dirty.items()])
+            self._dirty.clear()
         if self._advanced:
             execute_many(_UPDATE_LAST, [(c.last, c.id) for c in self._advanced])
             execute_many(_INSERT_OUTCOME, self._outcomes)
@@ -253,9 +309,3 @@ class Mutations:
 def tags_from_text(text: str | None) -> tuple[str, ...]:
     """Return tags from how they stand in `entry`."""
     return () if text is None else tuple(json.loads(text))
-
-
-def drop_acknowledged(connection: sqlite3.Connection, upto_of: Mapping[str, int]) -> None:
-    """Delete the outcomes that clients have acknowledged, in the open transaction."""
-    if upto_of:
-        connection.executemany(_DROP_ACKNOWLEDGED, list(upto_of.items()))

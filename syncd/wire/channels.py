@@ -37,8 +37,8 @@ def check_channel(name: str) -> ChannelName:
 
 
 def namespace_of(channel: ChannelName) -> str:
-    """Return the part before the first colon."""
-    return channel[: channel.index(":")]
+    """Return the part before the first colon or slash, or all of it: channels of collections are `orders` and `orders/eu`."""
+    return channel.partition(":")[0].partition("/")[0]
 
 
 def is_namespace_name(name: str) -> bool:

@@ -17,6 +17,7 @@ from syncd.ports import AppendRequest, IdempotencyKey
 from syncd.ports_state import (
     Committed,
     Conflict,
+    DirtyKey,
     EntryRead,
     EntryWrite,
     KeyName,
@@ -40,10 +41,16 @@ def event(channel="orders", uid=None):
     return AppendRequest(ChannelName(channel), b"x", 0, None, known)
 
 
-def mutation(client, mid, *keys, reads=(), value=b"v"):
-    writes = [EntryWrite(ORDERS, KeyName(key), value, b"record") for key in keys]
-    seen = [EntryRead(ORDERS, KeyName(key), version) for key, version in reads]
+def mutation(client, mid, *keys, reads=(), value=b"v", is_forwarded=False):
+    writes = [EntryWrite(ORDERS, KeyName(k), value, b"record", (), is_forwarded) for k in keys]
+    seen = [EntryRead(ORDERS, KeyName(key), *version) for key, *version in reads]
     return MutationCommit(client, mid, seen, writes, b"outcome", 0)
+
+
+def service(name, *keys, request_hash=b"h"):
+    made = mutation(None, 0, *keys)
+    made.idempotency = IdempotencyKey("service:a", "mutate", name, request_hash)
+    return made
 
 
 class HeldWorker:
@@ -89,6 +96,10 @@ class WatchedStore(MemoryStore):
     def acknowledge(self, client, upto):
         self.calls.append(("acknowledge", client, upto))
         super().acknowledge(client, upto)
+
+    def acknowledge_forwarded(self, channel, key, version):
+        self.calls.append(("forwarded", channel, key, version))
+        super().acknowledge_forwarded(channel, key, version)
 
     def commit(self):
         self.calls.append(("commit",))
@@ -171,7 +182,8 @@ async def test_appends_and_groups_share_a_transaction_in_the_order_they_came(
     desk.append(event(), tag="e")
     await nursery.start(desk.actor.run)
     await settled()
-    assert store.calls == [("begin", 2), ("begin_commit", 3), ("begin", 1), ("commit",)]
+    groups = [("begin_commit", 1), ("begin_commit", 2)]
+    assert store.calls == [("begin", 2), *groups, ("begin", 1), ("commit",)]
     assert desk.tags == ["a", "b", "c", "d", "e"]
     assert [r.offset for tag in "abe" for r in desk.answer(tag)] == [1, 2, 6]
     assert [r.versions for tag in "cd" for r in desk.answer(tag)] == [[3], [4], [5]]
@@ -192,7 +204,55 @@ async def test_transactions_are_bounded_by_what_groups_write(store, nursery):
         desk.commit(mutation("c", mid, "a", "b"))
     await nursery.start(desk.actor.run)
     await settled()
-    assert store.calls == [("begin_commit", 2), ("commit",)] * 2
+    assert store.calls == [("begin_commit", 1), ("begin_commit", 1), ("commit",)] * 2
+
+
+async def test_what_mutations_saw_of_each_other_is_theirs_whatever_group_comes_before(
+    store, nursery, autojump_clock
+):
+    desk = desk_of(store)
+    desk.commit(mutation("a", 1, "x"), mutation("a", 2, "y"), tag="first")
+    desk.commit(
+        mutation("b", 1, "k"),
+        mutation("c", 1, "k", reads=[("k", -1, 0)]),
+        mutation("d", 1, "z", reads=[("k", -1, 0)]),
+        mutation("e", 1, "z", reads=[("y", -1, 1)]),
+        tag="second",
+    )
+    desk.commit(mutation("f", 1, reads=[("x", -1, 0)]), tag="third")
+    await nursery.start(desk.actor.run)
+    await settled()
+    assert store.calls.count(("commit",)) == 1
+    kinds = [type(result) for result in desk.answer("second")]
+    assert kinds == [Committed, Committed, Conflict, Conflict]
+    assert [type(result) for result in desk.answer("third")] == [Conflict]
+
+
+async def test_what_mutations_saw_of_each_other_holds_beside_a_group_that_cannot_be_stored(
+    store, nursery, autojump_clock
+):
+    desk = desk_of(store)
+    bad = mutation("b", 1)
+    bad.reads.append(object())
+    desk.commit(mutation("a", 1, "x"), bad, tag="bad")
+    desk.commit(mutation("c", 1, "k"), mutation("d", 1, reads=[("k", -1, 0)]), tag="good")
+    await nursery.start(desk.actor.run)
+    await settled()
+    assert desk.answer("bad").code is ErrorCode.INTERNAL_ERROR
+    assert [type(result) for result in desk.answer("good")] == [Committed, Committed]
+
+
+async def test_groups_of_one_transaction_see_each_others_keys(store, nursery, autojump_clock):
+    desk = desk_of(store)
+    desk.commit(service("u", "k"), tag="first")
+    desk.commit(service("u", "k"), service("u", "k", request_hash=b"other"), tag="second")
+    await nursery.start(desk.actor.run)
+    await settled()
+    (done,) = desk.answer("first")
+    known, refused = desk.answer("second")
+    assert known == KnownOutcome(b"outcome", done.positions)
+    assert refused.code is ErrorCode.IDEMPOTENCY_MISMATCH
+    assert store.calls.count(("commit",)) == 1
 
 
 async def test_an_empty_group_is_answered_with_nothing(store, nursery):
@@ -317,7 +377,86 @@ async def test_acknowledgements_past_the_capacity_are_dropped(store, nursery, au
     assert ("acknowledge", "c", 1) not in store.calls
 
 
+async def test_forwarded_changes_reach_the_store_between_transactions_only(
+    store, nursery, autojump_clock
+):
+    worker = HeldWorker()
+    desk = desk_of(store, worker, trim_s=1000.0)
+    await nursery.start(desk.actor.run)
+    desk.commit(mutation("c", 1, "k", "l", is_forwarded=True))
+    await settled()
+    for key, version in (("k", 1), ("l", 2), ("l", 1)):
+        desk.actor.acknowledge_forwarded(ORDERS, KeyName(key), version)
+    assert store.calls == [("begin_commit", 1)]
+    await worker.step()
+    desk.commit(mutation("c", 2, "k", is_forwarded=True))
+    await settled()
+    told = [("forwarded", ORDERS, "k", 1), ("forwarded", ORDERS, "l", 2)]
+    assert store.calls[2:5] == [*told, ("begin_commit", 1)]
+    await worker.step()
+    desk.read_state(lambda reader: reader.dirty("orders", None, 10), tag="dirty")
+    await settled()
+    await worker.step()
+    assert desk.answer("dirty") == [DirtyKey(ORDERS, KeyName("k"), 3)]
+
+
+async def test_a_read_sees_what_was_acknowledged_before_it(store, nursery, autojump_clock):
+    desk = desk_of(store, trim_s=1000.0)
+    await nursery.start(desk.actor.run)
+    desk.commit(mutation("c", 1, "k", "l", is_forwarded=True))
+    await settled()
+    desk.actor.acknowledge_forwarded(ORDERS, KeyName("k"), 1)
+    desk.read_state(lambda reader: reader.dirty("orders", None, 10), tag="dirty")
+    await settled()
+    assert [found.key for found in desk.answer("dirty")] == ["l"]
+
+
+async def test_forwarded_changes_leave_the_disk_without_further_mutations(
+    tmp_path, nursery, autojump_clock
+):
+    store = SqliteStore(tmp_path / "log.db", OPTIONS)
+    store.open()
+    desk = desk_of(store, trim_s=1.0)
+    await nursery.start(desk.actor.run)
+    desk.commit(mutation("c", 1, "k", "l", is_forwarded=True))
+    await settled()
+    desk.actor.acknowledge_forwarded(ORDERS, KeyName("k"), 1)
+    await trio.sleep(1.5)
+    assert store._connection.execute("SELECT key, version FROM dirty").fetchall() == [("l", 2)]
+
+
+async def test_forwarded_changes_past_the_capacity_stay_dirty(store, nursery, autojump_clock):
+    desk = desk_of(store, capacity=2)
+    for key in "abc":
+        desk.actor.acknowledge_forwarded(ORDERS, KeyName(key), 1)
+    desk.actor.acknowledge_forwarded(ORDERS, KeyName("a"), 2)
+    await nursery.start(desk.actor.run)
+    await trio.sleep(1.5)
+    assert [call[2:] for call in store.calls if call[0] == "forwarded"] == [("a", 2), ("b", 1)]
+
+
 # ------------------------------------------------------------------------------------------------ reading
+
+
+async def test_nothing_is_written_while_the_reads_of_a_job_go_on(store, nursery, autojump_clock):
+    worker = HeldWorker()
+    desk = desk_of(store, worker)
+    await nursery.start(desk.actor.run)
+    desk.commit(mutation("c", 1, "k"))
+    await settled()
+    await worker.step()
+    desk.read_state(lambda reader: (reader.scan(ORDERS, None, 9, 99), reader.count(ORDERS)), tag=1)
+    await settled()
+    num_calls = len(store.calls)
+    desk.commit(mutation("d", 1, "late"), tag="late")
+    desk.append(event())
+    await settled()
+    assert len(store.calls) == num_calls
+    await worker.step()
+    page, count = desk.answer(1)
+    assert (page.position.offset, len(page.entries), count) == (1, 1, 1)
+    await worker.step()
+    assert desk.answer("late")[0].versions == [2]
 
 
 async def test_a_read_of_the_state_sees_the_groups_asked_before_it(store, nursery, autojump_clock):

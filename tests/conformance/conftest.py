@@ -1,6 +1,8 @@
 """The stores that share one contract, and short ways to ask them."""
 
+import contextlib
 import random
+import shutil
 
 import attrs
 import pytest
@@ -11,6 +13,7 @@ from syncd.ports_state import EntryRead, EntryWrite, KeyName, MutationCommit
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.memory import MemoryStore
 from syncd.store.sqlite import SqliteStore
+from syncd.store.sqlite_file import mark_copy
 
 RETENTION = {
     "small": Retention(size=5, age_s=3600.0),
@@ -52,6 +55,13 @@ class Asked:
     def tagged(self, collection, tag, after=None, limit=1000):
         return self.store.keys_by_tag(collection, tag, after, limit)
 
+    def dirty(self, collection, after=None, limit=1000):
+        found = self.store.dirty(collection, after, limit)
+        return [(d.channel, d.key, d.version) for d in found]
+
+    def forwarded(self, channel, key, version):
+        self.store.acknowledge_forwarded(ChannelName(channel), KeyName(key), version)
+
     def offsets(self, channel, **query):
         return [e.offset for e in self.page(channel, **query).events]
 
@@ -81,27 +91,38 @@ def event():
 def mutation():
     """Make a mutation: `mutation("c", 1, put("orders", "k", b"v"), reads=[("orders", "k", 0)])`."""
 
-    def make(client, mid, *writes, reads=(), outcome=None, at_ms=0, events=()):
-        seen = [EntryRead(ChannelName(c), KeyName(k), version) for c, k, version in reads]
+    def make(client, mid, *writes, reads=(), outcome=None, at_ms=0, events=(), known=None):
+        seen = [EntryRead(ChannelName(c), KeyName(k), *version) for c, k, *version in reads]
         said = b"%d" % mid if outcome is None else outcome
-        return MutationCommit(client, mid, seen, list(writes), said, at_ms, list(events))
+        return MutationCommit(client, mid, seen, list(writes), said, at_ms, list(events), known)
+
+    return make
+
+
+@pytest.fixture
+def service(mutation):
+    """Make a service's mutation: `service("key", put(...), request_hash=b"h")`; None: without a key."""
+
+    def make(name, *writes, request_hash=b"h", who="service:a", operation="mutate", **keywords):
+        known = None if name is None else IdempotencyKey(who, operation, name, request_hash)
+        return mutation(None, 0, *writes, known=known, **keywords)
 
     return make
 
 
 @pytest.fixture
 def put():
-    def make(channel, key, value=b"v", tags=()):
-        record = b"r:" + value
-        return EntryWrite(ChannelName(channel), KeyName(key), value, record, tuple(tags))
+    def make(channel, key, value=b"v", tags=(), *, is_forwarded=False):
+        record, place = b"r:" + value, (ChannelName(channel), KeyName(key))
+        return EntryWrite(*place, value, record, tuple(tags), is_forwarded)
 
     return make
 
 
 @pytest.fixture
 def delete():
-    def make(channel, key):
-        return EntryWrite(ChannelName(channel), KeyName(key), None, b"gone")
+    def make(channel, key, *, is_forwarded=False):
+        return EntryWrite(ChannelName(channel), KeyName(key), None, b"gone", (), is_forwarded)
 
     return make
 
@@ -134,6 +155,31 @@ def make_sqlite(tmp_path, options):
     yield make
     for store in opened:
         store.close()
+
+
+@pytest.fixture
+def leave_by_kill(tmp_path):
+    """Copy `log.db` as `kill -9` would leave it, and return the name of the copy."""
+
+    def leave(to="killed.db"):
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(tmp_path / f"log.db{suffix}", tmp_path / f"{to}{suffix}")
+        return to
+
+    return leave
+
+
+@pytest.fixture
+def copy_marked(tmp_path):
+    """Copy `log.db`, which is closed, as a backup does, and return the name of the copy."""
+
+    def copy(to="backup.db"):
+        shutil.copyfile(tmp_path / "log.db", tmp_path / to)
+        mark_copy(tmp_path / to)
+        return to
+
+    return copy
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -353,3 +353,21 @@ def test_a_tag_covers_the_collection_and_its_partitions_and_nothing_beside(log, 
     assert log.tagged("orders", "t", after=("orders-old", "1")) == inside[3:]
     assert log.tagged("orders", "t", after=("orders", "9")) == inside[3:]
     assert log.tagged("none", "t") == log.tagged("orders", "u") == []
+
+
+# ------------------------------------------------------------------------------------------------ counting
+
+
+def test_entries_are_counted_as_they_come_and_go(log, mutation, put, delete):
+    assert log.store.count("orders") == 0
+    log.mutate(
+        mutation("c", 1, put("orders", "a"), put("orders", "a"), put("orders", "b")),
+        mutation("c", 2, delete("orders", "b"), delete("orders", "b"), delete("orders", "never")),
+        mutation("c", 3, put("orders/eu", "a"), put("orders", "b"), put("orders", "c")),
+    )
+    assert [log.store.count(name) for name in ("orders", "orders/eu", "order")] == [3, 1, 0]
+    log.mutate(mutation("c", 4, delete("orders", "a"), put("orders", "d")), commit=False)
+    log.store.rollback()
+    assert log.store.count("orders") == 3
+    log.mutate(mutation("c", 4, delete("orders", "a"), delete("orders", "b")))
+    assert log.store.count("orders") == 1

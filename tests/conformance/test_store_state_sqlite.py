@@ -2,18 +2,17 @@
 
 import contextlib
 import resource
-import shutil
 import sqlite3
 
 import attrs
 import pytest
 
-from syncd.errors import StoreUnavailable
+from syncd.errors import ConfigError, StoreUnavailable
 from syncd.ids import ChannelName, Position
 from syncd.ports import LogQuery
 from syncd.ports_state import Committed, Entry, KnownOutcome
 from syncd.store.base import CLIENT_USE_MS
-from syncd.store.sqlite_file import APPLICATION_ID, MIGRATIONS, mark_copy
+from syncd.store.sqlite_file import APPLICATION_ID, MIGRATIONS, open_file
 
 ORDERS = ChannelName("orders")
 
@@ -36,12 +35,43 @@ CREATE INDEX idempotency_at ON idempotency (at_ms);
 """
 """As the first syncd made it, which knew no mutations. Never changed: such files exist."""
 
+SCHEMA_2 = (
+    SCHEMA_1
+    + """
+CREATE TABLE entry (
+    channel_id INTEGER NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, tags TEXT, value BLOB NOT NULL,
+    PRIMARY KEY (channel_id, key)) WITHOUT ROWID;
+CREATE TABLE tag (
+    tag TEXT NOT NULL, channel TEXT NOT NULL, key TEXT NOT NULL,
+    PRIMARY KEY (tag, channel, key)) WITHOUT ROWID;
+CREATE TABLE client (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, last INTEGER NOT NULL, at_ms INTEGER NOT NULL);
+CREATE INDEX client_at ON client (at_ms);
+CREATE TABLE outcome (
+    client_id INTEGER NOT NULL, mid INTEGER NOT NULL, at_ms INTEGER NOT NULL, positions TEXT NOT NULL,
+    outcome BLOB NOT NULL, PRIMARY KEY (client_id, mid)) WITHOUT ROWID;
+CREATE INDEX outcome_at ON outcome (at_ms);
+"""
+)
+"""With entries and clients, but neither counts, dirty keys nor keys of services. Never changed either."""
+
 ROWS_1 = """
 INSERT INTO meta VALUES ('node_secret', zeroblob(32)), ('epoch_seed', zeroblob(32));
 INSERT INTO channel VALUES (1, 'demo:a', '0123456789abcdef', 2, 0, 2, 0), (2, 'orders', 'fedcba9876543210', 3, 3, 0, 0);
 INSERT INTO event VALUES (1, 1, 5, NULL, x'01'), (1, 2, 6, 'k', x'02');
 INSERT INTO idempotency VALUES ('user:a', 'publish', 'u', x'68', 1, 2, 6);
 """
+
+ROWS_2 = (
+    ROWS_1
+    + """
+INSERT INTO channel VALUES (3, 'orders/eu', '00000000000000aa', 1, 0, 0, 0);
+INSERT INTO entry VALUES (2, 'a', 1, '["t"]', x'01'), (2, 'b', 3, NULL, x'02'), (3, 'c', 1, NULL, x'03');
+INSERT INTO tag VALUES ('t', 'orders', 'a');
+INSERT INTO client VALUES (1, 'c', 1, 7);
+INSERT INTO outcome VALUES (1, 1, 7, '2 3', x'6f6b');
+"""
+)
 
 
 def commit(store, *mutations):
@@ -50,17 +80,10 @@ def commit(store, *mutations):
     return results
 
 
-def copy_as_kill_9_would_leave_it(tmp_path, to="copy.db"):
-    for suffix in ("", "-wal"):
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(tmp_path / f"log.db{suffix}", tmp_path / f"{to}{suffix}")
-    return to
-
-
-def make_file_of_schema_1(path):
+def make_old_file(path, number, schema, rows):
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript("PRAGMA journal_mode = WAL;" + SCHEMA_1 + ROWS_1)
-        connection.execute("PRAGMA user_version = 1")
+        connection.executescript("PRAGMA journal_mode = WAL;" + schema + rows)
+        connection.execute(f"PRAGMA user_version = {number}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.commit()
 
@@ -77,7 +100,7 @@ def tables(path):
 def test_a_file_without_mutations_is_copied_and_taken_over(
     make_sqlite, event, mutation, put, tmp_path
 ):
-    make_file_of_schema_1(tmp_path / "log.db")
+    make_old_file(tmp_path / "log.db", 1, SCHEMA_1, ROWS_1)
     store = make_sqlite()
     page = store.read(LogQuery(ChannelName("demo:a")))
     assert page.head.epoch == "0123456789abcdef"
@@ -90,32 +113,74 @@ def test_a_file_without_mutations_is_copied_and_taken_over(
     (result,) = store.begin_commit([mutation("c", 1, put("orders", "k", tags=["t"]))])
     store.commit()
     assert result == Committed([4], {ORDERS: Position("fedcba9876543210", 4)})
+    assert store.count(ORDERS) == 1
     store.close()
-    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v2")) as copy:
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v3")) as copy:
         assert copy.execute("PRAGMA user_version").fetchone() == (1,)
         assert copy.execute("SELECT count(*) FROM event").fetchone() == (2,)
         names = {row[0] for row in copy.execute("SELECT name FROM sqlite_master")}
     assert not names & {"entry", "tag", "client", "outcome"}
 
 
-def test_the_first_migration_still_makes_what_the_first_syncd_made(make_sqlite, tmp_path):
-    make_file_of_schema_1(tmp_path / "old.db")
+def test_a_file_without_dirty_keys_keeps_its_entries_counted_and_its_outcomes(
+    make_sqlite, mutation, put, tmp_path
+):
+    make_old_file(tmp_path / "log.db", 2, SCHEMA_2, ROWS_2)
+    store = make_sqlite()
+    assert store.entries(ORDERS, ["a", "b"]) == [
+        Entry("a", 1, b"\x01", ("t",)),
+        Entry("b", 3, b"\x02"),
+    ]
+    counts = [store.count(ChannelName(name)) for name in ("orders", "orders/eu", "demo:a")]
+    assert counts == [2, 1, 0]
+    assert store.keys_by_tag("orders", "t", None, 10) == [("orders", "a")]
+    assert store.dirty("orders", None, 10) == []
+    again, after = commit(
+        store,
+        mutation("c", 1),
+        mutation("c", 2, put("orders", "k", is_forwarded=True), reads=[("orders", "b", 3)]),
+    )
+    assert again == KnownOutcome(b"ok", {ORDERS: Position("fedcba9876543210", 3)})
+    assert after.versions == [4]
+    assert (store.count(ORDERS), len(store.dirty("orders", None, 10))) == (3, 1)
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v3")) as copy:
+        assert copy.execute("PRAGMA user_version").fetchone() == (2,)
+        assert copy.execute("SELECT count(*) FROM entry").fetchone() == (3,)
+
+
+def test_a_migration_that_fails_halfway_leaves_the_old_file(tmp_path):
+    path = tmp_path / "log.db"
+    make_old_file(path, 2, SCHEMA_2, ROWS_2)
+    before = tables(path)
+    broken = (*MIGRATIONS[:2], (*MIGRATIONS[2], "INSERT INTO nothing VALUES (1)"))
+    with pytest.raises(ConfigError):
+        open_file(path, lock_wait_s=0.0, migrations=broken)
+    assert tables(path) == before
+    open_file(path, lock_wait_s=0.0).close()
+    assert "dirty" in tables(path)
+
+
+@pytest.mark.parametrize(("number", "schema"), [(1, SCHEMA_1), (2, SCHEMA_2)])
+def test_former_migrations_still_make_what_former_syncds_made(tmp_path, number, schema):
+    make_old_file(tmp_path / "old.db", number, schema, "")
+    migrations = MIGRATIONS[:number]
+    open_file(tmp_path / "new.db", lock_wait_s=0.0, migrations=migrations).close()
     old = tables(tmp_path / "old.db")
-    make_sqlite("new.db").close()
-    assert old.items() <= tables(tmp_path / "new.db").items()
-    assert len(MIGRATIONS[0]) == len(old)
+    assert old == tables(tmp_path / "new.db")
+    assert len(old) == sum(map(len, migrations))
 
 
 # ------------------------------------------------------------------------------------------------ survival
 
 
 def test_what_was_committed_survives_a_kill_and_what_was_not_leaves_no_trace(
-    make_sqlite, mutation, put, tmp_path
+    make_sqlite, mutation, put, leave_by_kill
 ):
     store = make_sqlite()
     (first,) = commit(store, mutation("c", 1, put("orders", "k", b"1", ["t"]), outcome=b"ok"))
     store.begin_commit([mutation("c", 2, put("orders", "k", b"2")), mutation("d", 1)])
-    survivor = make_sqlite(copy_as_kill_9_would_leave_it(tmp_path))
+    survivor = make_sqlite(leave_by_kill())
     assert survivor.last_mids(["c", "d"]) == [1, 0]
     assert survivor.entries(ORDERS, ["k"]) == [Entry("k", 1, b"1", ("t",))]
     again, after = commit(
@@ -128,14 +193,12 @@ def test_what_was_committed_survives_a_kill_and_what_was_not_leaves_no_trace(
 
 
 def test_positions_of_outcomes_in_a_marked_copy_are_of_its_new_epochs(
-    make_sqlite, mutation, put, tmp_path
+    make_sqlite, mutation, put, copy_marked
 ):
     store = make_sqlite()
     (first,) = commit(store, mutation("c", 1, put("orders", "k")))
     store.close()
-    shutil.copyfile(tmp_path / "log.db", tmp_path / "copy.db")
-    mark_copy(tmp_path / "copy.db")
-    copy = make_sqlite("copy.db")
+    copy = make_sqlite(copy_marked())
     (again,) = commit(copy, mutation("c", 1))
     epoch = copy.scan(ORDERS, None, 1, 1).position.epoch
     assert again.positions == {ORDERS: Position(epoch, 1)}
