@@ -16,6 +16,9 @@ __all__ = ["read_dirty", "read_entries", "read_keys_by_tag", "read_last_mids", "
 
 _COLUMNS = "SELECT key, version, value, tags FROM entry WHERE channel_id = ? AND "
 _SELECT = _COLUMNS + "key = ?"
+_KEYS_AT_ONCE = 64
+"""Looked up by one statement, for half of what 64 statements cost; fewer keys are not worth it."""
+_SELECT_SOME = _COLUMNS + f"key IN ({', '.join('?' * _KEYS_AT_ONCE)})"
 _SCAN_FIRST = _COLUMNS + "key >= ? ORDER BY key LIMIT ?"
 _SCAN_AFTER = _COLUMNS + "key > ? ORDER BY key LIMIT ?"
 _LAST = "SELECT last FROM client WHERE name = ?"
@@ -43,8 +46,18 @@ def read_entries(
     connection: sqlite3.Connection, row: ChannelRow, keys: Sequence[KeyName]
 ) -> list[Entry]:
     """See `StateReader.entries`."""
-    found = (connection.execute(_SELECT, (row.id, key)).fetchone() for key in keys)
-    return [_entry(raw) for raw in found if raw is not None]
+    found: dict[KeyName, Entry] = {}
+    num_in_bulk = len(keys) - len(keys) % _KEYS_AT_ONCE
+    for start in range(0, num_in_bulk, _KEYS_AT_ONCE):
+        some = keys[start : start + _KEYS_AT_ONCE]
+        found.update(
+            (raw[0], _entry(raw)) for raw in connection.execute(_SELECT_SOME, (row.id, *some))
+        )
+    for key in keys[num_in_bulk:]:
+        raw = connection.execute(_SELECT, (row.id, key)).fetchone()
+        if raw is not None:
+            found[key] = _entry(raw)
+    return [found[key] for key in keys if key in found]
 
 
 def scan_entries(

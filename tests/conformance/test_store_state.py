@@ -293,6 +293,15 @@ def test_entries_come_in_the_order_asked_without_those_that_are_not_there(log, m
     assert log.store.entries(ChannelName("never"), ["a"]) == []
 
 
+def test_many_entries_come_in_the_order_asked_as_often_as_asked(log, mutation, put):
+    keys = [f"{n:03}" for n in range(300)]
+    log.mutate(mutation("c", 1, *[put("orders", key, key.encode()) for key in keys[::2]]))
+    asked = [*reversed(keys), *keys[:70], "000", "000"]
+    found = log.store.entries(ChannelName("orders"), asked)
+    assert [e.key for e in found] == [key for key in asked if int(key) % 2 == 0]
+    assert all(e.value == e.key.encode() for e in found)
+
+
 def test_a_scan_goes_by_code_points_in_pages_as_of_a_position(log, mutation, put):
     keys = ["", "A", "a", "a/b", "a0", "é", "я", "\uffff", "\U0001f600"]
     writes = [put("orders", key) for key in reversed(keys)]
@@ -339,6 +348,15 @@ def test_tags_are_those_of_the_last_write(log, mutation, put, delete):
     assert [log.tagged("orders", t) for t in "abц"] == [[], [("orders", "k")], [("orders", "k")]]
     log.mutate(mutation("c", 3, delete("orders", "k")))
     assert [log.tagged("orders", t) for t in "abц"] == [[], [], []]
+
+
+def test_tags_may_be_any_text(log, mutation, put):
+    tags = ["", '", "', "[", '"', "\\", "a, b", "цена", "\n", "\U0001f600"]
+    for mid, some in enumerate([*[[tag] for tag in tags], tags, tags[:1] * 2], 1):
+        log.mutate(mutation("c", mid, put("orders", "k", tags=some)))
+        assert log.entry("orders", "k").tags == tuple(some)
+    log.mutate(mutation("d", 1, put("orders", "k", tags=tags)))
+    assert [log.tagged("orders", tag) for tag in tags] == [[("orders", "k")]] * len(tags)
 
 
 def test_a_tag_covers_the_collection_and_its_partitions_and_nothing_beside(log, mutation, put):

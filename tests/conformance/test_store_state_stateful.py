@@ -1,5 +1,5 @@
-"""Random mutations against a model of dicts: ONCE, DURABLE, versions, dense logs and tags hold over conflicts, resends, skips,
-publications, rollbacks, trims, acknowledgements, restarts and kills, in every store alike."""
+"""Random mutations against a model of dicts: ONCE, DURABLE, versions, dense logs, tags and dirty keys hold over conflicts, resends,
+skips, keys of services, publications, rollbacks, trims, acknowledgements, restarts and kills, in every store alike."""
 
 import contextlib
 import itertools
@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from syncd.ids import ChannelName, Position
-from syncd.ports import Appended, AppendRequest, LogQuery
+from syncd.ports import Appended, AppendRequest, IdempotencyKey, LogQuery
 from syncd.ports_state import EntryRead, EntryWrite, MutationCommit
 from syncd.store.base import CLIENT_USE_MS, Retention, StoreOptions
 from syncd.store.memory import MemoryStore
 from syncd.store.sqlite import SqliteStore
-from tests.conformance.state_model import Client, Model
+from tests.conformance.state_model import Client, Mismatch, Model
 
 CLIENTS = ["ann", "bob", "cid"]
 CHANNELS = [ChannelName(name) for name in ("orders", "orders/eu", "orders-old", "latest")]
@@ -27,6 +27,7 @@ TAGS = ["red", "big"]
 MAX_OUTCOMES = 5
 OUTCOMES_S = 40.0
 CLIENTS_S = 100.0
+IDEMPOTENCY_S = 30.0
 RETENTION = {
     "orders-old": Retention(size=4, age_s=1e6),
     "latest": Retention(size=3, age_s=1e6, is_latest=True),
@@ -38,10 +39,16 @@ writes = st.tuples(
     st.sampled_from(KEYS),
     st.one_of(st.none(), st.sampled_from([b"v", b"w" * 3, b"x" * 2000])),
     st.lists(st.sampled_from(TAGS), max_size=3),
+    st.booleans(),
 )
 mutations = st.fixed_dictionaries(
     {
-        "client": st.sampled_from(CLIENTS),
+        # None: a service's, under a key or not.
+        "client": st.sampled_from([*CLIENTS, None]),
+        "known": st.sampled_from([None, "u", "v"]),
+        "request_hash": st.sampled_from([b"1", b"1", b"1", b"2"]),
+        # The index of an earlier one of the group, whose last write it saw, or of none.
+        "saw": st.sampled_from([None, None, 0, 1, 2, 3]),
         # Mostly the next one; else a resend, or one too early.
         "step": st.sampled_from([1, 1, 1, 1, 1, 0, -1, -4, -5, 2, 7]),
         "reads": st.lists(st.tuples(st.sampled_from(CHANNELS), st.sampled_from(KEYS)), max_size=2),
@@ -65,6 +72,8 @@ class StateMachine(RuleBasedStateMachine):
         self.numbers = itertools.count()
         self.acknowledged = []
         """Outcomes dropped, but not on disk yet."""
+        self.forwarded = {}
+        """Places not dirty any more, but still on disk."""
         self.options = StoreOptions(
             lambda channel: RETENTION.get(channel, Retention(size=10_000, age_s=1e6)),
             entropy=random.Random(1).randbytes,
@@ -73,6 +82,7 @@ class StateMachine(RuleBasedStateMachine):
             outcomes_s=OUTCOMES_S,
             outcomes_per_client=MAX_OUTCOMES,
             clients_s=CLIENTS_S,
+            idempotency_s=IDEMPOTENCY_S,
         )
 
     @initialize()
@@ -91,7 +101,7 @@ class StateMachine(RuleBasedStateMachine):
         self.store.commit()
         self.model = model
         if has_mutations:
-            self.acknowledged.clear()
+            self.forget_acknowledgements()
 
     @rule(work=transactions)
     def roll_back(self, work):
@@ -107,6 +117,13 @@ class StateMachine(RuleBasedStateMachine):
                 outcome.is_kept = False
                 self.acknowledged.append((client, mid))
 
+    @rule(channel=st.sampled_from(CHANNELS), key=st.sampled_from(KEYS), is_late=st.booleans())
+    def acknowledge_forwarded(self, channel, key, is_late):
+        version = self.model.dirty.get((channel, key), 1)
+        self.store.acknowledge_forwarded(channel, key, version - is_late)
+        if not is_late and self.model.dirty.pop((channel, key), None) is not None:
+            self.forwarded[channel, key] = version
+
     @rule(seconds=st.sampled_from([1, 10, 50, 4000]))
     def pass_time(self, seconds):
         self.now_ms += seconds * 1000
@@ -120,8 +137,9 @@ class StateMachine(RuleBasedStateMachine):
         # That walk may have begun at an earlier time: only a whole one from now on is due.
         while is_whole and self.store.trim(self.now_ms, 1.0).has_more:
             pass
-        self.acknowledged.clear()
+        self.forget_acknowledgements()
         self.forget_old(is_certain=is_whole)
+        self.forget_old_keys(is_certain=is_whole)
 
     @rule(
         channel=st.sampled_from(CHANNELS),
@@ -154,28 +172,36 @@ class StateMachine(RuleBasedStateMachine):
         return has_mutations
 
     def begin_mutations(self, model, part):
-        made, wanted = [], []
-        for drawn in part:
-            made.append(self.make_mutation(model, drawn))
-            wanted.append(model.decide(made[-1]))
+        made, wanted, writers = [], [], {}
+        for index, drawn in enumerate(part):
+            made.append(self.make_mutation(model, drawn, made))
+            wanted.append(model.decide(made[-1], index, writers))
         results = self.store.begin_commit(made)
         assert len(results) == len(wanted)
         for right, result in zip(wanted, results, strict=True):
             assert right == result
 
-    def make_mutation(self, model, drawn):
+    def make_mutation(self, model, drawn, before):
         number = next(self.numbers)
         reads = [EntryRead(c, k, model.version(c, k)) for c, k in drawn["reads"]]
         if reads:
             reads[-1].version += drawn["wrong_by"]
+        saw = drawn["saw"]
+        if saw is not None:
+            written = before[saw].writes[-1:] if saw < len(before) else []
+            place = (written[0].channel, written[0].key) if written else (CHANNELS[0], KEYS[0])
+            reads.append(EntryRead(*place, -1, saw))
         made = [
-            EntryWrite(c, k, value, b"%d.%d" % (number, n), tuple(tags))
-            for n, (c, k, value, tags) in enumerate(drawn["writes"])
+            EntryWrite(c, k, value, b"%d.%d" % (number, n), tuple(tags), is_forwarded)
+            for n, (c, k, value, tags, is_forwarded) in enumerate(drawn["writes"])
         ]
         events = [AppendRequest(c, b"told %d" % number, self.now_ms) for c in drawn["events"]]
-        mid = model.clients[drawn["client"]].last + drawn["step"]
+        client, known = drawn["client"], None
+        mid = 0 if client is None else model.clients[client].last + drawn["step"]
+        if drawn["known"] is not None:
+            known = IdempotencyKey("service:s", "mutate", drawn["known"], drawn["request_hash"])
         outcome = b"outcome %d" % number
-        return MutationCommit(drawn["client"], mid, reads, made, outcome, self.now_ms, events)
+        return MutationCommit(client, mid, reads, made, outcome, self.now_ms, events, known)
 
     # ---------------------------------------------------------------------------------------- forgetting
 
@@ -191,13 +217,34 @@ class StateMachine(RuleBasedStateMachine):
                 if last == 0:
                     self.model.clients[name] = Client()
 
+    def forget_old_keys(self, *, is_certain):
+        for name, keyed in [*self.model.keyed.items()]:
+            if keyed.at_ms < self.now_ms - IDEMPOTENCY_S * 1000:
+                is_kept = self.is_key_known(name)
+                assert not (is_kept and is_certain)
+                if not is_kept:
+                    del self.model.keyed[name]
+
+    def is_key_known(self, name):
+        """Ask for something else under a key, and undo it."""
+        probe = MutationCommit(None, 0, [], [], b"", 0, [], IdempotencyKey(*name, b"probe"))
+        (answer,) = self.store.begin_commit([probe])
+        self.store.rollback()
+        return answer == Mismatch()
+
+    def forget_acknowledgements(self):
+        """They are on disk."""
+        self.acknowledged.clear()
+        self.forwarded.clear()
+
     def lose_acknowledgements(self):
         """What was not written down is answered again."""
         for client, mid in self.acknowledged:
             outcome = self.model.clients[client].outcomes.get(mid)
             if outcome is not None:
                 outcome.is_kept = True
-        self.acknowledged.clear()
+        self.model.dirty |= self.forwarded
+        self.forget_acknowledgements()
 
     # ---------------------------------------------------------------------------------------- invariants
 
@@ -212,6 +259,7 @@ class StateMachine(RuleBasedStateMachine):
             assert page.position == Position(self.model.epochs[name], top)
             found = self.store.entries(name, KEYS)
             assert found == [entries[key] for key in KEYS if key in entries]
+            assert self.store.count(name) == len(entries)
 
     @invariant()
     def logs_are_dense_and_hold_every_change_above_their_floor(self):
@@ -231,6 +279,15 @@ class StateMachine(RuleBasedStateMachine):
             assert self.store.keys_by_tag(collection, tag, None, 1000) == wanted
             for n, after in enumerate(wanted):
                 assert self.store.keys_by_tag(collection, tag, after, 2) == wanted[n + 1 : n + 3]
+
+    @invariant()
+    def changes_to_forward_are_dirty_until_acknowledged(self):
+        for collection in ("orders", "orders-old"):
+            wanted = self.model.dirty_keys(collection)
+            assert self.store.dirty(collection, None, 1000) == wanted
+            for n, after in enumerate(wanted):
+                place = (after.channel, after.key)
+                assert self.store.dirty(collection, place, 2) == wanted[n + 1 : n + 3]
 
     def teardown(self):
         if hasattr(self, "store"):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
+from syncd.ids import ChannelName
 from syncd.wire.channels import check_channel, is_namespace_name, namespace_of
 
 GOOD = [
@@ -113,3 +114,11 @@ def test_the_longest_hostile_names_cost_no_more_than_one_pass():
 
 def test_the_namespace_ends_at_the_first_colon():
     assert namespace_of(check_channel("orders:eu:42")) == "orders"
+    assert namespace_of(check_channel("orders:eu/42")) == "orders"
+
+
+@pytest.mark.parametrize("name", ["orders", "orders/eu", "orders/eu:1", "orders/a/b"])
+def test_a_channel_of_a_collection_has_its_name_for_a_namespace_and_clients_cannot_say_it(name):
+    assert namespace_of(ChannelName(name)) == "orders"
+    with pytest.raises(RequestRejected):
+        check_channel(name)
