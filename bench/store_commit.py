@@ -275,13 +275,19 @@ def run_all(num_events: int, batch: int) -> list[Row]:
 
 def run_mutations(num_mutations: int, batch: int) -> list[Row]:
     mutations = store_mutations.make_mutations(num_mutations)
+    forwarded = store_mutations.make_mutations(num_mutations, is_forwarded=True)
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
         bare = store_mutations.run_bare(Path(name) / "bare.db", mutations, batch)
-        store = store_mutations.run_store(Path(name) / "store.db", OPTIONS, mutations, batch)
-    return [
-        _row_of("mutations, bare SQLite loop", num_mutations, bare),
-        _row_of("mutations, store, one thread", num_mutations, store),
-    ]
+        rows = [_row_of("mutations, bare SQLite loop", num_mutations, bare)]
+        for title, made, group_size in (
+            ("mutations, store, one thread", mutations, batch),
+            ("mutations, store, each a group", mutations, 1),
+            ("mutations, store, all forwarded", forwarded, batch),
+        ):
+            path = Path(name) / f"store{len(rows)}.db"
+            timing = store_mutations.run_store(path, OPTIONS, made, batch, group_size)
+            rows.append(_row_of(title, num_mutations, timing))
+    return rows
 
 
 def _row_of(name: str, count: int, timing: store_mutations.Timing) -> Row:
