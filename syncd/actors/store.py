@@ -281,7 +281,7 @@ class StoreActor:
 
     async def _commit(self, asks: list[Write]) -> list[object] | SyncdError:
         try:
-            self._acknowledged.hand_over(self._store)
+            self._acknowledged.hand_over(self._store, self._settings.transaction_requests)
             answers = begin(self._store, asks)
             started = self._timer()
             await self._perform(self._store.commit)
@@ -324,8 +324,8 @@ class StoreActor:
         await trio.sleep_forever()
 
     async def _read(self) -> None:
-        """Answer as many reads as fit into one slice; they see what was acknowledged before."""
-        self._acknowledged.hand_over(self._store)
+        """Answer as many reads as fit into one slice; they see which changes were acknowledged before."""
+        self._acknowledged.hand_over_forwarded(self._store)
         answers = await self._perform(self._read_slice)
         for answer in answers:
             if isinstance(answer, Exception) and not isinstance(answer, SyncdError):
@@ -355,9 +355,9 @@ class StoreActor:
         pause_s = settings.trim_s
         try:
             if self._is_writable:
-                self._acknowledged.hand_over(self._store)
+                are_left = self._acknowledged.hand_over(self._store, settings.transaction_requests)
                 report = await self._perform(lambda: self._store.trim(now_ms, settings.slice_s))
-                pause_s = 0.0 if report.has_more else settings.trim_s
+                pause_s = 0.0 if report.has_more or are_left else settings.trim_s
             else:
                 pause_s = settings.probe_s
                 await self._perform(self._store.probe)

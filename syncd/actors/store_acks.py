@@ -6,6 +6,8 @@ key stays dirty, so that it is forwarded once more after the next start.
 
 from __future__ import annotations
 
+import itertools
+
 from syncd.ids import ChannelName
 from syncd.ports_state import KeyName, TaggedKey
 from syncd.store.base import Store
@@ -34,11 +36,19 @@ class Acknowledgements:
         if known is not None or len(self._forwarded) < self._capacity:
             self._forwarded[place] = max(version, known or 0)
 
-    def hand_over(self, store: Store) -> None:
-        """Tell the store everything; it writes nothing yet."""
-        for client, upto in self._outcomes.items():
-            store.acknowledge(client, upto)
+    def hand_over(self, store: Store, max_clients: int) -> bool:
+        """Tell the store, which drops outcomes with its next statements, so not of too many clients at once.
+
+        Returns:
+            Whether any are left.
+        """
+        self.hand_over_forwarded(store)
+        for client in list(itertools.islice(self._outcomes, max_clients)):
+            store.acknowledge(client, self._outcomes.pop(client))
+        return bool(self._outcomes)
+
+    def hand_over_forwarded(self, store: Store) -> None:
+        """Tell the store what is not dirty any more; it writes nothing yet."""
         for (channel, key), version in self._forwarded.items():
             store.acknowledge_forwarded(channel, key, version)
-        self._outcomes.clear()
         self._forwarded.clear()

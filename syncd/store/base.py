@@ -109,7 +109,7 @@ class TrimReport:
     num_events: int
     num_idempotency: int
     has_more: bool
-    """Call again soon: the slice ran out of time."""
+    """Call again soon: the slice ran out of time, or more was acknowledged than it could drop."""
     num_outcomes: int = 0
     num_clients: int = 0
 

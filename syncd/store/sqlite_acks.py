@@ -1,11 +1,13 @@
 """What was acknowledged and still lies in the SQLite file. Owned by `SqliteStore`.
 
 An acknowledgement is a hint: it is noted at once, dropped from the disk with the next transaction of mutations or slice of
-trimming, and lost with the process. Invariant: what a transaction dropped stays noted until that has committed.
+trimming, and lost with the process. Invariant: what a transaction dropped stays noted until that has committed. Dirty keys are
+dropped some at a time, since the application may acknowledge very many at once, and a transaction holds the loop.
 """
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 
 from syncd.ids import ChannelName
@@ -26,19 +28,23 @@ class Acknowledged:
         self.forwarded: set[tuple[ChannelName, KeyName, int]] = set()
         """Dirty at this version on the disk at most; another version of the key is none of theirs."""
         self._outcomes: dict[str, int] = {}
+        self._dropped: list[tuple[ChannelName, KeyName, int]] = []
 
     def note_outcomes(self, client: str, upto: int) -> None:
         """Drop a client's outcomes up to `upto`."""
         self._outcomes[client] = max(upto, self._outcomes.get(client, 0))
 
-    def drop(self, connection: sqlite3.Connection) -> None:
-        """Delete what is noted, in the open transaction and before its own mutations."""
+    def drop(self, connection: sqlite3.Connection, max_dirty: int) -> None:
+        """Delete what is noted, up to `max_dirty` keys, in the open transaction and before its own mutations."""
         if self._outcomes:
             connection.executemany(_DROP_OUTCOMES, list(self._outcomes.items()))
-        if self.forwarded:
-            connection.executemany(_DROP_DIRTY, list(self.forwarded))
+        self._dropped = list(itertools.islice(self.forwarded, max_dirty))
+        if self._dropped:
+            connection.executemany(_DROP_DIRTY, self._dropped)
 
-    def clear(self) -> None:
-        """Forget what a transaction has dropped for good."""
+    def settle(self) -> bool:
+        """Forget what a transaction has dropped for good; return whether anything is left."""
         self._outcomes.clear()
-        self.forwarded.clear()
+        self.forwarded.difference_update(self._dropped)
+        self._dropped = []
+        return bool(self.forwarded)

@@ -366,6 +366,21 @@ async def test_acknowledgements_reach_the_disk_without_further_mutations(
     assert store._connection.execute("SELECT count(*) FROM outcome").fetchone() == (0,)
 
 
+async def test_acknowledgements_of_many_clients_reach_the_store_some_at_a_time(
+    store, nursery, autojump_clock
+):
+    desk = desk_of(store, transaction_requests=2, trim_s=1.0)
+    for client in "abcde":
+        desk.actor.acknowledge(client, 1)
+    desk.commit(mutation("x", 1))
+    await nursery.start(desk.actor.run)
+    await settled()
+    told = [("acknowledge", client, 1) for client in "abcde"]
+    assert store.calls == [*told[:2], ("begin_commit", 1), ("commit",)]
+    await trio.sleep(1.1)
+    assert store.calls[4:] == told[2:]
+
+
 async def test_acknowledgements_past_the_capacity_are_dropped(store, nursery, autojump_clock):
     desk = desk_of(store, capacity=2)
     for client in "abc":

@@ -136,6 +136,29 @@ def test_acknowledged_keys_leave_the_disk_with_a_transaction_or_a_slice(make_sql
     assert [d.key for d in store.dirty("orders", None, 10)] == ["c"]
 
 
+def test_very_many_acknowledged_keys_leave_the_disk_some_at_a_time_and_are_not_dirty_meanwhile(
+    make_sqlite, mutation, put
+):
+    store = make_sqlite()
+    keys = [f"{n:04}" for n in range(2500)]
+    store.begin_commit([mutation("c", 1, *[put("orders", k, is_forwarded=True) for k in keys])])
+    store.commit()
+    for version, key in enumerate(keys, 1):
+        store.acknowledge_forwarded("orders", key, version)
+    assert store.dirty("orders", None, 10) == []
+    store.begin_commit([mutation("c", 2, put("orders", "0000", is_forwarded=True))])
+    store.rollback()
+    assert (store.dirty("orders", None, 10), dirty_rows(store)) == ([], 2500)
+    store.begin_commit([mutation("c", 2, *[put("orders", k, is_forwarded=True) for k in keys[:9]])])
+    store.commit()
+    assert [d.version for d in store.dirty("orders", None, 10)] == [*range(2501, 2510)]
+    assert 2000 <= dirty_rows(store) <= 2009
+    assert store.trim(0, 1.0).has_more
+    while store.trim(0, 1.0).has_more:
+        pass
+    assert dirty_rows(store) == 9
+
+
 def test_dirty_keys_survive_a_kill_with_those_whose_acknowledgement_was_lost(
     make_sqlite, mutation, put, delete, leave_by_kill
 ):
