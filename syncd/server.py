@@ -10,13 +10,10 @@ import contextlib
 import gc
 import importlib.metadata
 import os
-import random
 import resource
-import secrets
 import signal
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -29,7 +26,6 @@ from syncd.actors.broadcaster import Broadcaster
 from syncd.actors.kit import Actor, ActorHealth, Health, NodeFailed, supervise
 from syncd.actors.presence import Presence
 from syncd.actors.store import StoreActor
-from syncd.actors.store_worker import ThreadWorker
 from syncd.config import Config, Mode
 from syncd.config_check import is_loopback
 from syncd.errors import ActorStopped, ConfigError, MailboxFull
@@ -51,9 +47,10 @@ from syncd.ports import ResumeSubscriptions
 from syncd.store.base import NODE_SECRET, Retention, Store, StoreFailed, StoreOptions
 from syncd.store.memory import MemoryStore
 from syncd.store.sqlite import SqliteStore
+from syncd.surroundings import REAL, Surroundings
 from syncd.wire.channels import namespace_of
 
-__all__ = ["Node", "open_node", "serve"]
+__all__ = ["Node", "open_node", "serve", "store_options"]
 
 _log = structlog.get_logger("syncd.server")
 
@@ -76,27 +73,32 @@ class _Rung:
 class Node:
     """A node and its parts. Made by `open_node`; implements `http.ports.NodeInfo`."""
 
-    def __init__(self, config: Config, store: Store, app: AppDefinition | None = None) -> None:
+    def __init__(self, config: Config, store: Store, surroundings: Surroundings = REAL) -> None:
         self.config = config
-        self.app = app
+        self.surroundings = surroundings
         self.version = importlib.metadata.version("syncd")
-        self.started_at_ms = int(time.time() * 1000)
+        self.started_at_ms = int(surroundings.wall_s() * 1000)
         self._started_at = trio.current_time()
         self._lag_ms = 0.0
         self._lag_due = trio.current_time() + LAG_PROBE_S
         self._health: list[ActorHealth] = []
         self._rungs: list[_Rung] = []
         self.is_stopping = False
-        self.hub = Hub(config, now=trio.current_time, jitter=random.SystemRandom().random)
+        self.hub = Hub(config, now=trio.current_time, jitter=surroundings.jitter)
         self.sessions = self.hub.sessions = self._make_sessions(store)
-        self.admin = GatewayAdmin(self.hub, self.sessions, time.time)
-        self.store = StoreActor(store, ThreadWorker("syncd-store"))
+        self.admin = GatewayAdmin(self.hub, self.sessions, surroundings.wall_s)
+        self.store = StoreActor(
+            store,
+            surroundings.make_worker("syncd-store"),
+            wall_clock=surroundings.wall_s,
+            timer=surroundings.timer,
+        )
         self.broadcaster = Broadcaster(
             config,
             fanout=self.hub.writer,
             store=self.store,
-            wall_ms=lambda: int(time.time() * 1000),
-            new_epoch=lambda: Epoch(secrets.token_hex(8)),
+            wall_ms=lambda: int(surroundings.wall_s() * 1000),
+            new_epoch=lambda: Epoch(surroundings.entropy(8).hex()),
         )
         self.presence = Presence(config.limits, config.timing, self.hub.writer.flush)
         self.hub.broadcaster = self.broadcaster
@@ -120,7 +122,7 @@ class Node:
         """Socket names of the listeners: `(host, port)` or a path."""
 
     def _make_sessions(self, store: Store) -> Sessions:
-        config = self.config
+        config, surroundings = self.config, self.surroundings
         node_secret = store.meta_get(NODE_SECRET)
         assert node_secret is not None
         return Sessions(
@@ -128,10 +130,10 @@ class Node:
             config=config,
             grants=Grants(Permissions(config.namespaces)),
             tokens=TokenVerifier(config.auth),
-            secrets=ClientSecrets(node_secret, os.urandom),
+            secrets=ClientSecrets(node_secret, surroundings.entropy),
             revocations=Revocations(),
-            wall_s=time.time,
-            node=secrets.token_hex(3),
+            wall_s=surroundings.wall_s,
+            node=surroundings.entropy(3).hex(),
         )
 
     def _make_http(self) -> HttpServer:
@@ -324,10 +326,17 @@ async def _serve(config: Config, app: AppDefinition | None) -> None:
                 break
 
 
-def _open_store(config: Config) -> Store:
-    options = StoreOptions(
-        retention_of=partial(_retention, config), idempotency_s=config.timing.idempotency_s
+def store_options(config: Config, surroundings: Surroundings = REAL) -> StoreOptions:
+    """Return what a store is told for this configuration."""
+    return StoreOptions(
+        retention_of=partial(_retention, config),
+        idempotency_s=config.timing.idempotency_s,
+        entropy=surroundings.entropy,
     )
+
+
+def _open_store(config: Config) -> Store:
+    options = store_options(config)
     store: Store
     store = MemoryStore(options) if config.db == ":memory:" else SqliteStore(config.db, options)
     store.open()
