@@ -16,10 +16,10 @@ import msgpack
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName
-from syncd.model.merge_patch import patch_if_smaller
 from syncd.ports import AppendRequest
 from syncd.ports_state import EntryRead, EntryWrite, KeyName
 from syncd.wire.encode_entries import entry_record
+from syncd.wire.merge_patch import patch_if_smaller
 
 __all__ = [
     "UNINTERRUPTED",

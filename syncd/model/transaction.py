@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 import msgpack
 
-from syncd.model.merge_patch import OVERHEAD_BYTES, apply_patch
 from syncd.model.recording import (
     Change,
     CollectionRules,
@@ -26,6 +25,7 @@ from syncd.ports import AppendRequest, Identity
 from syncd.wire.channels import check_channel
 from syncd.wire.codec import check_value
 from syncd.wire.encode import event_record, pack
+from syncd.wire.merge_patch import OVERHEAD_BYTES, apply_patch
 
 __all__ = ["Tx", "encode_value"]
 

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
-from syncd.model.merge_patch import apply_patch
 from syncd.model.mutation_group import (
     Decided,
     Mutation,
@@ -17,6 +16,7 @@ from syncd.model.mutation_group import (
 from syncd.model.recording import MutatorTimedOut, Untimed
 from syncd.ports import Identity
 from syncd.ports_state import Committed, Conflict, EntryRead, KnownOutcome, OutOfOrder
+from syncd.wire.merge_patch import apply_patch
 from tests.model.committed_state import ANYBODY, Bench, event_of, outcome_of, rejection_of
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.model.merge_patch import OVERHEAD_BYTES, apply_patch, find_patch, patch_if_smaller
+from syncd.wire.merge_patch import OVERHEAD_BYTES, apply_patch, find_patch, patch_if_smaller
 
 _names = st.sampled_from("abcd")
 _leaves = (
