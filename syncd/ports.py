@@ -107,6 +107,12 @@ class SessionPort(Asker, Protocol):
     def end_subscription(self, subscription: Subscription, error: SyncdError) -> None:
         """The subscription cannot be served: answer its pending request with the error, or tell `unsubscribed`."""
 
+    def fail_watch(self, subscription: Subscription, request_id: int, error: SyncdError) -> None:
+        """A `watch` request cannot be served: answer it with the error.
+
+        What the subscription was told before goes on; if it was never live and no other request is on its way, it is taken out.
+        """
+
     def lag(self, subscription: Subscription) -> None:
         """The subscription fell behind what can be sent: tell `lagged`, so that the client subscribes again."""
 
@@ -143,6 +149,8 @@ class Watch:
     """Versions that the client has, while the snapshot lasts."""
     marked: int = 0
     """Last offset told by an event or a mark. Kept by the broadcaster."""
+    asked: list[int] = attrs.field(factory=list)
+    """Requests handed over before anything was live and not failed since. Kept by the gateway."""
 
 
 @attrs.define(eq=False)
@@ -512,6 +520,10 @@ class GatewayStatistics:
     """Close code to count."""
     errors: dict[str, int]
     """Error code to count."""
+    num_mutations: int = 0
+    """Asked for, whatever became of them."""
+    num_reads: int = 0
+    num_watches: int = 0
 
 
 class GatewayPort(Protocol):

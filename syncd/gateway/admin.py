@@ -101,6 +101,9 @@ class GatewayAdmin:
             num_lagged=hub.writer.num_lagged,
             closes=dict(hub.closes),
             errors=dict(hub.errors),
+            num_mutations=hub.num_mutations,
+            num_reads=hub.num_reads,
+            num_watches=hub.num_watches,
         )
 
     # ---------------------------------------------------------------- healing (DESIGN 5.12)
@@ -111,6 +114,14 @@ class GatewayAdmin:
             subscription
             for connection in self._hub.connections
             for subscription in (connection.subscriptions or {}).values()
+        ]
+
+    def incomplete_snapshots(self) -> list[Subscription]:
+        """Every watch whose snapshot is not complete, for a cache-owner that starts anew."""
+        return [
+            subscription
+            for subscription in self.open_subscriptions()
+            if subscription.watch is not None and subscription.watch.snapshot_id is not None
         ]
 
     def presence_commands(self) -> list[PresenceCommand]:

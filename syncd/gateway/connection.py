@@ -6,22 +6,24 @@ writes what `Gateway.flush` hands it. Memory counts here: ten thousand of these 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from syncd.codes import Reason
 from syncd.errors import SyncdError
-from syncd.ids import ChannelName, Epoch
+from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.outbox import Outbox
 from syncd.ports import Identity, Subscription
-from syncd.wire import encode
+from syncd.wire import encode, encode_outcomes, encode_state
 from syncd.wire.frames import BINARY, FrameDecoder, encode_frame
 from syncd.wire.session import Phase
 
 if TYPE_CHECKING:
     from syncd.gateway.grants import Grant
+    from syncd.gateway.holding import Held
+    from syncd.gateway.terms import Group
 
-__all__ = ["Connection", "ConnectionOwner", "Sender"]
+__all__ = ["Connection", "ConnectionOwner", "Sender", "unanswered", "was_live"]
 
 ANONYMOUS = Identity()
 _CLOSING = Phase.CLOSING
@@ -43,6 +45,11 @@ class ConnectionOwner(Protocol):
     dirty: list[Connection]
     """Connections with something in `tick`."""
     num_lagged: int
+    paged: list[Connection]
+    """Connections that wait for room they have already: they are asked for their next page after the flush."""
+
+    def finish_soon(self) -> None:
+        """Something was queued by an actor that does not flush."""
 
     def count_error(self, code: str) -> None:
         """A client was told this error."""
@@ -66,6 +73,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "after",
         "announced",
         "clients",
         "close_code",
@@ -77,6 +85,7 @@ class Connection:
         "fd",
         "grants",
         "group",
+        "held",
         "hello_deadline",
         "id",
         "identity",
@@ -85,21 +94,26 @@ class Connection:
         "num_errors",
         "num_over_rate",
         "num_pages",
+        "num_reads",
         "outbox",
         "owner",
         "paging",
         "peer",
+        "permits",
         "phase",
         "ping_due",
         "rate_full_at",
         "sender",
         "subscriptions",
+        "term",
         "tick",
         "waiting",
         "watched",
     )
 
-    def __init__(self, owner: ConnectionOwner, sender: Sender, fd: int, peer: str) -> None:
+    def __init__(  # noqa: PLR0915 - one line a field
+        self, owner: ConnectionOwner, sender: Sender, fd: int, peer: str
+    ) -> None:
         self.owner = owner
         self.sender = sender
         self.fd = fd
@@ -111,12 +125,20 @@ class Connection:
         self.close_code = 0
         self.identity = ANONYMOUS
         self.clients: tuple[str, ...] = ()
-        self.group: str | None = None
+        self.group: Group | None = None
+        """Of sessions that share a client store, of which the newest mutates."""
+        self.term = 0
+        self.after: dict[str, Position] | None = None
+        """What its reads and watches have to have seen, by channel; from `hello`."""
         self.decoder: FrameDecoder | None = None
         self.tick: list[bytes] = []
         self.outbox: Outbox | None = None
         self.subscriptions: dict[ChannelName, Subscription] | None = None
         self.grants: dict[ChannelName, Grant] | None = None
+        self.permits: dict[tuple[int, str], bool] | None = None
+        """What it may do with collections, by action and target (`gateway.grants`)."""
+        self.held: Held | None = None
+        """What waits for an answer without which nothing of it may be handled (`gateway.holding`)."""
         self.announced: dict[tuple[ChannelName, str], bytes] | None = None
         """Presence states of this session, for a presence actor that starts anew."""
         self.watched: set[ChannelName] | None = None
@@ -131,6 +153,8 @@ class Connection:
         self.num_over_rate = 0
         self.num_pages = 0
         """History requests on their way (`gateway.pages`)."""
+        self.num_reads = 0
+        """Reads on their way."""
         self.counts_address = False
         self.rate_full_at = 0.0
         """State of its message rate (`model.rate_limit`)."""
@@ -164,11 +188,25 @@ class Connection:
 
     def end_subscription(self, subscription: Subscription, error: SyncdError) -> None:
         """The broadcaster cannot serve a subscription: tell, and take it out of the table."""
+        pending = unanswered(subscription)
         self.release(subscription)
-        if subscription.pending_id is not None:
-            self.reply_error(subscription.pending_id, error)
-        else:
+        for request_id in pending:
+            self.reply_error(request_id, error)
+        if not pending:
             self.send_unsubscribed(subscription.channel, Reason.UNSUBSCRIBED, error.message)
+
+    def fail_watch(self, subscription: Subscription, request_id: int, error: SyncdError) -> None:
+        """A `watch` request fails: what was watched before goes on, what never was is forgotten."""
+        if subscription.is_closed:
+            return
+        watch = subscription.watch
+        if watch is not None and not was_live(subscription):
+            if request_id in watch.asked:
+                watch.asked.remove(request_id)
+            if not watch.asked:
+                self.release(subscription)
+        self.reply_error(request_id, error)
+        self.owner.finish_soon()
 
     def send_unsubscribed(self, channel: ChannelName, code: Reason, reason: str) -> None:
         """Tell that the server ended a subscription."""
@@ -185,6 +223,8 @@ class Connection:
         """Take a subscription out of the table: nothing of it is sent from now on."""
         subscription.is_closed = True
         subscription.is_live = False
+        if subscription.watch is not None:
+            subscription.watch.snapshot_id = None
         channel = subscription.channel
         if self.subscription(channel) is subscription and self.subscriptions is not None:
             del self.subscriptions[channel]
@@ -206,6 +246,8 @@ class Connection:
         """Have `SnapshotDrained` submitted for it once the outbox is empty."""
         if self.paging is None:
             self.paging = []
+            self.owner.paged.append(self)
+            self.owner.finish_soon()
         self.paging.append(subscription)
 
     def send_presence(self, channel: ChannelName, message: bytes) -> bool:
@@ -228,6 +270,25 @@ class Connection:
             self.announced.pop((channel, client), None)
         else:
             self.announced[channel, client] = state
+
+    # -------------------------------------------------------------- ports_collections.MutationAsker
+
+    def send_outcome(self, outcome: bytes, positions: Mapping[ChannelName, Position]) -> None:
+        """Tell the outcome of a mutation."""
+        self.send(encode_outcomes.outcome_message(outcome, positions))
+
+    def send_out_of_order(self, client: str, expect: int) -> None:
+        """Tell that an earlier mutation of the client is missing."""
+        self.send(encode_state.out_of_order(client, expect))
+        self.owner.finish_soon()
+
+    def refuse_mutation(self, client: str | None, mid: int, error: SyncdError) -> None:
+        """Tell that a mutation was not decided, and count the error."""
+        if self.phase >= _CLOSING:
+            return
+        self.owner.count_error(error.code.value)
+        self.send(encode_state.undecided(client or "", mid, error))
+        self.owner.finish_soon()
 
     # -------------------------------------------------------------- for the gateway
 
@@ -257,3 +318,15 @@ class Connection:
     def subscription(self, channel: ChannelName) -> Subscription | None:
         """Return the open subscription to a channel."""
         return None if self.subscriptions is None else self.subscriptions.get(channel)
+
+
+def was_live(subscription: Subscription) -> bool:
+    """Whether something of it was told already: a position stands in it from then on."""
+    return subscription.is_live or subscription.epoch is not None
+
+
+def unanswered(subscription: Subscription) -> list[int]:
+    """Return the requests that are to be answered when it ends before it was live; none if it was."""
+    if subscription.watch is not None:
+        return [] if was_live(subscription) else list(subscription.watch.asked)
+    return [] if subscription.pending_id is None else [subscription.pending_id]

@@ -18,10 +18,11 @@ import trio
 from syncd.codes import CloseCode
 from syncd.config import Address, Config
 from syncd.errors import ActorStopped, ConfigError
+from syncd.gateway.authorizer import AuthorizerCalls
 from syncd.gateway.connection import Connection
 from syncd.gateway.heads import Heads, Route
 from syncd.gateway.hub import Hub
-from syncd.gateway.parking import ParkedBatch, refuse_all
+from syncd.gateway.lanes import Lane, ParkedBatch, refuse_all
 from syncd.gateway.poller import Poller, tune_listener
 from syncd.gateway.sessions import Sessions
 from syncd.gateway.streams import ServeHttp, StreamDriver
@@ -46,7 +47,9 @@ class Gateway:
         *,
         serve_http: ServeHttp | None,
         ssl_context: ssl.SSLContext | None = None,
+        authorizer: AuthorizerCalls | None = None,
     ) -> None:
+        self._authorizer = authorizer
         self._config = config
         self._hub = hub
         self._sessions = sessions
@@ -54,8 +57,10 @@ class Gateway:
         self._serve_http = serve_http
         self._ssl = ssl_context
         self._nursery: trio.Nursery | None = None
-        self._is_parked = trio.Event()
-        hub.on_parked = self._wake_feeder
+        self._is_parked = {id(lane): trio.Event() for lane in hub.lanes}
+        self._is_late = trio.Event()
+        hub.on_parked = lambda lane: self._is_parked[id(lane)].set()
+        hub.on_late = self._finish_soon
         uses_epoll = config.driver != "stream" and ssl_context is None and hasattr(select, "epoll")
         if config.driver == "epoll" and not uses_epoll:
             raise ConfigError("driver = epoll needs Linux and no TLS; use driver = auto.")
@@ -71,7 +76,11 @@ class Gateway:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._tick)
-            nursery.start_soon(self._feed)
+            nursery.start_soon(self._finish)
+            for lane in self._hub.lanes:
+                nursery.start_soon(self._feed, lane)
+            if self._authorizer is not None:
+                nursery.start_soon(self._authorizer.run)
             for sock in listeners:
                 tune_listener(sock, self._config.limits.send_buffer_bytes)
             if self._poller is not None:
@@ -157,30 +166,37 @@ class Gateway:
         else:
             hub.drop(connection)
 
-    async def _feed(self) -> None:
-        """Hand over parked batches when their actor has room, then read their sessions again."""
+    def _finish_soon(self) -> None:
+        self._is_late.set()
+
+    async def _finish(self) -> None:
+        """End a round for what came from elsewhere than a driver: answers of actors and of the authorizer, once for all of a turn."""
         hub = self._hub
         while True:
-            await self._is_parked.wait()
-            self._is_parked = trio.Event()
-            while hub.parked:
-                batch = hub.parked[0]
+            await self._is_late.wait()
+            self._is_late = trio.Event()
+            hub.now = hub.clock()
+            hub.hand_over()
+            hub.writer.flush()
+
+    async def _feed(self, lane: Lane) -> None:
+        """Hand over a lane's parked batches when its actor has room, then read their sessions again."""
+        hub, key = self._hub, id(lane)
+        while True:
+            await self._is_parked[key].wait()
+            self._is_parked[key] = trio.Event()
+            while lane.parked:
+                batch = lane.parked[0]
                 try:
-                    await self._submit(batch)
+                    await self._submit(lane, batch)
                 except ActorStopped as error:
                     refuse_all(batch.commands, error)
-                hub.parked.pop(0)
+                lane.parked.pop(0)
                 for connection in batch.connections:
                     hub.resume_unless_parked(connection)
 
-    def _wake_feeder(self) -> None:
-        self._is_parked.set()
-
-    async def _submit(self, batch: ParkedBatch) -> None:
-        if batch.is_presence:
-            await self._hub.presence.submit(batch.commands, batch.size_bytes)  # type: ignore[arg-type]
-        else:
-            await self._hub.broadcaster.submit(batch.commands, batch.size_bytes)  # type: ignore[arg-type]
+    async def _submit(self, lane: Lane, batch: ParkedBatch) -> None:
+        await lane.handle.submit(batch.commands, batch.size_bytes)
 
     # ---------------------------------------------------------------- stopping
 

@@ -1,34 +1,35 @@
 """The gateway's hub: every connection, what they want of the actors, and what they are sent.
 
 Owner of: the connections and their indexes, each session's subscription table, what is queued for the sockets. Called by the
-drivers (bytes in, room again, tick), by actors (`Fanout`) and by HTTP (`GatewayPort`). Nothing here awaits; the feeder in
-`gateway.feeder` does, for batches that found a mailbox full.
+drivers (bytes in, room again, tick), by actors (`Fanout`) and by HTTP (`GatewayPort`). Nothing here awaits; the feeders of
+`gateway.gateway` do, for batches that found a mailbox full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
 from syncd.codes import CloseCode, ErrorCode
 from syncd.config import Config
-from syncd.errors import ActorStopped, MailboxFull, RequestRejected, SyncdError
+from syncd.errors import RequestRejected, SyncdError
 from syncd.gateway.connection import Connection, Sender
-from syncd.gateway.parking import ParkedBatch, refuse_all, senders
+from syncd.gateway.driver import Driver
+from syncd.gateway.holding import Holding, MustWait
+from syncd.gateway.lanes import Lane, ParkedBatch
 from syncd.gateway.timers import Wheel
 from syncd.gateway.writer import Writer
 from syncd.model.outbox import Outbox
 from syncd.model.rate_limit import RateLimit
 from syncd.ports import (
-    BroadcasterCommand,
     BroadcasterHandle,
-    PresenceCommand,
     PresenceHandle,
     SessionGone,
     SubscriptionsClosed,
 )
+from syncd.ports_collections import CacheOwnerHandle
 from syncd.wire import codec, encode
 from syncd.wire.frames import (
     BINARY,
@@ -47,28 +48,12 @@ from syncd.wire.session import TRANSITIONS, Phase
 if TYPE_CHECKING:
     from syncd.gateway.sessions import Sessions
 
-__all__ = ["Driver", "Hub"]
+__all__ = ["Hub"]
 
 _log = structlog.get_logger("syncd.gateway")
 
 _CLOSED_OUTBOX = Outbox(0)
 """Stands in for the outbox of a closed connection, so that the fan-out's fast lane passes it by."""
-
-
-class Driver(Protocol):
-    """What moves a connection's bytes: the epoll poller, or a stream driver."""
-
-    def watch_room(self, connection: Connection) -> None:
-        """Call `Writer.on_room` when the transport takes bytes again."""
-
-    def set_reading(self, connection: Connection, *, is_reading: bool) -> None:
-        """Stop or go on to read from it."""
-
-    def forget(self, connection: Connection) -> None:
-        """The connection is closed; drop whatever is kept for it."""
-
-    def end(self, connection: Connection, *, is_mutual: bool) -> None:
-        """Nothing more will be queued: send what is, then drop the connection if both sides said so, else half-close and wait."""
 
 
 class Hub:
@@ -90,18 +75,27 @@ class Hub:
         self.wheel = Wheel(config.timing.tick_s, self.now)
         self.broadcaster: BroadcasterHandle
         self.presence: PresenceHandle
+        self.cache_owner: CacheOwnerHandle | None = None
+        """None: the node has no collections."""
         self.sessions: Sessions
-        self.parked: list[ParkedBatch] = []
-        self.on_parked: Callable[[], None] = lambda: None
-        self.to_broadcaster: list[BroadcasterCommand] = []
-        self.to_presence: list[PresenceCommand] = []
-        self.bytes_to_broadcaster = 0
-        self.bytes_to_presence = 0
+        self.on_parked: Callable[[Lane], None] = lambda _lane: None
+        self.on_late: Callable[[], None] = lambda: None
+        """Has `hand_over` and `flush` called soon, once."""
+        self.to_broadcaster = Lane(lambda: self.broadcaster, self._park)
+        self.to_presence = Lane(lambda: self.presence, self._park)
+        self.to_cache_owner = Lane(lambda: cast("CacheOwnerHandle", self.cache_owner), self._park)
+        self.lanes = (self.to_broadcaster, self.to_presence, self.to_cache_owner)
+        self.holding = Holding(self)
+        self.frame_bytes = 0
+        """Of the frame in hand, until a command that keeps what it carried is charged with it."""
         self.drivers: dict[int, Driver] = {}
         self.is_stopping = False
         self.num_accepted = 0
         self.num_refused = 0
         self.num_messages_in = 0
+        self.num_mutations = 0
+        self.num_reads = 0
+        self.num_watches = 0
         self.closes: dict[str, int] = {}
         self.errors: dict[str, int] = {}
         self.writer = Writer(self)
@@ -177,6 +171,7 @@ class Hub:
             self.to_presence.append(SessionGone(connection))
         connection.subscriptions = connection.grants = None
         connection.announced = connection.watched = connection.waiting = None
+        connection.permits = connection.paging = connection.held = None
 
     def close(
         self,
@@ -253,20 +248,33 @@ class Hub:
                 return
             connection.rate_full_at = full_at
         self.num_messages_in += count
+        if connection.held is None:
+            self.handle(connection, decoded, len(payload))
+        else:
+            self.holding.keep(connection, decoded, len(payload))
+
+    def handle(self, connection: Connection, messages: list[Any], size_bytes: int) -> bool:
+        """Carry out messages of one frame; False when the session has to wait before the next one of them."""
+        self.frame_bytes = size_bytes
         handlers = self.sessions.handlers
-        for message in decoded:
+        rest = iter(messages)
+        for message in rest:
             kind = type(message)
             if kind is codec.BadMessage:
-                self._bad_message(connection, cast("codec.BadMessage", message))
+                self._bad_message(connection, message)
                 continue
             if kind not in TRANSITIONS[connection.phase]:
                 if connection.phase < Phase.CLOSING:
                     self._out_of_turn(connection)
-                return
+                return True
             try:
                 handlers[kind](connection, message)
             except RequestRejected as error:
                 connection.reply_error(getattr(message, "id", None), error)
+            except MustWait as wait:
+                self.holding.wait(connection, message, wait, list(rest))
+                return False
+        return True
 
     def receive_text(self, connection: Connection, payload: bytes) -> None:
         """Take one whole text message: SPEC has none."""
@@ -336,38 +344,24 @@ class Hub:
     # ---------------------------------------------------------------- commands out, to the actors
 
     def hand_over(self) -> None:
-        """Give each actor what this tick brought, in one batch; never waits."""
-        if self.to_broadcaster:
-            commands, self.to_broadcaster = self.to_broadcaster, []
-            size, self.bytes_to_broadcaster = self.bytes_to_broadcaster, 0
-            try:
-                self._may_not_overtake(is_presence=False)
-                self.broadcaster.submit_nowait(commands, size)
-            except MailboxFull:
-                self._park(ParkedBatch(commands, size, senders(commands), is_presence=False))
-            except ActorStopped as error:
-                refuse_all(commands, error)
-        if self.to_presence:
-            asks, self.to_presence = self.to_presence, []
-            size, self.bytes_to_presence = self.bytes_to_presence, 0
-            try:
-                self._may_not_overtake(is_presence=True)
-                self.presence.submit_nowait(asks, size)
-            except MailboxFull:
-                self._park(ParkedBatch(asks, size, senders(asks), is_presence=True))
-            except ActorStopped as error:
-                refuse_all(asks, error)
+        """Give each actor what this round brought, in one batch; never waits."""
+        for lane in self.lanes:
+            if lane:
+                lane.hand_over()
 
-    def _may_not_overtake(self, *, is_presence: bool) -> None:
-        """Raise `MailboxFull` while an older batch for the same actor waits: a session's messages keep their order."""
-        if self.parked and any(batch.is_presence == is_presence for batch in self.parked):
-            raise MailboxFull
+    def finish_soon(self) -> None:
+        """Something was queued outside a round of a driver: have the round's end come soon."""
+        self.on_late()
 
-    def _park(self, batch: ParkedBatch) -> None:
+    def charge(self) -> int:
+        """Return the bytes of the frame in hand, to the first that asks: what its messages carry counts once."""
+        size, self.frame_bytes = self.frame_bytes, 0
+        return size
+
+    def _park(self, lane: Lane, batch: ParkedBatch) -> None:
         for connection in batch.connections:
             self.pause(connection)
-        self.parked.append(batch)
-        self.on_parked()
+        self.on_parked(lane)
 
     def pause(self, connection: Connection) -> None:
         """Read nothing more from it until `resume`."""
@@ -376,11 +370,13 @@ class Hub:
             self.drivers[id(connection)].set_reading(connection, is_reading=False)
 
     def resume_unless_parked(self, connection: Connection) -> None:
-        """Read from it again, if no parked batch holds commands of it and it reads what we sent."""
-        outbox = connection.outbox
+        """Read from it again, if it reads what we sent, and neither a lane nor its own wait holds too much of it."""
+        outbox, held = connection.outbox, connection.held
         if outbox is not None and outbox.size_bytes * 4 > outbox.budget_bytes:
             return
-        if not any(connection in batch.connections for batch in self.parked):
+        if held is not None and held.is_full:
+            return
+        if not any(lane.holds(connection) for lane in self.lanes):
             self.resume(connection)
 
     def resume(self, connection: Connection) -> None:

@@ -49,7 +49,7 @@ class HeadHandler(Protocol):
 
 
 class Poller:
-    """Drives every plain socket (see the module's docstring). Implements `hub.Driver`."""
+    """Drives every plain socket (see the module's docstring). Implements `driver.Driver`."""
 
     def __init__(self, hub: Hub, heads: HeadHandler) -> None:
         self._hub = hub
@@ -61,7 +61,7 @@ class Poller:
         self.sockets: dict[int, socket.socket] = {}
         """By file descriptor; taken out by whoever carries the socket on (HTTP)."""
 
-    # ---------------------------------------------------------------- hub.Driver
+    # ---------------------------------------------------------------- driver.Driver
 
     def watch_room(self, connection: Connection) -> None:
         """Call `Writer.on_room` when the socket takes bytes again."""

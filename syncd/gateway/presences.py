@@ -41,7 +41,7 @@ class Presences:
             self._check_state(connection, channel, client, state)
             if connection.announced is None:
                 connection.announced = {}  # from now on its end is told
-            self._hub.bytes_to_presence += len(state)
+            self._hub.to_presence.size_bytes += len(state)
         self._hub.to_presence.append(Announce(connection, message.id, channel, client, state))
 
     def _check_state(
@@ -57,28 +57,18 @@ class Presences:
         if (channel, client) not in announced and len(announced) >= limits.subscriptions:
             raise RequestRejected(ErrorCode.LIMIT_EXCEEDED, "Present in too many channels.")
 
-    def recheck(self, connection: Connection) -> None:
-        """What a new token does not allow of presence ends: watches, and being seen."""
-        watched = connection.watched or set()
-        for channel in [name for name in watched if not self._may(connection, name)]:
-            watched.discard(channel)
+    def end_watch(self, connection: Connection, channel: ChannelName) -> None:
+        """This session may not see the channel's presence any more."""
+        if connection.watched is not None and channel in connection.watched:
+            connection.watched.discard(channel)
             self._hub.to_presence.append(UnwatchPresence(connection, channel))
-        for channel, client in list(connection.announced or ()):
-            if not self._may(connection, channel):
-                self._leave(connection, channel, client)
+
+    def leave(self, connection: Connection, channel: ChannelName, client: str) -> None:
+        """This session does not announce the client any more."""
+        self._hub.to_presence.append(Announce(connection, None, channel, client, None))
 
     def leave_all(self, connection: Connection, client: str) -> None:
         """A client of this session is another session's now: this one does not announce it any more."""
         for channel, name in list(connection.announced or ()):
             if name == client:
-                self._leave(connection, channel, client)
-
-    def _may(self, connection: Connection, channel: ChannelName) -> bool:
-        try:
-            self._grants.require(connection, channel, g.PRESENCE)
-        except RequestRejected:
-            return False
-        return True
-
-    def _leave(self, connection: Connection, channel: ChannelName, client: str) -> None:
-        self._hub.to_presence.append(Announce(connection, None, channel, client, None))
+                self.leave(connection, channel, client)

@@ -1,6 +1,6 @@
 """What each client message does to its session and which command it becomes.
 
-Owner of: the index of sessions by user and by client. A handler answers at once what it can, refuses by raising `RequestRejected`,
+Owner of nothing: `gateway.greetings` has the indexes, the connections have the tables. A handler answers at once what it can, refuses by raising `RequestRejected`,
 and appends to the hub's batches what an actor has to do. Permission is checked here, before anything leaves the session.
 """
 
@@ -14,16 +14,18 @@ from syncd.codes import CloseCode, ErrorCode, Reason
 from syncd.config import Config, HistoryKind, Mode
 from syncd.errors import RequestRejected
 from syncd.gateway import grants as g
-from syncd.gateway.connection import ANONYMOUS, Connection
+from syncd.gateway.collections import Collections
+from syncd.gateway.connection import Connection, unanswered
+from syncd.gateway.greetings import UNAUTHORIZED, Greetings
 from syncd.gateway.hub import Hub
 from syncd.gateway.pages import PageAsker
 from syncd.gateway.presences import Presences
+from syncd.gateway.rechecks import Rechecks
 from syncd.model.client_secrets import ClientSecrets
 from syncd.model.revocations import Revocations
 from syncd.model.tokens import TokenVerifier
 from syncd.ports import (
     IdempotencyKey,
-    Identity,
     PublishEvent,
     ReadHistory,
     SubscribeChannel,
@@ -39,7 +41,6 @@ from syncd.wire.session import Phase
 __all__ = ["Sessions"]
 
 _PING_FRAME = encode_frame(BINARY, encode.message("ping", {}))
-_UNAUTHORIZED = "the token is missing or not accepted"
 
 
 class Sessions:
@@ -60,157 +61,72 @@ class Sessions:
         self._hub = hub
         self._config = config
         self.grants = grants
+        grants.holding = hub.holding
         self.presences = Presences(hub, config, grants)
-        self._tokens = tokens
-        self._secrets = secrets
+        self.collections = Collections(hub, config, grants)
+        self.rechecks = Rechecks(grants, self.end_subscription, self.presences)
         self.revocations = revocations
         self._wall_s = wall_s
-        self._node = node
-        self._num_opened = 0
-        self.by_user: dict[str, set[Connection]] = {}
-        self.by_client: dict[str, Connection] = {}
+        self.greetings = Greetings(
+            hub,
+            config=config,
+            tokens=tokens,
+            secrets=secrets,
+            revocations=revocations,
+            wall_s=wall_s,
+            node=node,
+            open_session=self._open,
+            on_taken_over=self.presences.leave_all,
+        )
         self.handlers: dict[type, Callable[[Connection, Any], None]] = {
-            m.Hello: self.hello,
+            m.Hello: self.greetings.hello,
             m.Auth: self.auth,
             m.Subscribe: self.subscribe,
             m.Unsubscribe: self.unsubscribe,
             m.Publish: self.publish,
             m.Presence: self.presences.announce,
             m.History: self.history,
+            m.Mutate: self.collections.mutate,
+            m.MutateAck: self.collections.acknowledge,
+            m.Watch: self.collections.watch,
+            m.Unwatch: self.collections.unwatch,
+            m.Read: self.collections.read,
             m.Probe: self.probe,
             m.Pong: _heard,
         }
 
-    # ---------------------------------------------------------------- hello, auth
+    # ---------------------------------------------------------------- sessions begin and end
 
-    def hello(self, connection: Connection, message: m.Hello) -> None:
-        """Open the session, or close the connection: 4501, 4401, 4505, 4004."""
+    def _open(self, connection: Connection) -> None:
+        """A session begins: the timer looks at it from now on."""
         hub = self._hub
-        if message.v != 1:
-            hub.close(connection, CloseCode.UNSUPPORTED_VERSION, "this server speaks version 1")
-            return
-        identity = self._identify(message.token)
-        if identity is None:
-            hub.close(connection, CloseCode.UNAUTHORIZED, _UNAUTHORIZED)
-            return
-        if self._has_too_many(identity):
-            reason = "too many connections of this user"
-            hub.close(connection, CloseCode.OVERLOADED, reason, after_ms=10_000)
-            return
-        clients: list[dict[str, Any]] = []
-        forgotten: list[str] = []
-        for claim in message.clients:
-            if not self._secrets.is_known(claim.client):
-                forgotten.append(claim.client)
-                clients.append(self._issue())
-                continue
-            if not self._secrets.verify(claim.client, claim.secret):
-                hub.close(connection, CloseCode.CLIENT_DENIED, "wrong client secret")
-                return
-            clients.append({"client": claim.client, "last_mid": 0})
-        if not clients:
-            clients.append(self._issue())
-        self._open(connection, message, identity, tuple(item["client"] for item in clients))
-        connection.send(self._welcome(connection, clients))
-        for client in forgotten:
-            code = Reason.CLIENT_UNKNOWN.value
-            connection.send(
-                encode.message("reset", {"scope": "client", "client": client, "code": code})
-            )
-
-    def _issue(self) -> dict[str, Any]:
-        client, secret = self._secrets.issue(self._wall_s())
-        return {"client": client, "secret": secret, "last_mid": 0}
-
-    def _open(
-        self, connection: Connection, message: m.Hello, identity: Identity, clients: tuple[str, ...]
-    ) -> None:
-        hub, timing = self._hub, self._config.timing
-        self._num_opened += 1
-        connection.phase = Phase.OPEN
-        connection.id = f"{self._node}-{self._num_opened:x}"
-        connection.identity = identity
-        connection.group = message.group
-        for client in clients:
-            self._take_over(client, connection)
-        connection.clients = clients
-        if identity.user is not None:
-            self.by_user.setdefault(identity.user, set()).add(connection)
-        connection.ping_due = hub.now + timing.ping_s * (1 - hub.jitter() / 2)
+        connection.ping_due = hub.now + self._config.timing.ping_s * (1 - hub.jitter() / 2)
         hub.wheel.schedule(connection, self.next_due(connection))
-
-    def _welcome(self, connection: Connection, clients: list[dict[str, Any]]) -> bytes:
-        return encode.message(
-            "welcome",
-            {
-                "session": connection.id,
-                "clients": clients,
-                "server_time_ms": int(self._wall_s() * 1000),
-                "ping_ms": int(self._config.timing.ping_s * 1000),
-                "max_frame_bytes": self._config.limits.frame_bytes,
-            },
-        )
-
-    def _identify(self, token: str | None) -> Identity | None:
-        """Return who speaks, or None when the answer is 4401."""
-        if token is None:
-            return ANONYMOUS if self._config.auth.anonymous else None
-        try:
-            identity = self._tokens.verify(token, self._wall_s())
-        except RequestRejected:
-            return None
-        if self.revocations.is_revoked(identity, self._wall_s()):
-            return None
-        return identity
-
-    def _has_too_many(self, identity: Identity) -> bool:
-        limit = self._config.limits.connections_per_user
-        return bool(
-            limit
-            and identity.user is not None
-            and len(self.by_user.get(identity.user, ())) >= limit
-        )
-
-    def _take_over(self, client: str, connection: Connection) -> None:
-        """A newer hello naming a client speaks for it from now on."""
-        older = self.by_client.get(client)
-        self.by_client[client] = connection
-        if older is None or older is connection:
-            return
-        older.clients = tuple(name for name in older.clients if name != client)
-        self.presences.leave_all(older, client)
-        if not older.clients:
-            self._hub.close(older, CloseCode.TAKEN_OVER, "a newer connection took over")
 
     def forget(self, connection: Connection) -> None:
         """The session ended: take it out of the indexes."""
-        user = connection.identity.user
-        if user is not None and (others := self.by_user.get(user)) is not None:
-            others.discard(connection)
-            if not others:
-                del self.by_user[user]
-        for client in connection.clients:
-            if self.by_client.get(client) is connection:
-                del self.by_client[client]
+        self.greetings.forget(connection)
+
+    @property
+    def by_user(self) -> dict[str, set[Connection]]:
+        """Sessions by user."""
+        return self.greetings.by_user
+
+    @property
+    def by_client(self) -> dict[str, Connection]:
+        """Which session speaks for a client."""
+        return self.greetings.by_client
 
     def auth(self, connection: Connection, message: m.Auth) -> None:
-        """Replace the token in place: same user only; what the new one does not allow ends."""
-        identity = self._identify(message.token)
+        """Replace the token in place: same user only; what the new one does not allow ends, then the answer comes."""
+        identity = self.greetings.identify(message.token)
         if identity is None or identity.user != connection.identity.user:
-            self._hub.close(connection, CloseCode.UNAUTHORIZED, _UNAUTHORIZED)
+            self._hub.close(connection, CloseCode.UNAUTHORIZED, UNAUTHORIZED)
             return
         connection.identity = identity
-        connection.grants = None
-        for subscription in list((connection.subscriptions or {}).values()):
-            try:
-                self.grants.require(connection, subscription.channel, g.SUBSCRIBE)
-            except RequestRejected:
-                self.end_subscription(
-                    connection, subscription, Reason.REVOKED, "not allowed any more"
-                )
-        self.presences.recheck(connection)
+        connection.grants = connection.permits = None
         self._hub.wheel.schedule(connection, self.next_due(connection))
-        connection.reply_ok(message.id)
+        self.rechecks.run(connection, message.id)
 
     # ---------------------------------------------------------------- channels
 
@@ -245,7 +161,7 @@ class Sessions:
     def unsubscribe(self, connection: Connection, message: m.Unsubscribe) -> None:
         """Take the subscription out; nothing of the channel follows the ok."""
         subscription = connection.subscription(message.channel)
-        if subscription is None:
+        if subscription is None or subscription.watch is not None:
             raise RequestRejected(ErrorCode.NOT_SUBSCRIBED)
         self._release(connection, subscription)
         connection.reply_ok(message.id)
@@ -254,14 +170,15 @@ class Sessions:
         self, connection: Connection, subscription: Subscription, code: Reason, reason: str
     ) -> None:
         """The server ends a subscription: queued frames of the channel are dropped, the client is told."""
+        pending = unanswered(subscription)
         self._release(connection, subscription)
         if connection.outbox is not None:
             connection.outbox.drop_channel(subscription.channel)
-        if subscription.pending_id is None:
+        if not pending:
             connection.send_unsubscribed(subscription.channel, code, reason)
-        else:
-            refusal = RequestRejected(ErrorCode.PERMISSION_DENIED, reason)
-            connection.reply_error(subscription.pending_id, refusal)
+        refusal = RequestRejected(ErrorCode.PERMISSION_DENIED, reason)
+        for request_id in pending:
+            connection.reply_error(request_id, refusal)
 
     def _release(self, connection: Connection, subscription: Subscription) -> None:
         connection.release(subscription)
@@ -281,9 +198,9 @@ class Sessions:
                 ErrorCode.TOO_LARGE, f"data may have {namespace.max_data_bytes} bytes here."
             )
         client = connection.clients[0] if connection.clients else None
-        hub = self._hub
-        hub.bytes_to_broadcaster += len(data)
-        hub.to_broadcaster.append(
+        lane = self._hub.to_broadcaster
+        lane.size_bytes += len(data)
+        lane.append(
             PublishEvent(
                 connection,
                 message.id,
@@ -322,7 +239,9 @@ class Sessions:
 
     def next_due(self, connection: Connection) -> float:
         """When the coarse timer has to look at an open session again."""
-        due = connection.ping_due
+        due = min(connection.ping_due, self._hub.now + g.GRANTS_LIVE_S)
+        if connection.held is not None:
+            due = min(due, connection.held.deadline)
         if connection.outbox is not None and connection.outbox:
             due = min(due, connection.drained_at + self._config.timing.slow_client_s)
         expires = connection.identity.expires_at_s
@@ -341,16 +260,20 @@ class Sessions:
             hub.drop(connection)
             return
         if expires is not None and self._wall_s() >= expires:
-            hub.close(connection, CloseCode.UNAUTHORIZED, _UNAUTHORIZED)
+            hub.close(connection, CloseCode.UNAUTHORIZED, UNAUTHORIZED)
             return
         if now - connection.last_seen > timing.ping_s + timing.pong_slack_s:
             connection.close_code = CloseCode.PING_TIMEOUT
             hub.drop(connection)
             return
+        connection.grants = connection.permits = None
         if now >= connection.ping_due:
             connection.ping_due = now + timing.ping_s
-            connection.grants = None
             connection.queue(_PING_FRAME)
+        if connection.held is not None and now >= connection.held.deadline:
+            hub.holding.expire(connection)
+            if connection.phase is not Phase.OPEN:
+                return
         hub.wheel.schedule(connection, self.next_due(connection))
 
 

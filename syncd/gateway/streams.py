@@ -51,7 +51,7 @@ class _StreamSender:
 
 
 class StreamDriver:
-    """Drives one connection over one stream. Implements `hub.Driver`."""
+    """Drives one connection over one stream. Implements `driver.Driver`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class StreamDriver:
         self._is_busy = False
         """The writer has something to send."""
 
-    # ---------------------------------------------------------------- hub.Driver
+    # ---------------------------------------------------------------- driver.Driver
 
     def watch_room(self, connection: Connection) -> None:
         """Wake the writer; from now on the peer has a deadline to drain what waits."""

@@ -13,6 +13,7 @@ from syncd.gateway.connection import Connection
 from syncd.ids import ChannelName
 from syncd.model.outbox import Outbox
 from syncd.ports import Run, SessionDrained, Subscription, UnwatchPresence
+from syncd.ports_collections import SnapshotDrained
 from syncd.wire import encode
 from syncd.wire.frames import BINARY, encode_frame
 
@@ -34,12 +35,17 @@ class Writer:
         self._hub = hub
         self._limits = hub.config.limits
         self.dirty: list[Connection] = []
+        self.paged: list[Connection] = []
         self.num_deliveries = 0
         self.num_bytes = 0
         self.num_conflated = 0
         self.num_lagged = 0
         self._queued_bytes = 0
         self._shared = (b"", b"")
+
+    def finish_soon(self) -> None:
+        """Something was queued by an actor that does not flush."""
+        self._hub.finish_soon()
 
     def count_error(self, code: str) -> None:
         """A client was told this error."""
@@ -174,6 +180,22 @@ class Writer:
         self.num_bytes += num_bytes
         for connection in broken:
             self._hub.drop(connection)
+        if self.paged:
+            self._ask_pages()
+
+    def _ask_pages(self) -> None:
+        """Sockets that took everything have room for the next page; the others have it when they are drained."""
+        paged, self.paged = self.paged, []
+        for connection in paged:
+            if connection.paging and connection.has_room():
+                self._ask_page(connection)
+
+    def _ask_page(self, connection: Connection) -> None:
+        waiting = [watch for watch in connection.paging or () if not watch.is_closed]
+        connection.paging = None
+        if waiting:
+            self._hub.to_cache_owner.append(SnapshotDrained(waiting))
+            self._hub.finish_soon()
 
     def _park(self, connection: Connection, data: bytes, sent: int) -> None:
         """The socket is full: from now on frames line up in an outbox, and the client has a deadline to drain it."""
@@ -223,6 +245,8 @@ class Writer:
         if connection.waiting:
             self._hub.to_broadcaster.append(SessionDrained(connection.waiting))
             connection.waiting = None
+        if connection.paging:
+            self._ask_page(connection)
 
     def _check_reading(self, connection: Connection, outbox: Outbox) -> None:
         """Who does not read our answers is not read either."""

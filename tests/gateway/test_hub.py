@@ -346,7 +346,7 @@ def test_who_finds_a_mailbox_full_is_not_read_and_the_others_are():
     clients[1].say("history", id=3, channel="open:a", limit=5)
     assert [client.connection.is_paused for client in clients] == [True, True, False]
     assert clients[0].heard() == [], "nothing is lost and nothing refused"
-    assert [len(batch.connections) for batch in desk.hub.parked] == [1, 1]
+    assert [len(batch.connections) for batch in desk.hub.to_broadcaster.parked] == [1, 1]
 
 
 def test_no_batch_overtakes_one_that_waits():
@@ -358,7 +358,7 @@ def test_no_batch_overtakes_one_that_waits():
     desk.broadcaster.take()
     client.say_all(publish(2))
     assert desk.broadcaster.take() == [], "the first one goes first"
-    assert [numbers(batch.commands) for batch in desk.hub.parked] == [[1], [2]]
+    assert [numbers(batch.commands) for batch in desk.hub.to_broadcaster.parked] == [[1], [2]]
     client.say("presence", id=3, channel="open:a", state=1)
     assert len(desk.presence.take()) == 1, "another actor has room"
 
@@ -379,7 +379,7 @@ async def test_parked_batches_go_over_in_order_and_their_sessions_are_read_again
         clients[number % 2].say_all(publish(number))
     clients[0].say("presence", id=9, channel="open:a", state=1)
     await trio.testing.wait_all_tasks_blocked()
-    assert len(desk.hub.parked) == 5
+    assert [len(lane.parked) for lane in desk.hub.lanes] == [4, 1, 0]
     await desk.broadcaster.mailbox.take()
     await trio.testing.wait_all_tasks_blocked()
     assert numbers(desk.broadcaster.take()) == [0, 1, 2, 3]
@@ -388,7 +388,7 @@ async def test_parked_batches_go_over_in_order_and_their_sessions_are_read_again
     await trio.testing.wait_all_tasks_blocked()
     assert [type(command) for command in desk.presence.take()] == [Announce]
     assert not clients[0].connection.is_paused
-    assert desk.hub.parked == []
+    assert not any(lane.parked for lane in desk.hub.lanes)
 
 
 async def test_a_session_that_reads_nothing_stays_unread_when_its_batch_went_over(nursery):
@@ -405,7 +405,7 @@ async def test_a_session_that_reads_nothing_stays_unread_when_its_batch_went_ove
     await trio.testing.wait_all_tasks_blocked()
     await desk.broadcaster.mailbox.take()
     await trio.testing.wait_all_tasks_blocked()
-    assert desk.hub.parked == []
+    assert not any(lane.parked for lane in desk.hub.lanes)
     assert client.connection.is_paused
     client.drain()
     assert not client.connection.is_paused
@@ -445,7 +445,7 @@ def test_a_session_that_ends_while_its_commands_wait_is_not_paused_for_ever():
     client.say_all(publish(1))
     desk.hub.drop(client.connection)
     desk.turn()
-    desk.hub.parked.clear()
+    desk.hub.to_broadcaster.parked.clear()
     desk.hub.resume_unless_parked(client.connection)
     desk.hub.pause(client.connection)
     assert desk.driver.notes[-1][0] == "forget"

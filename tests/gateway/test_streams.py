@@ -197,7 +197,7 @@ async def test_a_session_whose_commands_wait_is_not_read(nursery):
     await peer.say("publish", id=1, channel="open:a", data=1)
     await peer.say("probe", nonce=1)
     assert peer.heard() == []
-    desk.hub.parked.clear()
+    desk.hub.to_broadcaster.parked.clear()
     desk.hub.resume_unless_parked(peer.connection)
     await trio.testing.wait_all_tasks_blocked()
     assert peer.heard() == [("pong", {"nonce": 1})]
