@@ -32,6 +32,8 @@ class Mode(enum.Enum):
     """The newest value per key counts; older ones may be skipped."""
     EPHEMERAL = "ephemeral"
     """Events are for those who are there; nothing is kept, nothing has a position."""
+    COLLECTION = "collection"
+    """Entries of a collection: made by the application, never a namespace of the configuration."""
 
 
 class HistoryKind(enum.Enum):

@@ -277,7 +277,7 @@ def _checked(value: Any, kinds: tuple[type, ...], want: str, where: str) -> Any:
 
 
 def _choice(value: object, choices: type[enum.Enum], where: str) -> enum.Enum:
-    names = [choice.value for choice in choices]
+    names = [choice.value for choice in choices if choice is not Mode.COLLECTION]
     if value not in names:
         raise ConfigError(f"{where} must be one of {', '.join(names)}{_hint(value, names)}.")
     return choices(value)

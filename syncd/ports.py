@@ -191,6 +191,8 @@ class Run:
     fulls: dict[int, bytes] | None = None
     """By index in `messages`, where the message tells a patch: the message with the whole value, sent when what it applies to is
     superseded."""
+    offsets: list[int] | None = None
+    """Of each message, where others lie between them (filtered watches); without it they are consecutive up to `offset`."""
 
 
 class Fanout(Protocol):

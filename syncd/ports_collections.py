@@ -51,6 +51,9 @@ __all__ = [
 class MutationAsker(Protocol):
     """Whoever waits for the outcome of a mutation: a session, or an HTTP request. Its methods never wait and never raise."""
 
+    def subscription(self, channel: ChannelName) -> Subscription | None:
+        """Return its open subscription to a channel: an outcome waits for events owed to that. None for HTTP requests."""
+
     def send_outcome(self, outcome: bytes, positions: Mapping[ChannelName, Position]) -> None:
         """Tell a decided mutation's outcome (as `wire.encode_outcomes` makes it, without positions)."""
 
@@ -288,7 +291,8 @@ class WatchChannel:
     """Widen a subscription to `keys` (None: all of the channel) and go on from `since`, behind the prelude.
 
     If everything after `since` can be had, `prelude` (an encoded `watched`) is queued, then what came after it, then the subscription
-    is live. Otherwise nothing happens but `on_lost()`, which never waits.
+    is live. Otherwise nothing happens but `on_lost()`, which never waits. It is also called when the subscription is closed already
+    (whoever made the snapshot then answers the request, if it is to be answered), and after a crash of the broadcaster.
     """
 
     subscription: Subscription

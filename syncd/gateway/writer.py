@@ -128,10 +128,12 @@ class Writer:
         """A run larger than a flush may hold goes message by message, so that budgets are seen in between."""
         fallen: list[Subscription] = []
         first = run.offset - len(run.messages) + 1
+        offsets, fulls = run.offsets or range(first, run.offset + 1), run.fulls or {}
         everybody = list(subscriptions)
         for index, message in enumerate(run.messages):
-            offset = first + index if run.epoch is not None else 0
-            part = Run(run.channel, [message], run.epoch, offset, run.is_conflatable)
+            offset = offsets[index] if run.epoch is not None else 0
+            full = {0: fulls[index]} if index in fulls else None
+            part = Run(run.channel, [message], run.epoch, offset, run.is_conflatable, full)
             fallen += self.deliver([s for s in everybody if s.is_live], part)
             self.flush()
         return fallen
@@ -143,14 +145,18 @@ class Writer:
         outbox = connection.outbox
         if connection.closed or outbox is None or subscription.is_closed:
             return True
-        offset = run.offset - len(frames)
+        offset, offsets, fulls = run.offset - len(frames), run.offsets, run.fulls
         conflated = outbox.num_conflated
-        for (key, _message), frame in zip(run.messages, frames, strict=True):
-            offset += 1
-            if not outbox.push_event(run.channel, key, frame, conflatable=run.is_conflatable):
+        for index, ((key, _message), frame) in enumerate(zip(run.messages, frames, strict=True)):
+            offset = offset + 1 if offsets is None else offsets[index]
+            entry = frame
+            if fulls is not None and index in fulls and outbox.supersedes(run.channel, key):
+                entry = encode_frame(BINARY, fulls[index])
+            if not outbox.push_event(run.channel, key, entry, conflatable=run.is_conflatable):
                 connection.lag(subscription)
                 return False
             subscription.offset = offset
+        subscription.offset = run.offset
         self.num_conflated += outbox.num_conflated - conflated
         self.behind(connection)
         return True
@@ -241,6 +247,8 @@ class Writer:
                 connection.send(
                     encode.mark(subscription.channel, subscription.epoch, subscription.offset)
                 )
+                if subscription.watch is not None:
+                    subscription.watch.marked = subscription.offset
         outbox.conflated.clear()
         if connection.waiting:
             self._hub.to_broadcaster.append(SessionDrained(connection.waiting))

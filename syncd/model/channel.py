@@ -1,6 +1,6 @@
 """One channel's state in memory: its position, its tail of events, and the decisions of recovery.
 
-Owner: the broadcaster. Pure: time and epochs are given. The invariant everything rests on: the tail is dense (stream) or holds
+Owner: the broadcaster. Pure: time and epochs are given. The invariant everything rests on: the tail is dense (stream, collection) or holds
 the newest event per key (latest), ascending, and complete above `floor`. So a position at or above the floor, of this epoch and
 not above the top, can be recovered from the tail alone; below it only from the store, if there is one.
 """
@@ -16,7 +16,8 @@ import attrs
 from syncd.config import HistoryKind, Mode, Namespace
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import ChannelHead, StoredEvent
-from syncd.wire.encode import EventPrefix, event_body
+from syncd.wire.encode import EventPrefix, event_body, event_message
+from syncd.wire.encode_state import invalidate
 
 __all__ = ["Channel", "Recovery", "Verdict"]
 
@@ -69,7 +70,7 @@ class Channel:
         self.name = name
         self.namespace = namespace
         self.epoch = epoch
-        self.prefix = EventPrefix(name, epoch, has_prev=namespace.mode is not Mode.LATEST)
+        self.prefix = EventPrefix(name, epoch, has_prev=namespace.mode is Mode.STREAM)
         self.top = 0
         self.floor = 0
         """Positions at or above it (up to the top) are recoverable from the tail."""
@@ -93,6 +94,11 @@ class Channel:
         return self.namespace.mode is Mode.LATEST
 
     @property
+    def is_collection(self) -> bool:
+        """Whether its events are changes of entries, and invalidations."""
+        return self.namespace.mode is Mode.COLLECTION
+
+    @property
     def is_durable(self) -> bool:
         """Whether the store has the log."""
         return self.namespace.history is HistoryKind.DURABLE
@@ -100,7 +106,8 @@ class Channel:
     def load(self, head: ChannelHead, tail: Iterable[StoredEvent]) -> None:
         """Take over what the store knows; only on a fresh channel."""
         self.epoch = head.epoch
-        self.prefix = EventPrefix(self.name, head.epoch, has_prev=not self.is_latest)
+        has_prev = self.namespace.mode is Mode.STREAM
+        self.prefix = EventPrefix(self.name, head.epoch, has_prev=has_prev)
         events = list(tail)
         self.top = events[0].offset - 1 if events else head.top
         self.floor = head.floor if self.is_latest else max(head.floor, self.top)
@@ -200,6 +207,12 @@ class Channel:
     def state(self) -> list[StoredEvent]:
         """Return the newest event per key of a latest channel, ascending; nothing for streams."""
         return list(self._by_key.values())
+
+    def message(self, event: StoredEvent) -> bytes:
+        """Encode the message that tells an event: `event`, or `invalidate` for what has no key in a collection."""
+        if event.key is None and self.is_collection:
+            return invalidate(self.name, self.epoch, event.offset, event.record)
+        return event_message(self.prefix, event.offset, event.record)
 
     def bodies(self, events: Iterable[StoredEvent]) -> list[bytes]:
         """Encode event bodies."""

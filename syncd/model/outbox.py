@@ -1,8 +1,10 @@
 """The outbox of a session whose socket does not take everything: one FIFO, bounded in bytes, with a policy per entry.
 
 Owner: the session's connection. It exists only while something is pending. Policy (DESIGN 5.6): replies are never refused;
-past half of the budget keyed entries of `latest` channels conflate to the newest per key; past the budget channel entries are refused,
-which the gateway turns into `lagged`; presence is refused past its own share and becomes a fresh `presence_state`.
+past half of the budget keyed entries of `latest` channels and collections conflate to the newest per key; past the budget channel
+entries are refused, which the gateway turns into `lagged`; presence is refused past its own share and becomes a fresh `presence_state`.
+
+What was queued before a reply is not superseded by what comes behind it: an outcome never overtakes its events (DESIGN 5.7).
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ class Outbox:
 
     def push(self, frame: bytes, channel: str | None = None) -> None:
         """Append a frame that is never refused; one of a channel goes when the channel does."""
+        if channel is None:
+            self._by_key.clear()
         self._entries.append([channel, None, frame])
         self.size_bytes += len(frame)
 
@@ -63,12 +67,18 @@ class Outbox:
         self._head_sent = sent
         self.size_bytes += len(frame) - sent
 
+    def supersedes(self, channel: str, key: str | None) -> bool:
+        """Whether a conflatable entry that comes now takes the place of an older one of its key: a patch on that is worth nothing."""
+        return key is not None and self._older(channel, key) is not None
+
     def push_event(self, channel: str, key: str | None, frame: bytes, *, conflatable: bool) -> bool:
-        """Append a channel's frame; False when the budget is used up and nothing was appended."""
-        if conflatable and key is not None and self.size_bytes * 2 > self.budget_bytes:
-            self._supersede(channel, key)
-        if self.size_bytes + len(frame) > self.budget_bytes:
+        """Append a channel's frame; False when the budget is used up and nothing was changed."""
+        older = self._older(channel, key) if conflatable and key is not None else None
+        freed_bytes = len(older[_FRAME]) if older is not None else 0  # type: ignore[arg-type]
+        if self.size_bytes - freed_bytes + len(frame) > self.budget_bytes:
             return False
+        if older is not None:
+            self._supersede(channel, older, freed_bytes)
         entry: list[object] = [channel, key, frame]
         self._entries.append(entry)
         self.size_bytes += len(frame)
@@ -86,13 +96,17 @@ class Outbox:
         self.size_bytes += len(frame)
         return True
 
-    def _supersede(self, channel: str, key: str) -> None:
-        entry = self._by_key.pop((channel, key), None)
+    def _older(self, channel: str, key: str) -> list[object] | None:
+        """Return the entry that one of this key supersedes: past half of the budget, unless it is on its way already."""
+        if self.size_bytes * 2 <= self.budget_bytes:
+            return None
+        entry = self._by_key.get((channel, key))
         if entry is None or (self._head_sent and entry is self._entries[0]):
-            return
-        frame = entry[_FRAME]
-        assert isinstance(frame, bytes)
-        self.size_bytes -= len(frame)
+            return None
+        return entry
+
+    def _supersede(self, channel: str, entry: list[object], size: int) -> None:
+        self.size_bytes -= size
         entry[_FRAME] = b""
         self.num_conflated += 1
         self.conflated.add(channel)

@@ -120,9 +120,36 @@ def test_an_older_event_of_a_key_that_goes_out_leaves_the_newer_one_to_be_supers
     event(outbox, b"older", "k")
     event(outbox, b"newer", "k")
     outbox.consume(5)
-    outbox.push(b"r" * 8)
+    outbox.push(b"r" * 8, "a:b")
     event(outbox, b"newest", "k")
     assert drained(outbox) == b"r" * 8 + b"newest"
+
+
+def test_what_was_queued_before_a_reply_does_not_move_behind_it():
+    outbox = Outbox(20)
+    event(outbox, b"event of it", "k")
+    outbox.push(b"reply")
+    event(outbox, b"next", "k")
+    assert drained(outbox) == b"event of itreplynext"
+    assert not outbox.conflated
+
+
+def test_an_event_that_is_refused_takes_no_other_with_it():
+    outbox = Outbox(20)
+    event(outbox, b"k" * 15, "k")
+    assert not event(outbox, b"n" * 21, "k")
+    assert drained(outbox) == b"k" * 15
+    assert outbox.num_conflated == 0
+
+
+def test_only_past_half_of_the_budget_an_event_supersedes_the_one_before_it():
+    outbox = Outbox(20)
+    event(outbox, b"k" * 10, "k")
+    assert not outbox.supersedes("a:b", "k")
+    outbox.push(b"x", "a:b")
+    assert outbox.supersedes("a:b", "k")
+    assert not outbox.supersedes("a:b", "other")
+    assert not outbox.supersedes("a:b", None)
 
 
 def test_presence_fills_its_share_and_no_more_while_events_still_go_in():

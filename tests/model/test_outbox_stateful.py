@@ -53,36 +53,39 @@ class OutboxMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------ in
 
-    @rule(size=SIZES)
-    def push(self, size):
+    @rule(size=SIZES, channel=st.none() | CHANNELS)
+    def push(self, size, channel):
+        """A reply, behind which nothing moves that was before it, or what a subscriber missed."""
         frame = self.frame_of(size)
-        self.outbox.push(frame)
-        self.entries.append(Entry(frame))
+        self.outbox.push(frame, channel)
+        if channel is None:
+            for entry in self.entries:
+                entry.is_newest = False
+        self.entries.append(Entry(frame, channel))
 
     @rule(channel=CHANNELS, key=KEYS, size=SIZES)
     def push_event(self, channel, key, size):
         frame = self.frame_of(size)
         is_conflatable = channel != STREAM
-        if is_conflatable and key is not None and self.size() * 2 > self.budget:
-            self.supersede(channel, key)
-        is_taken = self.size() + size <= self.budget
+        older = []
+        if key is not None and self.size() * 2 > self.budget:
+            older = [entry for entry in self.same(channel, key) if not entry.num_sent]
+        if is_conflatable:
+            assert self.outbox.supersedes(channel, key) == bool(older)
+        is_taken = self.size() - sum(len(entry.frame) for entry in older) + size <= self.budget
         if is_taken:
+            for entry in older:
+                self.entries.remove(entry)
+                self.num_conflated += 1
             for entry in self.same(channel, key):
                 entry.is_newest = False
-            self.entries.append(Entry(frame, channel, key, is_newest=key is not None))
+            is_newest = is_conflatable and key is not None
+            self.entries.append(Entry(frame, channel, key, is_newest=is_newest))
         pushed = self.outbox.push_event(channel, key, frame, conflatable=is_conflatable)
         assert pushed == is_taken
 
     def same(self, channel, key):
         return [e for e in self.entries if (e.channel, e.key) == (channel, key) and e.is_newest]
-
-    def supersede(self, channel, key):
-        """The newest entry of the key gives way, unless it is on its way already."""
-        for entry in self.same(channel, key):
-            entry.is_newest = False
-            if not entry.num_sent:
-                self.entries.remove(entry)
-                self.num_conflated += 1
 
     @rule(channel=CHANNELS, size=SIZES)
     def push_presence(self, channel, size):

@@ -18,22 +18,28 @@ import attrs
 import structlog
 import trio
 
+from syncd.actors.broadcaster.committing import Committing
+from syncd.actors.broadcaster.failing import fail
 from syncd.actors.broadcaster.history import Histories
 from syncd.actors.broadcaster.joining import Joining
 from syncd.actors.broadcaster.messages import (
     AppendsDone,
     BroadcasterMessage,
     ChannelRead,
+    GapRead,
     HistoryRead,
     PageRead,
+    WatchProbed,
 )
 from syncd.actors.broadcaster.pacing import Pace
 from syncd.actors.broadcaster.publishing import Publishing
 from syncd.actors.broadcaster.rooms import Room, Rooms
+from syncd.actors.broadcaster.telling import parts_of, tell_part
+from syncd.actors.broadcaster.watching import Watching
 from syncd.actors.kit import Mailbox
-from syncd.config import Config
+from syncd.config import Config, Namespace
 from syncd.errors import ActorStopped, SyncdError, internal_error
-from syncd.ids import Epoch
+from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import (
     BroadcasterCommand,
     ChannelInfo,
@@ -49,6 +55,14 @@ from syncd.ports import (
     SubscriptionsClosed,
     UnsubscribeChannel,
 )
+from syncd.ports_collections import (
+    DeliverCommitted,
+    NarrowWatch,
+    OutcomeToTell,
+    RenewChannel,
+    WatchChannel,
+)
+from syncd.ports_state import KeyName
 
 __all__ = ["Broadcaster", "BroadcasterStatistics"]
 
@@ -65,6 +79,8 @@ RESUMES_PER_SLICE = 500
 SWEEP_S = 1.0
 ROOMS_PER_SWEEP = 2000
 
+_Commands = Sequence[BroadcasterCommand] | Sequence[WatchChannel | NarrowWatch]
+
 
 @attrs.frozen
 class BroadcasterStatistics:
@@ -78,7 +94,7 @@ class BroadcasterStatistics:
 
 
 class Broadcaster:
-    """Actor (see the module's docstring). Implements `BroadcasterHandle`."""
+    """Actor (see the module's docstring). Implements `BroadcasterHandle` and `WatchingHandle`."""
 
     name = "broadcaster"
 
@@ -90,7 +106,15 @@ class Broadcaster:
         store: StoreHandle,
         wall_ms: Callable[[], int],
         new_epoch: Callable[[], Epoch],
+        collections: Sequence[Namespace] = (),
+        volatile_head: Callable[[ChannelName], Position] | None = None,
     ) -> None:
+        """Make it; it serves in `run`.
+
+        Args:
+            collections: Collections as namespaces of their own, of mode `collection` and durable or memory history.
+            volatile_head: Where the channel of a volatile collection stands; returns at once.
+        """
         self.mailbox: Mailbox[BroadcasterMessage] = Mailbox(
             self.name, MAILBOX_COMMANDS, MAILBOX_BYTES
         )
@@ -99,43 +123,57 @@ class Broadcaster:
         self._store = store
         self._wall_ms = wall_ms
         self._new_epoch = new_epoch
+        self._namespaces = config.namespaces | {
+            namespace.name: namespace for namespace in collections
+        }
+        self._volatile_head = volatile_head
         self._batch: Sequence[BroadcasterMessage] = ()
         self._num_done = 0
         self._start_empty()
 
-    def _start_empty(self) -> None:
+    def _start_empty(self, outcomes: Sequence[OutcomeToTell] = ()) -> None:
         """Hold nothing, as at the start; what others hold for us comes as `ResumeSubscriptions`."""
         config, post = self._config, self.mailbox.put_reply
         limits = config.limits
-        self.rooms = Rooms(config.namespaces, limits.channels, limits.memory_bytes, self._new_epoch)
+        self.rooms = Rooms(
+            self._namespaces,
+            limits.channels,
+            limits.memory_bytes,
+            self._new_epoch,
+            self._volatile_head,
+        )
         self.publishing = Publishing(config, self.rooms, self._store, self._wall_ms, post)
         self.pace = Pace(post)
         self.joining = Joining(config, self.rooms, self._store, post, self.pace)
         self.histories = Histories(config, self.rooms, self._store, post)
+        read_anew = self.publishing.read_anew
+        self.watching = Watching(self.rooms, self.joining, self._store, post, read_anew)
+        self.committing = Committing(self.rooms, self.publishing, outcomes)
         self._handlers = self._handle()
 
-    # ---------------------------------------------------------------- ports.BroadcasterHandle
+    # ---------------------------------------------------------------- ports.BroadcasterHandle, WatchingHandle
 
-    def submit_nowait(self, commands: Sequence[BroadcasterCommand], size_bytes: int) -> None:
+    def submit_nowait(self, commands: _Commands, size_bytes: int) -> None:
         """Hand over all or none; raises `MailboxFull` or `ActorStopped`."""
         self.mailbox.put_nowait(commands, size_bytes)
 
-    async def submit(self, commands: Sequence[BroadcasterCommand], size_bytes: int) -> None:
+    async def submit(self, commands: _Commands, size_bytes: int) -> None:
         """Hand over, waiting for room. Cancelled: nothing was handed over."""
         await self.mailbox.put(commands, size_bytes)
+
+    def deliver_committed(self, message: DeliverCommitted | RenewChannel) -> None:
+        """Hand over; never refused, returns at once."""
+        self.mailbox.put_reply(message)
+
+    def num_watching(self, channel: ChannelName, key: KeyName) -> int:
+        """Return how many subscriptions would be told a change of this entry."""
+        room = self.rooms.by_name.get(channel)
+        return 0 if room is None else room.num_watching(key)
 
     def channels(self, prefix: str, limit: int) -> list[ChannelInfo]:
         """Channels with subscribers or state in memory, by name."""
         names = sorted(name for name in self.rooms.by_name if name.startswith(prefix))
-        return [self._info(self.rooms.by_name[name]) for name in names[:limit]]
-
-    @staticmethod
-    def _info(room: Room) -> ChannelInfo:
-        channel = room.channel
-        count = len(room.subscribers) + len(room.catching_up)
-        if channel is None:
-            return ChannelInfo(room.name, count, None, 0)
-        return ChannelInfo(room.name, count, channel.epoch, channel.top)
+        return [self.rooms.by_name[name].info() for name in names[:limit]]
 
     # ---------------------------------------------------------------- kit.Actor
 
@@ -163,19 +201,30 @@ class Broadcaster:
         error = ActorStopped()
         waiting = [command for room in self.rooms.by_name.values() for command in room.waiting]
         for message in (*self._batch[self._num_done :], *self.mailbox.close(), *waiting):
-            _fail(message, error)
+            fail(message, error)
             if isinstance(message, AppendsDone):
                 self.publishing.forget_ask(message)
         self.publishing.stop(error)
+        self.watching.stop(error)
+        self.committing.stop()
         self._batch, self._num_done = (), 0
 
     def recover(self) -> None:
-        """Tell askers of the batch in hand that it failed, and forget everything."""
+        """Tell askers of the batch in hand that it failed, and forget everything but outcomes: those are facts."""
+        outcomes = self.committing.left()
         for message in self._batch[self._num_done :]:
-            _fail(message, internal_error())
+            if isinstance(message, WatchChannel):
+                message.on_lost()
+            elif isinstance(message, DeliverCommitted):
+                outcomes += message.outcomes
+            else:
+                fail(message, internal_error())
         self.publishing.fail(internal_error())
+        self.watching.lose()
+        for room in self.rooms.by_name.values():
+            room.forget_channel()
         self._batch, self._num_done = (), 0
-        self._start_empty()
+        self._start_empty(outcomes)
 
     async def _serve(
         self, part: Sequence[BroadcasterMessage], batch: Sequence[BroadcasterMessage]
@@ -195,6 +244,7 @@ class Broadcaster:
         self.publishing.submit()
         await self._deliver()
         self.publishing.settle()
+        self.committing.settle()
         self._fanout.flush()
 
     def _handle(self) -> dict[type, Callable[[Any], None]]:
@@ -212,6 +262,12 @@ class Broadcaster:
             ChannelRead: self._channel_read,
             ReadHistory: self.histories.history,
             HistoryRead: self.histories.history_read,
+            GapRead: publishing.gap_read,
+            DeliverCommitted: self.committing.deliver,
+            RenewChannel: self.committing.renew,
+            WatchChannel: self.watching.watch,
+            NarrowWatch: self.watching.narrow,
+            WatchProbed: self.watching.probed,
         }
 
     def _channel_read(self, message: ChannelRead) -> None:
@@ -220,6 +276,11 @@ class Broadcaster:
                 self._handlers[type(waiting)](waiting)
             except Exception as error:  # noqa: BLE001 - isolation: it fails that message alone
                 self._fail_one(waiting, error)
+        room = self.rooms.by_name.get(message.channel)
+        if room is not None and room.early:
+            early, room.early = room.early, []
+            for event in early:
+                self.publishing.enter(room, event)
 
     def _resume(self, message: ResumeSubscriptions) -> None:
         """Take over a slice of them and leave the others for later: their positions wait."""
@@ -245,17 +306,26 @@ class Broadcaster:
     def _fail_one(self, message: BroadcasterMessage, error: Exception) -> None:
         """An exception over one message fails that message, not the actor."""
         if isinstance(error, SyncdError):
-            _fail(message, error)
+            fail(message, error)
             return
         kind = type(message).__name__
         _log.error("message_failed", actor=self.name, kind=kind, exc_info=error)
-        _fail(message, internal_error())
+        fail(message, internal_error())
 
     async def _deliver(self) -> None:
         """Fan out what this tick brought. Sends are counted: after a slice others get their turn."""
         num_left = DELIVERIES_PER_SLICE
         for room in self.publishing.take_touched():
             channel = room.channel
+            if room.filters is not None:
+                for part, run in parts_of(room, DELIVERIES_PER_SLICE):
+                    if len(part) > num_left:
+                        await self._give_way()
+                        num_left = DELIVERIES_PER_SLICE
+                    num_left -= len(part)
+                    tell_part(room, part, run, self._fanout)
+                room.forget_run()
+                continue
             run = Run(
                 room.name,
                 room.run,
@@ -315,6 +385,8 @@ class Broadcaster:
             await trio.sleep(SWEEP_S)
             self.rooms.sweep(self._wall_ms(), ROOMS_PER_SWEEP)
             self.publishing.expire()
+            for _ in self.watching.marks():
+                await self._give_way()
 
     def statistics(self) -> BroadcasterStatistics:
         """Return counts."""
@@ -325,21 +397,3 @@ class Broadcaster:
             self.joining.num_unrecovered,
             self.publishing.num_dedupe_hits,
         )
-
-
-def _fail(message: BroadcasterMessage, error: SyncdError) -> None:
-    """Tell whoever asked for this message."""
-    match message:
-        case PublishEvent() | ReadHistory():
-            message.asker.reply_error(message.request_id, error)
-        case SubscribeChannel(subscription):
-            Joining.refuse(subscription, error)
-        case PageRead(subscription=subscription):
-            Joining.refuse(subscription, error)
-        case HistoryRead(command=command):
-            command.asker.reply_error(command.request_id, error)
-        case AppendsDone(commands=publications):
-            for publication in publications:
-                publication.asker.reply_error(publication.request_id, error)
-        case _:
-            pass

@@ -8,7 +8,7 @@ from syncd.actors.broadcaster.joining import num_fitting
 from syncd.actors.broadcaster.messages import BroadcasterMessage, HistoryRead
 from syncd.actors.broadcaster.rooms import Rooms
 from syncd.codes import ErrorCode
-from syncd.config import Config
+from syncd.config import Config, HistoryKind, Mode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.model.channel import Channel
 from syncd.ports import LogPage, LogQuery, ReadHistory, StoredEvent, StoreHandle
@@ -33,7 +33,10 @@ class Histories:
 
     def history(self, command: ReadHistory) -> None:
         """Answer from memory, or ask the store."""
-        if self._rooms.namespace(command.channel).history.value == "durable":
+        namespace = self._rooms.namespace(command.channel)
+        if namespace.mode is Mode.COLLECTION:
+            raise RequestRejected(ErrorCode.PERMISSION_DENIED)
+        if namespace.history is HistoryKind.DURABLE:
             self._ask_history(command)
             return
         room = self._rooms.open(command.channel)

@@ -2,13 +2,14 @@
 
 The rule (DESIGN 5.2): all or nothing. `subscribed` decides; what is missed beyond `limits.recovery_bytes` follows it as event frames, page by
 page while the session drains, and the last page is taken from the tail in the same step that puts the subscription live. A page
-that does not join on (retention overtook it) ends in `lagged`.
+that does not join on (retention overtook it) ends in `lagged`. Watches catch up by the same pages, thinned out by their filter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from syncd.actors.broadcaster.filters import is_filtered, wanted
 from syncd.actors.broadcaster.messages import (
     BroadcasterMessage,
     ChannelRead,
@@ -16,8 +17,9 @@ from syncd.actors.broadcaster.messages import (
 )
 from syncd.actors.broadcaster.pacing import Pace
 from syncd.actors.broadcaster.rooms import Room, Rooms
-from syncd.config import Config
-from syncd.errors import SyncdError
+from syncd.codes import ErrorCode
+from syncd.config import Config, Mode
+from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import Position
 from syncd.model.channel import TAIL_BYTES, TAIL_EVENTS, Channel, Recovery, Verdict
 from syncd.ports import (
@@ -30,6 +32,7 @@ from syncd.ports import (
     SubscribeChannel,
     Subscription,
 )
+from syncd.ports_collections import WatchChannel
 from syncd.wire import encode
 
 __all__ = ["Joining", "num_fitting"]
@@ -63,11 +66,16 @@ class Joining:
         room = self._rooms.open(subscription.channel)
         if room.holds(subscription):
             return  # it stood in the mailbox and in what was handed over after a crash
+        if room.filters is not None and (subscription.watch is None or subscription.epoch is None):
+            self._rooms.close_if_idle(room)
+            raise RequestRejected(ErrorCode.PERMISSION_DENIED)
         if room.is_ephemeral:
             room.go_live(subscription)
             self._answer(subscription, room, recovered=False, events=())
         elif room.channel is None:
-            self._wait_for_channel(room, SubscribeChannel(subscription))
+            self.wait_for_channel(room, SubscribeChannel(subscription))
+        elif room.filters is not None:
+            self.catch_up(room, room.channel, subscription)
         else:
             self._join(room, room.channel, subscription)
 
@@ -76,6 +84,8 @@ class Joining:
         room = self._rooms.by_name.get(subscription.channel)
         if subscription.is_closed or (room is not None and room.holds(subscription)):
             return
+        if subscription.watch is not None and subscription.epoch is None:
+            return  # not begun: whoever makes its snapshot hands it over, or was told to do so again
         if subscription.pending_id is None and subscription.epoch is not None:
             subscription.since = Position(subscription.epoch, subscription.offset)
         subscription.is_live = False
@@ -94,16 +104,25 @@ class Joining:
         """A subscription that cannot be served ends: its request with the error; one that was live is to come again."""
         if subscription.is_closed:
             return
-        if subscription.pending_id is None:
+        is_watching = subscription.watch is not None and subscription.epoch is not None
+        if subscription.pending_id is None or is_watching:
             subscription.session.lag(subscription)
         else:
             subscription.session.end_subscription(subscription, error)
+
+    @staticmethod
+    def refuse_watch(command: WatchChannel, error: SyncdError) -> None:
+        """A first watch that cannot be served ends with the error; one that is there lags, and whoever widened it is told."""
+        is_watching = command.subscription.epoch is not None
+        Joining.refuse(command.subscription, error)
+        if is_watching:
+            command.on_lost()
 
     # ---------------------------------------------------------------- recovery
 
     def _join(self, room: Room, channel: Channel, subscription: Subscription) -> None:
         since = subscription.since
-        recovery = Recovery(Verdict.LOST) if since is None else self._decide(channel, since)
+        recovery = Recovery(Verdict.LOST) if since is None else self.decide(channel, since)
         verdict = recovery.verdict
         events = channel.state() if verdict is Verdict.LOST else recovery.events
         if (events or verdict is Verdict.IN_STORE) and not self._pace.has_turn(subscription):
@@ -115,7 +134,8 @@ class Joining:
         else:
             self._enter(room, channel, subscription, events, recovered=verdict is Verdict.RECOVERED)
 
-    def _decide(self, channel: Channel, since: Position) -> Recovery:
+    def decide(self, channel: Channel, since: Position) -> Recovery:
+        """Decide what a position is worth; too many missed events count as lost."""
         if channel.top - since.offset > self._limits.recovery_events and not channel.is_latest:
             return Recovery(Verdict.LOST)
         return channel.recover(since)
@@ -180,6 +200,21 @@ class Joining:
 
     # ---------------------------------------------------------------- catching up
 
+    def catch_up(self, room: Room, channel: Channel, subscription: Subscription) -> None:
+        """Tell a watch what came after its position, at once or in pages, then live. If that cannot be had, it lags."""
+        assert subscription.epoch is not None
+        recovery = channel.recover(Position(subscription.epoch, subscription.offset))
+        if recovery.verdict is Verdict.LOST:
+            self._lag(room, subscription)
+            return
+        room.catching_up[subscription] = False
+        if room.filters is not None and is_filtered(subscription):
+            room.filters.add(subscription)
+        if recovery.verdict is Verdict.RECOVERED and not wanted(subscription, recovery.events):
+            self._send_page(room, channel, subscription, recovery.events)
+        else:
+            self.go_on(subscription)
+
     def go_on(self, subscription: Subscription) -> None:
         """Send the next page to a subscription that is catching up, or have it called when there is room."""
         room = self._rooms.by_name.get(subscription.channel)
@@ -208,12 +243,15 @@ class Joining:
         events: Sequence[StoredEvent],
     ) -> None:
         """Send what fits as event frames; live with the last of them."""
-        self._pace.note_page(subscription.session)
+        events = wanted(subscription, events)
+        if events or subscription.watch is None:
+            self._pace.note_page(subscription.session)
         count = num_fitting(events, self._limits.recovery_bytes)
         _send_events(subscription, channel, events[:count])
         if count == len(events):
             subscription.offset = channel.top
             room.catching_up.pop(subscription, None)
+            subscription.since = None
             room.go_live(subscription)
         else:
             subscription.offset = events[count - 1].offset
@@ -246,10 +284,10 @@ class Joining:
         channel, events = room.channel, answer.events
         joins_on = bool(events) and events[0].offset == message.after + 1
         joins_on = joins_on and answer.head.epoch == channel.epoch
-        if subscription.pending_id is not None:
+        if subscription.pending_id is not None and subscription.watch is None:
             self._answer_page(room, channel, subscription, events if joins_on else None)
         elif joins_on:
-            _send_events(subscription, channel, events)
+            _send_events(subscription, channel, wanted(subscription, events))
             subscription.offset = events[-1].offset
             self._pace.later(subscription)
         else:
@@ -277,14 +315,15 @@ class Joining:
 
     # ---------------------------------------------------------------- channels from the store
 
-    def _wait_for_channel(self, room: Room, command: BroadcasterCommand) -> None:
+    def wait_for_channel(self, room: Room, command: BroadcasterCommand | WatchChannel) -> None:
+        """Have a durable channel loaded; the command is handled then."""
         room.waiting.append(command)
         if room.is_loading:
             return
         room.is_loading = True
         num_events = room.namespace.history_size + 1  # one too many shows that keys are missing
         num_bytes = 2**30
-        if room.namespace.mode.value == "stream":
+        if room.namespace.mode is not Mode.LATEST:
             num_events, num_bytes = min(num_events - 1, TAIL_EVENTS), TAIL_BYTES
 
         def done(answer: LoadedChannel | SyncdError) -> None:
@@ -292,26 +331,32 @@ class Joining:
 
         self._store.load(room.name, num_events, num_bytes, done)
 
-    def channel_read(self, message: ChannelRead) -> list[BroadcasterCommand]:
-        """The store's answer: returns the commands that waited for it, or refuses them."""
+    def channel_read(self, message: ChannelRead) -> list[BroadcasterCommand | WatchChannel]:
+        """The store's answer: returns the commands that waited for it, or refuses them.
+
+        What was committed meanwhile is in `room.early` afterwards, ascending, as far as it does not join on.
+        """
         room = self._rooms.by_name.get(message.channel)
         if room is None or not room.is_loading:
             return []
         room.is_loading = False
         waiting, room.waiting = room.waiting, []
-        early, room.early = room.early, []
+        early, room.early = sorted(room.early, key=lambda event: event.offset), []
         if isinstance(message.answer, SyncdError):
             for command in waiting:
                 if isinstance(command, SubscribeChannel):
                     self.refuse(command.subscription, message.answer)
+                elif isinstance(command, WatchChannel):
+                    self.refuse_watch(command, message.answer)
             self._rooms.close_if_idle(room)
             return []
         channel = Channel(room.name, room.namespace, message.answer.head.epoch)
         channel.load(message.answer.head, message.answer.tail)
         for event in early:
-            if event.offset > channel.top:
+            if event.offset == channel.top + 1:
                 channel.adopt(event)
         room.channel = channel
+        room.early = [event for event in early if event.offset > channel.top]
         return waiting
 
 
@@ -331,5 +376,6 @@ def _send_events(
     if channel is None:
         return
     for event in events:
-        message = encode.event_message(channel.prefix, event.offset, event.record)
-        subscription.session.send_event(channel.name, message)
+        subscription.session.send_event(channel.name, channel.message(event))
+    if events and subscription.watch is not None:
+        subscription.watch.marked = events[-1].offset

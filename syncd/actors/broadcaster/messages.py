@@ -15,8 +15,17 @@ from syncd.ports import (
     ReadHistory,
     Subscription,
 )
+from syncd.ports_collections import DeliverCommitted, NarrowWatch, RenewChannel, WatchChannel
 
-__all__ = ["AppendsDone", "BroadcasterMessage", "ChannelRead", "HistoryRead", "PageRead"]
+__all__ = [
+    "AppendsDone",
+    "BroadcasterMessage",
+    "ChannelRead",
+    "GapRead",
+    "HistoryRead",
+    "PageRead",
+    "WatchProbed",
+]
 
 
 @attrs.define(eq=False)
@@ -54,4 +63,33 @@ class HistoryRead:
     answer: LogPage | SyncdError
 
 
-BroadcasterMessage = BroadcasterCommand | AppendsDone | ChannelRead | PageRead | HistoryRead
+@attrs.define(eq=False)
+class GapRead:
+    """What the log has above a channel's top: an event came before its predecessors."""
+
+    channel: ChannelName
+    answer: LogPage | SyncdError
+
+
+@attrs.define(eq=False)
+class WatchProbed:
+    """Whether the log has what a watch goes on from."""
+
+    command: WatchChannel
+    after: int
+    answer: LogPage | SyncdError
+
+
+BroadcasterMessage = (
+    BroadcasterCommand
+    | WatchChannel
+    | NarrowWatch
+    | DeliverCommitted
+    | RenewChannel
+    | AppendsDone
+    | ChannelRead
+    | PageRead
+    | HistoryRead
+    | GapRead
+    | WatchProbed
+)

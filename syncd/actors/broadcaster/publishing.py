@@ -1,14 +1,16 @@
 """Publications: into memory at once, or through the store and then into memory.
 
 A durable event enters no tail, run or history before its commit returned (DESIGN 5.1). Asks to the store are bounded: what comes while
-they are out waits here as the next batch, and past a bound is refused as retryable.
+they are out waits here as the next batch, and past a bound is refused as retryable. `enter` is the one door for committed events, ours
+and those of the cache-owner.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from syncd.actors.broadcaster.messages import AppendsDone, BroadcasterMessage
+from syncd.actors.broadcaster.gaps import Gaps, Ok
+from syncd.actors.broadcaster.messages import AppendsDone, BroadcasterMessage, GapRead
 from syncd.actors.broadcaster.rooms import Room, Rooms
 from syncd.codes import ErrorCode
 from syncd.config import Config, HistoryKind, Mode
@@ -20,7 +22,6 @@ from syncd.ports import (
     Appended,
     AppendRequest,
     AppendResult,
-    Asker,
     PublishEvent,
     ResumeSubscriptions,
     StoredEvent,
@@ -56,11 +57,12 @@ class Publishing:
         self._post = post
         self._at_ms = wall_ms()
         self._touched: list[Room] = []
-        self._oks: list[tuple[Asker, int, Epoch | None, int]] = []
+        self._oks: list[Ok] = []
         self._waiting: list[tuple[PublishEvent, AppendRequest]] = []
         self._waiting_bytes = 0
         self._asked: list[list[PublishEvent]] = []
         """Batches at the store."""
+        self.gaps = Gaps(store, post)
         self._recent = RecentKeys(MAX_RECENT_KEYS, config.timing.idempotency_s)
         self.num_published = 0
         self.num_dedupe_hits = 0
@@ -78,6 +80,8 @@ class Publishing:
             self._publish_memory(room, room.channel, command)  # type: ignore[arg-type]
             return
         namespace = self._rooms.namespace(command.channel)
+        if namespace.mode is Mode.COLLECTION:
+            raise RequestRejected(ErrorCode.PERMISSION_DENIED)
         if namespace.history is HistoryKind.DURABLE:
             self._wait_for_store(command)
             return
@@ -186,7 +190,7 @@ class Publishing:
             for command in done.commands:
                 command.asker.reply_error(command.request_id, answer)
             if answer.code is ErrorCode.INTERNAL_ERROR:
-                self._read_anew({command.channel for command in done.commands})
+                self.read_anew({command.channel for command in done.commands})
             return
         for command, record, result in zip(done.commands, done.records, answer, strict=True):
             if isinstance(result, Appended):
@@ -199,6 +203,7 @@ class Publishing:
         self._asked = [asked for asked in self._asked if asked is not done.commands]
 
     def _adopt(self, command: PublishEvent, record: tuple[bytes, int], result: Appended) -> None:
+        ok = (command.asker, command.request_id, result.epoch, result.offset)
         if result.is_duplicate:
             self.num_dedupe_hits += 1
         else:
@@ -206,35 +211,97 @@ class Publishing:
             room = self._rooms.by_name.get(command.channel)
             if room is not None:
                 event = StoredEvent(result.offset, record[1], command.key, record[0])
-                self.enter(room, event)
-        self._oks.append((command.asker, command.request_id, result.epoch, result.offset))
+                if not self.enter(room, event):
+                    self.gaps.hold_ok(room.name, ok)
+                    return
+        self._oks.append(ok)
 
-    def enter(self, room: Room, event: StoredEvent) -> None:
-        """A committed event reaches its room: the tail first, then this tick's run."""
+    # ---------------------------------------------------------------- committed events
+
+    def enter(self, room: Room, event: StoredEvent, full: bytes | None = None) -> bool:
+        """A committed event reaches its room: the tail first, then this tick's run. False when it waits for events before it."""
         channel = room.channel
         if channel is None:
             if room.is_loading:
                 room.early.append(event)
-            return
+            return True
         if event.offset <= channel.top:
-            return  # the load that made this room saw it already
+            return True  # the load that made this room saw it already
         if event.offset != channel.top + 1:
-            self._read_anew({room.name})
-            return
+            return self._jump(room, event)
+        self._take_in(room, channel, event, full)
+        if room.name in self.gaps:
+            self._follow(room, channel)
+        return True
+
+    def _take_in(
+        self, room: Room, channel: Channel, event: StoredEvent, full: bytes | None
+    ) -> None:
+        before = channel.size_bytes
         channel.adopt(event)
-        if room.subscribers or room.late:
-            message = event_message(channel.prefix, event.offset, event.record)
-            self._add_to_run(room, event.key, message)
+        self._rooms.count(room, channel, before)
+        if not (room.subscribers or room.late or (room.filters is not None and room.is_in_use())):
+            return
+        if full is not None:
+            room.fulls = room.fulls or {}
+            room.fulls[len(room.run)] = event_message(channel.prefix, event.offset, full)
+        self._add_to_run(room, event.key, channel.message(event))
 
-    def _read_anew(self, channels: set[ChannelName]) -> None:
-        """The store actor crashed and may have committed before: the log may hold events we were never told of.
+    def _jump(self, room: Room, event: StoredEvent) -> bool:
+        """An event came before its predecessors. Those of a collection all come one way: they are lost, so it is read anew."""
+        if room.namespace.mode is Mode.STREAM and self.gaps.hold(room, event):
+            return False
+        self.read_anew({room.name})
+        return True
 
-        Channels are loaded again, and everybody in them recovers from the position they have.
+    def _follow(self, room: Room, channel: Channel) -> None:
+        """What waited for the last event follows it."""
+        while (event := self.gaps.take(room.name, channel.top + 1)) is not None:
+            self._take_in(room, channel, event, None)
+        if self.gaps.is_over(room.name, channel.top):
+            self._oks += self.gaps.close(room.name)
+
+    def gap_read(self, message: GapRead) -> None:
+        """The store's answer to a gap: it is filled, or the channel is read anew."""
+        name, answer = message.channel, message.answer
+        room = self._rooms.by_name.get(name)
+        if name not in self.gaps:
+            return
+        if room is None or room.channel is None:
+            self._oks += self.gaps.close(name)
+            return
+        top = room.channel.top
+        if not isinstance(answer, SyncdError) and answer.head.epoch == room.channel.epoch:
+            for event in answer.events:
+                if event.offset == room.channel.top + 1:
+                    self.enter(room, event)
+        if name in self.gaps:
+            if room.channel.top == top:
+                self.read_anew({name})
+            else:
+                self.gaps.read(room)
+
+    def read_anew(self, channels: set[ChannelName]) -> None:
+        """The log may hold events we were never told of, because the store or the cache-owner crashed behind a commit.
+
+        Channels are loaded again, and everybody in them recovers from the position they have. A volatile collection has no log:
+        its subscribers are lagged.
         """
         for name in channels:
+            self._oks += self.gaps.close(name)
             room = self._rooms.by_name.get(name)
-            if room is not None and room.channel is not None:
+            if room is None or room.channel is None:
+                continue
+            if room.is_durable:
                 self._post(ResumeSubscriptions(room.forget_channel()))
+            else:
+                self.lose(room)
+
+    def lose(self, room: Room) -> None:
+        """A volatile channel is not what it was: everybody there comes again."""
+        for subscription in self._rooms.forget(room):
+            if not subscription.is_closed:
+                subscription.session.lag(subscription)
 
     # ---------------------------------------------------------------- out
 
@@ -253,7 +320,7 @@ class Publishing:
         """After a crash: whoever waits is told, nothing is told twice."""
         for command, _request in self._waiting:
             command.asker.reply_error(command.request_id, error)
-        for asker, request_id, _epoch, _offset in self._oks:
+        for asker, request_id, _epoch, _offset in self._oks + self.gaps.close_all():
             asker.reply_error(request_id, error)
         self._waiting, self._oks, self._touched = [], [], []
 

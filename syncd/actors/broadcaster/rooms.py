@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import attrs
 
+from syncd.actors.broadcaster.filters import Filters
 from syncd.codes import ErrorCode
 from syncd.config import HistoryKind, Mode, Namespace
 from syncd.errors import RequestRejected
-from syncd.ids import ChannelName, Epoch
+from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.channel import Channel
-from syncd.ports import BroadcasterCommand, StoredEvent, Subscription
+from syncd.ports import BroadcasterCommand, ChannelHead, ChannelInfo, StoredEvent, Subscription
+from syncd.ports_collections import WatchChannel
 from syncd.wire.channels import namespace_of
 from syncd.wire.encode import EventPrefix
 
@@ -19,6 +21,8 @@ __all__ = ["Room", "Rooms"]
 
 ROOMS_PER_EVICTION = 64
 """Looked at when the node's memory for events is used up: bounds what one publication pays."""
+MARK_MS = 25_000
+"""Between two marks of a room for its filtered watches; with the sweep over all rooms they are never further apart than a minute."""
 
 
 @attrs.define(eq=False)
@@ -30,7 +34,7 @@ class Room:
     channel: Channel | None
     """None for ephemeral channels, and for durable ones until the store has answered."""
     subscribers: dict[Subscription, None] = attrs.field(factory=dict)
-    """Live ones, in order of arrival."""
+    """Live ones, in order of arrival; without those of `filters`."""
     catching_up: dict[Subscription, bool] = attrs.field(factory=dict)
     """Those who are still being sent what they missed; True: not begun yet, it waits for its session's turn."""
     run: list[tuple[str | None, bytes]] = attrs.field(factory=list)
@@ -42,8 +46,15 @@ class Room:
     is_latest: bool = False
     is_plain: bool = False
     """A memory channel with positions: publications need nobody else."""
+    is_counted: bool = False
+    """Its events count against the node's memory for events."""
+    filters: Filters | None = None
+    """Watches of some keys; only of a collection's channel."""
+    fulls: dict[int, bytes] | None = None
+    """Messages with the whole value, by index in `run`, where that tells a patch."""
+    marked_at_ms: int = 0
     is_loading: bool = False
-    waiting: list[BroadcasterCommand] = attrs.field(factory=list)
+    waiting: list[BroadcasterCommand | WatchChannel] = attrs.field(factory=list)
     """Commands that wait for the store's answer."""
     early: list[StoredEvent] = attrs.field(factory=list)
     """Events committed while the channel is being loaded."""
@@ -64,10 +75,19 @@ class Room:
         if self.run:
             self.late[subscription] = len(self.run)
         else:
+            self.place(subscription)
+
+    def place(self, subscription: Subscription) -> None:
+        """Deliver whole runs to it, or what its filter lets through."""
+        if self.filters is not None and subscription in self.filters:
+            self.filters.live[subscription] = None
+        else:
             self.subscribers[subscription] = None
 
     def remove(self, subscription: Subscription) -> None:
         """Deliver nothing more to it."""
+        if self.filters is not None:
+            self.filters.discard(subscription)
         self.subscribers.pop(subscription, None)
         self.catching_up.pop(subscription, None)
         self.late.pop(subscription, None)
@@ -78,6 +98,7 @@ class Room:
             subscription in self.subscribers
             or subscription in self.catching_up
             or subscription in self.late
+            or (self.filters is not None and subscription in self.filters.live)
         )
 
     def is_catching_up(self, subscription: Subscription) -> bool:
@@ -88,16 +109,45 @@ class Room:
         """Hold no state, so that it is loaded anew; returns who has to be resumed then."""
         subscriptions = [*self.subscribers, *self.catching_up, *self.late]
         self.subscribers, self.catching_up, self.late = {}, {}, {}
+        if self.filters is not None:
+            subscriptions += self.filters.live
+            self.filters, self.fulls = Filters(), None
         self.channel, self.run = None, []
+        for subscription in subscriptions:
+            subscription.is_live = False
         return subscriptions
+
+    def forget_run(self) -> None:
+        """It was delivered."""
+        self.run, self.late, self.fulls = [], {}, None
+
+    def info(self) -> ChannelInfo:
+        """Return what operators see."""
+        channel, count = self.channel, self.num_present()
+        if channel is None:
+            return ChannelInfo(self.name, count, None, 0)
+        return ChannelInfo(self.name, count, channel.epoch, channel.top)
+
+    def num_present(self) -> int:
+        """Return how many are live here or about to be."""
+        num_filtered = 0 if self.filters is None else len(self.filters.live)
+        return len(self.subscribers) + len(self.catching_up) + len(self.late) + num_filtered
+
+    def num_watching(self, key: str) -> int:
+        """Return how many would be told a change of an entry."""
+        if self.filters is None:
+            return 0
+        return self.num_present() - len(self.filters) + len(self.filters.watching(key))
 
     def is_in_use(self) -> bool:
         """Whether somebody is there, or about to be."""
+        if self.filters is not None and self.filters.live:
+            return True
         return bool(self.subscribers or self.catching_up or self.run or self.late)
 
     def is_idle(self) -> bool:
         """Whether nothing would be lost by forgetting the room."""
-        if self.subscribers or self.catching_up or self.run or self.late or self.is_loading:
+        if self.is_in_use() or self.is_loading:
             return False
         return self.channel is None or self.is_durable or self.channel.is_empty()
 
@@ -111,8 +161,11 @@ class Rooms:
         max_rooms: int,
         max_bytes: int,
         new_epoch: Callable[[], Epoch],
+        volatile_head: Callable[[ChannelName], Position] | None = None,
     ) -> None:
+        """Hold none; `volatile_head` tells where a volatile collection's channel stands."""
         self._namespaces = namespaces
+        self._volatile_head = volatile_head
         self._max_rooms = max_rooms
         self._new_epoch = new_epoch
         self.by_name: dict[ChannelName, Room] = {}
@@ -121,6 +174,8 @@ class Rooms:
         self.max_bytes = max_bytes
         self.memory_bytes = 0
         """Of the events of memory channels; loaded tails of durable ones are bounded by their subscribers."""
+        self.due_marks: list[Room] = []
+        """Rooms whose filtered watches should be told where the channel stands; taken by who tells them."""
 
     def namespace(self, channel: ChannelName) -> Namespace:
         """Return a channel's namespace.
@@ -145,14 +200,42 @@ class Rooms:
         if len(self.by_name) >= self._max_rooms:
             raise RequestRejected(ErrorCode.LIMIT_EXCEEDED, "The node holds too many channels.")
         namespace = self.namespace(channel)
-        is_plain = (
+        is_counted = (
             namespace.mode is not Mode.EPHEMERAL and namespace.history is not HistoryKind.DURABLE
         )
+        is_collection = namespace.mode is Mode.COLLECTION
+        is_plain = is_counted and not is_collection
         state = Channel(channel, namespace, self._new_epoch()) if is_plain else None
+        if is_counted and is_collection:
+            state = self._volatile(channel, namespace)
         room = self.by_name[channel] = Room(
             channel, namespace, state, is_latest=namespace.mode is Mode.LATEST, is_plain=is_plain
         )
+        room.is_counted = is_counted
+        room.filters = Filters() if is_collection else None
         return room
+
+    def _volatile(self, name: ChannelName, namespace: Namespace) -> Channel:
+        """Return the channel of a volatile collection as its owner has it now: what was before is not kept here."""
+        assert self._volatile_head is not None
+        head = self._volatile_head(name)
+        channel = Channel(name, namespace, head.epoch)
+        channel.load(ChannelHead(head.epoch, head.offset, head.offset), ())
+        return channel
+
+    def count(self, room: Room, channel: Channel, before_bytes: int) -> None:
+        """A channel's events take another size than before: if its room counts and that is too much, others make room."""
+        if room.is_counted:
+            self.memory_bytes += channel.size_bytes - before_bytes
+            if self.memory_bytes > self.max_bytes:
+                self.make_room(channel)
+
+    def forget(self, room: Room) -> list[Subscription]:
+        """Forget a room with its events; returns who was there, no longer live."""
+        if room.is_counted and room.channel is not None:
+            self.memory_bytes -= room.channel.size_bytes
+        self.by_name.pop(room.name, None)
+        return room.forget_channel()
 
     def make_room(self, channel: Channel) -> None:
         """A memory channel's events grew past what all may hold together (`memory_bytes`): the oldest make room.
@@ -166,7 +249,7 @@ class Rooms:
             room = self.by_name.get(self._to_evict.pop())
             if room is None or room.channel is None:
                 continue
-            if room.is_plain and not room.is_in_use():
+            if room.is_counted and not room.is_in_use():
                 self._forget_events(room.channel)
                 self.close_if_idle(room)
         if self.memory_bytes > self.max_bytes:
@@ -192,6 +275,13 @@ class Rooms:
             if room.channel is not None:
                 before = room.channel.size_bytes
                 room.channel.expire(now_ms - int(room.namespace.history_age_s * 1000))
-                if room.is_plain:
+                if room.is_counted:
                     self.memory_bytes += room.channel.size_bytes - before
+            if room.filters is not None and room.filters.live:
+                self._note_mark(room, now_ms)
             self.close_if_idle(room)
+
+    def _note_mark(self, room: Room, now_ms: int) -> None:
+        if abs(now_ms - room.marked_at_ms) >= MARK_MS:  # a wall clock may go back
+            room.marked_at_ms = now_ms
+            self.due_marks.append(room)

@@ -1,0 +1,87 @@
+"""Committed events that came before their predecessors, until the log or whoever brings those fills the gap.
+
+Events of a durable channel come two ways, from our own appends and from commits of the cache-owner, and may overtake each other by
+a turn. What is ahead waits here while the log is read; nobody is loaded anew for that. Bounded by `AHEAD_EVENTS` a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from syncd.actors.broadcaster.messages import BroadcasterMessage, GapRead
+from syncd.actors.broadcaster.rooms import Room
+from syncd.errors import SyncdError
+from syncd.ids import ChannelName, Epoch
+from syncd.ports import Asker, LogPage, LogQuery, StoredEvent, StoreHandle
+
+__all__ = ["Gaps", "Ok"]
+
+AHEAD_EVENTS = 1000
+"""Of one channel: two batches of appends; past that it is read anew."""
+
+Ok = tuple[Asker, int, Epoch | None, int]
+"""An answer to a publication: asker, request id, epoch, offset."""
+
+
+@attrs.define
+class _Gap:
+    events: dict[int, StoredEvent] = attrs.field(factory=dict)
+    oks: list[Ok] = attrs.field(factory=list)
+    """Answers to publications whose event waits: it comes to its author before."""
+
+
+class Gaps:
+    """The gaps of all channels."""
+
+    def __init__(self, store: StoreHandle, post: Callable[[BroadcasterMessage], None]) -> None:
+        self._store = store
+        self._post = post
+        self._gaps: dict[ChannelName, _Gap] = {}
+
+    def __contains__(self, channel: ChannelName) -> bool:
+        return channel in self._gaps
+
+    def hold(self, room: Room, event: StoredEvent) -> bool:
+        """Keep an event that is ahead, and have the log read; False when too many are."""
+        gap = self._gaps.get(room.name)
+        if gap is None:
+            gap = self._gaps[room.name] = _Gap()
+            self.read(room)
+        if len(gap.events) >= AHEAD_EVENTS:
+            return False
+        gap.events[event.offset] = event
+        return True
+
+    def hold_ok(self, channel: ChannelName, ok: Ok) -> None:
+        """Answer this publication when the gap is closed."""
+        self._gaps[channel].oks.append(ok)
+
+    def read(self, room: Room) -> None:
+        """Ask for what the log has above the channel's top."""
+        name, channel = room.name, room.channel
+        assert channel is not None
+
+        def done(answer: LogPage | SyncdError) -> None:
+            self._post(GapRead(name, answer))
+
+        self._store.read(LogQuery(name, after=channel.top), done)
+
+    def take(self, channel: ChannelName, offset: int) -> StoredEvent | None:
+        """Return the event at an offset, if it waits."""
+        gap = self._gaps.get(channel)
+        return None if gap is None else gap.events.pop(offset, None)
+
+    def is_over(self, channel: ChannelName, top: int) -> bool:
+        """Whether nothing above the channel's top waits."""
+        return not any(offset > top for offset in self._gaps[channel].events)
+
+    def close(self, channel: ChannelName) -> list[Ok]:
+        """Forget the gap; returns the answers that are due now."""
+        gap = self._gaps.pop(channel, None)
+        return [] if gap is None else gap.oks
+
+    def close_all(self) -> list[Ok]:
+        """Forget all gaps; returns the answers that were held back."""
+        return [ok for channel in list(self._gaps) for ok in self.close(channel)]
