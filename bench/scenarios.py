@@ -6,11 +6,15 @@ figure is the median of the rounds' ratios.
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.process import pause
+from bench.cache import rows as cache_rows
+from bench.process import SERVER_CORE, pause, pinned
 from bench.report import Row
 from bench.targets import Lab, Target
 
@@ -323,6 +327,16 @@ def latency(lab: Lab, plan: Plan) -> list[Row]:
     return rows
 
 
+def cache(_lab: Lab, plan: Plan) -> list[Row]:
+    """The cache library in a process of its own, beside cachetools."""
+    command = [sys.executable, "-m", "bench.cache", "--json", "--rounds", str(plan.rounds)]
+    with pinned(SERVER_CORE):
+        answer = subprocess.run(command, check=False, capture_output=True, text=True)
+    if answer.returncode:
+        raise RuntimeError(f"bench.cache failed:\n{answer.stderr}")
+    return cache_rows(json.loads(answer.stdout))
+
+
 SCENARIOS = [
     Scenario("fanout-1k", fanout_1k, 25),
     Scenario("channels", channels, 10),
@@ -332,4 +346,5 @@ SCENARIOS = [
     Scenario("connect", connect, 10),
     Scenario("idle", idle, 45),
     Scenario("latency", latency, 10),
+    Scenario("cache", cache, 35),
 ]

@@ -1,98 +1,84 @@
 """When the entries of a cache are due to be dropped: buckets of deadlines, every step in constant time.
 
 Owned by `Lru`, which numbers its entries by *slot* and compares exact deadlines itself; this only finds, later and cheaply, those
-that nobody asked for again. A bucket spans at most a 64th of the life its entries were given, so a dead entry is found at most that
-much after its death, and a million entries with one lifetime make at most 129 buckets. Within a bucket the entries form a linked list, so that
-replacing or deleting one leaves nothing behind.
+that nobody asked for again. A slot sits in one bucket. When its entry gets a later death, or goes, it stays there: whoever takes
+it out, once the bucket is due, sees that it is not dead and links it anew. So most changes cost nothing here.
+
+A bucket spans at most a 64th of the life that was left when it was made, so a dead entry is found at most that much after its death.
+An entry that gets an *earlier* death moves and leaves a reference behind, which is skipped when its bucket is due; there are at most
+as many of those as slots, and beyond that it stays where it is and is found later.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
+from typing import Final
 
-__all__ = ["ExpiryWheel"]
+__all__ = ["LATEST", "ExpiryWheel"]
 
 _BUCKETS_PER_LIFE_LOG2 = 6
-"""64 to 128 buckets a lifetime: an entry stays at most 1.6 % longer than it should."""
+"""64 to 128 buckets a lifetime."""
 
-_NONE = -1
-"""No slot."""
+LATEST: Final = 2.0**-_BUCKETS_PER_LIFE_LOG2
+"""A dead entry is found after at most this part of its life; who gives it another death compares with that."""
+
+_NOWHERE = math.inf
 
 
 class ExpiryWheel:
-    """Slots by the time they are due. Invariant: a slot is linked at most once, in the bucket `_dues[slot]`."""
+    """Slots by the time they are due.
 
-    __slots__ = ("_after", "_before", "_dues", "_heads", "_heap", "_life_s", "_width_s", "next_due")
+    Invariant: a slot whose `dues` is finite is in the bucket of that time; every other reference to it is counted in `_num_left`.
+    """
+
+    __slots__ = ("_buckets", "_heap", "_num_left", "dues", "next_due")
 
     def __init__(self) -> None:
-        self._before: list[int] = []
-        self._after: list[int] = []
-        self._dues: list[float] = []
-        self._heads: dict[float, int] = {}
+        self.dues: list[float] = []
+        """When the bucket of each slot is due; infinite for a slot in none. For `Lru` to read."""
+        self._buckets: dict[float, list[int]] = {}
         self._heap: list[float] = []
-        self._life_s = self._width_s = 0.0  # no life yet
+        self._num_left = 0
         self.next_due = math.inf
         """Nothing is due before; compared on every operation of the cache."""
 
     def grow(self, num_slots: int) -> None:
         """Make room for so many slots more."""
-        self._before += [_NONE] * num_slots
-        self._after += [_NONE] * num_slots
-        self._dues += [0.0] * num_slots
+        self.dues += [_NOWHERE] * num_slots
 
-    def link(self, slot: int, dead_at: float, life_s: float) -> None:
-        """Remember a slot that dies at `dead_at`; `life_s` is the nominal life that sets how fine its bucket is."""
-        if life_s != self._life_s:
-            self._set_life(life_s)
-        self._link(slot, (dead_at // self._width_s + 1.0) * self._width_s)
-
-    def relink(self, slot: int, dead_at: float, life_s: float) -> None:
-        """Give a linked slot another death: mostly in the same bucket, and then nothing is to be done."""
-        if life_s != self._life_s:
-            self._set_life(life_s)
-        due = (dead_at // self._width_s + 1.0) * self._width_s
-        if due != self._dues[slot]:
-            self.unlink(slot)
-            self._link(slot, due)
-
-    def _set_life(self, life_s: float) -> None:
-        self._life_s = life_s
-        self._width_s = math.ldexp(1.0, math.frexp(life_s)[1] - 1 - _BUCKETS_PER_LIFE_LOG2)
-
-    def _link(self, slot: int, due: float) -> None:
-        head = self._heads.get(due)
-        if head is None:
+    def link(self, slot: int, dead_at: float, now: float) -> None:
+        """Have a slot found soon after `dead_at`, which is finite and not before `now`."""
+        width_s = math.ldexp(1.0, math.frexp(dead_at - now)[1] - 1 - _BUCKETS_PER_LIFE_LOG2)
+        due = (dead_at // width_s + 1.0) * width_s
+        if self.dues[slot] != _NOWHERE:
+            if self._num_left >= len(self.dues):
+                return
+            self._num_left += 1
+        bucket = self._buckets.get(due)
+        if bucket is None:
+            bucket = self._buckets[due] = []
             heapq.heappush(self._heap, due)
             self.next_due = self._heap[0]
-            head = _NONE
-        elif head != _NONE:
-            due = self._dues[head]  # one float object for the whole bucket
-            self._before[head] = slot
-        self._before[slot] = _NONE
-        self._after[slot] = head
-        self._dues[slot] = due
-        self._heads[due] = slot
+        bucket.append(slot)
+        self.dues[slot] = due
 
-    def unlink(self, slot: int) -> None:
-        """Forget a linked slot. An emptied bucket stays until it is due: there are few, and it may fill again."""
-        before, after = self._before[slot], self._after[slot]
-        if before == _NONE:
-            self._heads[self._dues[slot]] = after
-        else:
-            self._after[before] = after
-        if after != _NONE:
-            self._before[after] = before
-
-    def pop_due(self, now: float) -> int:
-        """Unlink and return a slot that is dead for certain, or -1 if none is due."""
-        while self.next_due <= now:
+    def take_due(self, now: float, max_steps: int) -> list[int]:
+        """Take out slots whose bucket is due, whatever became of them since; look at no more than so many references."""
+        taken: list[int] = []
+        while self.next_due <= now and max_steps > 0:
             due = self.next_due
-            slot = self._heads[due]
-            if slot != _NONE:
-                self.unlink(slot)
-                return slot
-            del self._heads[due]
-            heapq.heappop(self._heap)
-            self.next_due = self._heap[0] if self._heap else math.inf
-        return _NONE
+            bucket = self._buckets[due]
+            while bucket and max_steps > 0:
+                max_steps -= 1
+                slot = bucket.pop()
+                if self.dues[slot] == due:
+                    self.dues[slot] = _NOWHERE
+                    taken.append(slot)
+                else:
+                    self._num_left -= 1
+            if not bucket:
+                del self._buckets[due]
+                heapq.heappop(self._heap)
+                self.next_due = self._heap[0] if self._heap else math.inf
+        return taken

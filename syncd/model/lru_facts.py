@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import enum
+import sys
 from typing import Final
 
 import attrs
 
-__all__ = ["ABSENT", "Absent", "LruStatistics", "State"]
+__all__ = [
+    "ABSENT",
+    "UNLIMITED",
+    "Absent",
+    "LruStatistics",
+    "State",
+    "checked_limit",
+    "wrong_lifetime",
+]
 
 
 class State(enum.Enum):
@@ -28,6 +37,27 @@ class Absent(enum.Enum):
 
 
 ABSENT: Final = Absent.ABSENT
+
+UNLIMITED = sys.maxsize
+"""No limit, as a number that can be compared with."""
+
+
+def checked_limit(limit: int | None) -> int:
+    """A limit as a number that can be compared with.
+
+    Raises:
+        ValueError: Below 1.
+    """
+    if limit is None:
+        return UNLIMITED
+    if limit < 1:
+        raise ValueError(f"a limit must be at least 1, not {limit}; None means no limit")
+    return limit
+
+
+def wrong_lifetime(ttl_s: float, stale_s: float) -> ValueError:
+    """The error for a lifetime that makes no sense."""
+    return ValueError(f"lifetime {ttl_s} s must be above 0, stale window {stale_s} s not below")
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +80,9 @@ class LruStatistics:
     """Values that were not kept, being larger than the limit."""
     num_entries: int
     num_bytes: int
+    num_pinned: int
+    """Of the entries, those that only their owner may change; `LRUCache` has none."""
+    pinned_bytes: int
     max_entries: int | None
     max_bytes: int | None
 

@@ -29,17 +29,20 @@ _FLAT = frozenset({bytes, str, int, float, complex, bool, type(None), bytearray,
 _FREE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, enum.Enum)
 
 _BYTES_HEADER = sys.getsizeof(b"")
+_STR_HEADER = sys.getsizeof("")
 _getsizeof = sys.getsizeof
 
 _Weighed = tuple[Any, float, int]
 """An object, how many it stands for, and how many may be looked at from there."""
 
 
-def size_of(value: object) -> int:
+def size_of(value: Any) -> int:
     """Return the bytes a value holds: exact or estimated as this module's docstring says."""
     kind = type(value)
     if kind is bytes:
-        return len(value) + _BYTES_HEADER  # type: ignore[arg-type]
+        return len(value) + _BYTES_HEADER
+    if kind is str:
+        return len(value) + _STR_HEADER if value.isascii() else _getsizeof(value)
     if kind in _FLAT:
         return _getsizeof(value)
     return _estimate(value)

@@ -222,3 +222,23 @@ def test_the_library_needs_neither_trio_nor_the_server():
         "assert not {'trio', 'anyio', 'sqlite3'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_error_in_the_middle_leaves_no_lock_behind():
+    """The hot methods release by hand: also when a key cannot be compared, and when the wait for the lock itself is interrupted."""
+
+    class Wrong:
+        def __hash__(self):
+            return 1
+
+        def __eq__(self, other):
+            raise OSError("no comparison")
+
+    cache = LRUCache(10)
+    cache[1] = "one"
+    for use in (cache.get, cache.hit, lambda key: cache.set(key, 0)):
+        with pytest.raises(OSError, match="no comparison"):
+            use(Wrong())
+    cache._let_go()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(cache.get, 1).result(5.0) == "one"

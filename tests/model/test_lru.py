@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 
 from syncd.model.lru import ENTRY_BYTES, EXPIRED_PER_CALL, Lru
+from syncd.model.lru_columns import NUM_TABLES, PARKED
 from syncd.model.lru_facts import ABSENT, State
 from syncd.model.tag_index import TAG_BYTES
 from syncd.model.value_sizes import size_of
@@ -148,7 +149,8 @@ def test_the_end_of_a_value_may_use_the_cache_it_was_dropped_from():
         def __del__(self):
             held = lru.keys()
             seen.append(
-                lru.num_bytes == sum(lru._sizes[lru._tables[hash(key) & 63][key]] for key in held)
+                lru.num_bytes
+                == sum(lru._sizes[lru._tables[hash(key) % NUM_TABLES][key]] for key in held)
             )
             lru.put("from the end", 1, 1, 0.0)
 
@@ -177,3 +179,141 @@ def test_the_hit_rate_counts_fresh_and_stale():
     states = [lru.look("k", now)[0] for now in (0.5, 1.5, 2.5, 2.6)]
     assert states == [State.FRESH, State.STALE, State.MISS, State.MISS]
     assert lru.statistics().hit_rate == 0.5
+
+
+def test_nothing_takes_a_pinned_entry_but_its_owner():
+    lru = Lru(max_entries=2, max_bytes=5_000)
+    lru.put("dirty", "old", 100, 0.0, ttl_s=1.0)
+    lru.put_pinned("dirty", "new", 100, 0.0, ["red"])
+    assert not lru.put("dirty", "loaded", 100, 1.0), "a load that lands must not win"
+    assert not lru.remove("dirty", 1.0)
+    assert lru.remove_tag("red", 1.0) == []
+    assert not lru.make_stale("dirty", 1.0, 10.0)
+    lru.clear()
+    for number in range(10):
+        lru.put(number, b"", 0, 1e6)
+    assert lru.look("dirty", 1e9) == (State.FRESH, "new")
+    lru.put_pinned("dirty", "newer", 100, 1e9)
+    assert lru.unpin("dirty", 1e9, ttl_s=10.0, stale_s=5.0)
+    assert lru.peek("dirty", 1e9 + 9.5) == (State.FRESH, "newer")
+    assert lru.peek("dirty", 1e9 + 10.5) == (State.STALE, "newer")
+    assert lru.peek("dirty", 1e9 + 15.0) == (State.MISS, None)
+    assert not lru.unpin("dirty", 1e9), "it is not pinned any more"
+
+
+def test_pinned_entries_may_exceed_the_limits_and_then_others_find_no_room():
+    lru = Lru(max_entries=10, max_bytes=5_000)
+    for number in range(10):
+        lru.put_pinned(number, b"", 1_000, 0.0)
+    assert lru.pinned_bytes == lru.num_bytes > 5_000
+    assert not lru.put("other", b"", 1, 0.0)
+    assert lru.peek("other", 0.0) == (State.MISS, None)
+    for number in range(10):
+        assert lru.unpin(number, 0.0)
+    assert lru.pinned_bytes == 0
+    assert lru.num_bytes <= 5_000
+    assert lru.insertions == lru.evictions + len(lru)
+    lru.put_pinned("huge", b"", 10_000, 0.0)
+    lru.put_pinned("deleted", ABSENT, 0, 0.0)
+    assert lru.look("deleted", 1e9) == (State.ABSENT, None)
+    lru.unpin("huge", 0.0)
+    assert lru.peek("huge", 0.0) == (State.MISS, None), "larger than the limit, so it goes at once"
+    assert lru.peek("deleted", 0.0) == (State.ABSENT, None)
+
+
+def test_eviction_passes_over_a_run_of_pinned_entries_once():
+    parked = []
+
+    class Counting(Lru):
+        def _make_newest(self, slot, head=0):
+            super()._make_newest(slot, head)
+            if head == PARKED:
+                parked.append(slot)
+
+    lru = Counting(max_entries=2_000)
+    for number in range(1_000):
+        lru.put_pinned(number, b"", 0, 0.0)
+    for number in range(3_000):
+        lru.put(f"key:{number}", b"", 0, 0.0)
+    assert len(parked) == 1_000
+    assert lru.evictions == 2_000
+
+
+def test_a_scan_brings_what_is_held_all_the_time_exactly_once():
+    lru = Lru(max_entries=10_000)
+    for number in range(5_000):
+        lru.put(number, b"", 0, 0.0)
+    kept = set(range(0, 5_000, 2))
+    found, cursor, fresh = [], 0, 10_000
+    while True:
+        keys, cursor = lru.scan(cursor, 100)
+        assert len(keys) <= 100
+        found += keys
+        if not cursor:
+            break
+        for _ in range(20):
+            lru.remove(fresh % 5_000 | 1, 0.0)
+            lru.put(fresh, b"", 0, 0.0)
+            lru.put(fresh * 2 % 5_000, b"new", 0, 0.0)
+            fresh += 1
+    assert len(found) == len(set(found))
+    assert kept <= set(found)
+
+
+def test_the_newest_keys_are_what_was_used_last():
+    lru = Lru(max_entries=10)
+    for number in range(10):
+        lru.put(number, b"", 0, 0.0)
+    lru.hit(3, 0.0, None)
+    assert lru.newest_keys(3) == [3, 9, 8]
+    assert len(lru.newest_keys(100)) == 10
+
+
+def test_what_is_made_stale_is_stale_for_its_window_and_not_longer_than_it_would_have_lived():
+    lru = Lru(max_entries=10)
+    lru.put("long", 1, 0, 0.0, ttl_s=100.0)
+    lru.put("short", 2, 0, 0.0, ttl_s=2.0, stale_s=2.0)
+    lru.put("absent", ABSENT, 0, 0.0)
+    assert [lru.make_stale(key, 1.0, 10.0) for key in ("long", "short", "absent", "no")] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    assert lru.deadlines("long") == (1.0, 11.0)
+    assert lru.deadlines("short") == (1.0, 4.0)
+    assert lru.deadlines("absent") is None
+    assert lru.look("long", 10.9) == (State.STALE, 1)
+    assert lru.sweep(11.0 + 10 / 64) == 1
+    assert (len(lru), lru.expirations, lru.removals) == (0, 2, 1)
+
+
+def test_lives_that_alternate_leave_bounded_references_behind():
+    """An earlier death leaves a reference in the bucket of the later one; ten keys must not collect them without end."""
+    lru = Lru(max_entries=10)
+    now = 0.0
+    for step in range(20_000):
+        now += 0.01
+        lru.put(step % 10, b"", 0, now, ttl_s=1e6 if step // 10 % 2 else 0.05)
+    wheel = lru._wheel
+    num_references = sum(map(len, wheel._buckets.values()))
+    assert num_references <= 3 * len(wheel.dues)
+    assert lru.look(3, now + 2e6)[0] is State.MISS
+
+
+def test_keys_with_a_common_factor_spread_over_the_tables():
+    lru = Lru(max_entries=100_000)
+    for number in range(10_000):
+        lru.put(number << 22, b"", 0, 0.0)
+    assert max(map(len, lru._tables)) < 2 * 10_000 / NUM_TABLES
+
+
+def test_the_end_of_a_value_may_use_the_cache_while_it_is_cleared():
+    lru = Lru(max_entries=100)
+
+    class Last:
+        def __del__(self):
+            lru.put(len(lru), "from the end", 1, 0.0)
+
+    for number in range(50):
+        lru.put(number, Last(), 100, 0.0)
+    assert lru.clear() == 50
+    assert lru.keys() == list(range(50))
+    assert lru.num_bytes == 50 * (ENTRY_BYTES + 1)

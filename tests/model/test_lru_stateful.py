@@ -1,4 +1,8 @@
-"""The LRU against a naive model: one list in order of use, deadlines compared one by one, sizes summed anew each time."""
+"""The LRU against a naive model: lists in order of use, deadlines compared one by one, sizes summed anew each time.
+
+When a dead entry is cleared away is the LRU's own business, but not before its death and within a 64th of its life after: the model
+learns from the LRU which are gone (`settle`) and holds it to that.
+"""
 
 import math
 
@@ -10,46 +14,71 @@ from syncd.model.lru import ENTRY_BYTES, EXPIRED_PER_CALL, Lru
 from syncd.model.lru_facts import ABSENT, State
 from syncd.model.tag_index import TAG_BYTES
 
-KEYS = st.sampled_from(["a", "b", 1, 65, (1, "x")])  # 1 and 65 share a table
+KEYS = st.sampled_from(["a", "b", 1, 62, None, (1, "x")])  # 1 and 62 share a table
 LIVES = st.sampled_from([0.5, 1.0, 3.0, math.inf])
 STALES = st.sampled_from([0.0, 0.0, 1.0, 3.0, math.inf])
+SIZES = st.integers(0, 900)
 TAGS = st.lists(st.sampled_from(["red", "green", "blue"]), max_size=3)
 LIMITS = st.one_of(st.none(), st.integers(1, 6))
 
 
 class Entry:
-    def __init__(self, key, value, size, now, ttl, stale, tags):
+    def __init__(self, key, value, size, tags):
         self.key, self.value, self.tags = key, value, set(tags)
-        if value is ABSENT:
-            stale = 0.0
         self.size = size + ENTRY_BYTES + TAG_BYTES * len(tags)
-        self.fresh, self.dead = now + ttl, now + ttl + stale
-        self.due = math.inf
-        if self.dead != math.inf:
-            width = 2.0 ** (math.floor(math.log2(ttl + stale)) - 6)
-            self.due = (math.floor(self.dead / width) + 1) * width
+        self.is_pinned = True
+        self.fresh = self.dead = self.due = math.inf
+
+    def live(self, now, ttl, stale):
+        if self.value is ABSENT:
+            stale = 0.0
+        self.is_pinned = False
+        self.fresh = now + ttl
+        self.die(self.fresh + stale, now)
+
+    def die(self, dead, now):
+        self.dead = dead
+        self.due = dead if dead == math.inf else dead + (dead - now) / 64
 
 
 class Naive:
-    """Oldest first."""
+    """Oldest first; `parked` are pinned entries that eviction has passed over."""
 
     def __init__(self):
-        self.entries = []
+        self.entries, self.parked = [], []
         self.counts = dict.fromkeys(
             ["hits", "negative_hits", "stale_hits", "misses", "insertions", "replacements",
              "evictions", "expirations", "removals", "oversized"], 0
         )  # fmt: skip
 
+    @property
+    def all(self):
+        return self.parked + self.entries
+
+    @property
+    def num_bytes(self):
+        return sum(entry.size for entry in self.all)
+
     def find(self, key):
-        return next((entry for entry in self.entries if entry.key == key), None)
+        return next((entry for entry in self.all if entry.key == key), None)
+
+    def take(self, entry):
+        (self.parked if entry in self.parked else self.entries).remove(entry)
+
+    def use(self, entry):
+        self.take(entry)
+        self.entries.append(entry)
 
     def drop(self, entry, count):
-        self.entries.remove(entry)
+        self.take(entry)
         self.counts[count] += 1
 
-    def sweep(self, now):
-        for entry in [entry for entry in self.entries if entry.due <= now]:
-            self.drop(entry, "expirations")
+    def settle(self, now, held):
+        """Let go what the LRU has cleared away, if it was dead."""
+        for entry in self.all:
+            if entry.key not in held:
+                assert entry.dead <= now, "a live entry is gone"
+                self.drop(entry, "expirations")
 
     def alive(self, key, now):
         entry = self.find(key)
@@ -58,21 +87,29 @@ class Naive:
             return None
         return entry
 
+    def replace(self, entry, now):
+        former = self.find(entry.key)
+        is_alive = former is not None and former.dead > now
+        if former is not None:
+            self.take(former)
+            self.counts["expirations"] += not is_alive
+        self.counts["replacements" if is_alive else "insertions"] += 1
+        self.entries.append(entry)
+
     def remove(self, key, now):
         entry = self.alive(key, now)
-        if entry is None:
+        if entry is None or entry.is_pinned:
             return False
         self.drop(entry, "removals")
         return True
 
     def trim(self, now, max_entries, max_bytes):
-        while len(self.entries) > max_entries or self.num_bytes > max_bytes:
+        while self.entries and (len(self.all) > max_entries or self.num_bytes > max_bytes):
             oldest = self.entries[0]
-            self.drop(oldest, "expirations" if oldest.dead <= now else "evictions")
-
-    @property
-    def num_bytes(self):
-        return sum(entry.size for entry in self.entries)
+            if oldest.is_pinned:
+                self.parked.append(self.entries.pop(0))
+            else:
+                self.drop(oldest, "expirations" if oldest.dead <= now else "evictions")
 
 
 class LruAgainstModel(RuleBasedStateMachine):
@@ -88,6 +125,13 @@ class LruAgainstModel(RuleBasedStateMachine):
         self.bytes = None if hundreds is None else hundreds * 700
         self.most = entries or math.inf, self.bytes or math.inf
 
+    def swept(self):
+        """Let both clear away what is due: the next call then finds nothing more of that, and evicts the same."""
+        self.lru.sweep(self.now, 100)
+        self.naive.settle(self.now, self.lru.keys())
+        assert all(entry.due >= self.now for entry in self.naive.all)
+        return self.naive
+
     @rule(seconds=st.sampled_from([0.5, 1.0, 1.015625, 3.0, 50.0]))
     def wait(self, seconds):
         self.now += seconds
@@ -95,39 +139,62 @@ class LruAgainstModel(RuleBasedStateMachine):
     @rule(which=st.integers(0, 99))
     def wait_for_a_deadline(self, which):
         """Most mistakes are made at the very moment."""
-        times = [time for e in self.naive.entries for time in (e.fresh, e.dead, e.due)]
+        times = [time for e in self.naive.all for time in (e.fresh, e.dead, e.due)]
         ahead = [time for time in times if self.now < time < math.inf]
         if ahead:
             self.now = ahead[which % len(ahead)]
 
-    @rule(
-        key=KEYS,
-        size=st.integers(0, 900),
-        ttl=LIVES,
-        stale=STALES,
-        tags=TAGS,
-        known=st.integers(0, 4),
-    )
-    def put(self, key, size, ttl, stale, tags, known):
+    @rule(key=KEYS, size=SIZES, life=st.tuples(LIVES, STALES), tags=TAGS, known=st.integers(0, 4))
+    def put(self, key, size, life, tags, known):
         self.serial += 1
         value = self.serial if known else ABSENT
-        naive, now = self.naive, self.now
-        naive.sweep(now)
-        entry = Entry(key, value, size, now, ttl, stale, tags)
-        is_kept = entry.size <= self.most[1]
-        if is_kept:
-            former = naive.find(key)
-            is_alive = former is not None and former.dead > now
-            if former is not None:
-                naive.entries.remove(former)
-                naive.counts["expirations"] += not is_alive
-            naive.counts["replacements" if is_alive else "insertions"] += 1
-            naive.entries.append(entry)
-            naive.trim(now, *self.most)
-        else:
+        naive, now = self.swept(), self.now
+        entry = Entry(key, value, size, tags)
+        entry.live(now, *life)
+        former = naive.find(key)
+        if entry.size > self.most[1]:
             naive.counts["oversized"] += 1
             naive.remove(key, now)
-        assert is_kept == self.lru.put(key, value, size, now, ttl_s=ttl, stale_s=stale, tags=tags)
+        elif former is None or not former.is_pinned:
+            naive.replace(entry, now)
+            naive.trim(now, *self.most)
+        kept = self.lru.put(key, value, size, now, ttl_s=life[0], stale_s=life[1], tags=tags)
+        assert kept == (naive.find(key) is entry)
+
+    @rule(key=KEYS, size=SIZES, tags=TAGS, known=st.integers(0, 4))
+    def put_pinned(self, key, size, tags, known):
+        self.serial += 1
+        value = self.serial if known else ABSENT
+        naive = self.swept()
+        naive.replace(Entry(key, value, size, tags), self.now)
+        naive.trim(self.now, *self.most)
+        self.lru.put_pinned(key, value, size, self.now, tags)
+
+    @rule(key=KEYS, life=st.tuples(LIVES, STALES))
+    def unpin(self, key, life):
+        naive = self.swept()
+        entry = naive.find(key)
+        is_pinned = entry is not None and entry.is_pinned
+        if is_pinned:
+            entry.live(self.now, *life)
+            naive.use(entry)
+            if entry.size > self.most[1]:
+                naive.drop(entry, "evictions")
+            naive.trim(self.now, *self.most)
+        assert self.lru.unpin(key, self.now, ttl_s=life[0], stale_s=life[1]) == is_pinned
+
+    @rule(key=KEYS, seconds=STALES)
+    def make_stale(self, key, seconds):
+        entry = self.naive.alive(key, self.now)
+        is_stale = entry is not None and not entry.is_pinned
+        if is_stale and (not seconds or entry.value is ABSENT):
+            self.naive.drop(entry, "removals")
+            is_stale = False
+        elif is_stale:
+            entry.fresh = min(entry.fresh, self.now)
+            if self.now + seconds < entry.dead:
+                entry.die(self.now + seconds, self.now)
+        assert self.lru.make_stale(key, self.now, seconds) == is_stale
 
     @rule(key=KEYS)
     def look_again(self, key):
@@ -135,16 +202,16 @@ class LruAgainstModel(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def look(self, key):
-        self.naive.sweep(self.now)
+        found = self.lru.look(key, self.now)
         entry = self.naive.alive(key, self.now)
-        expected = self.state_of(entry)
+        assert found == self.state_of(entry)
         if entry is not None:
-            self.naive.entries.remove(entry)
-            self.naive.entries.append(entry)
+            self.naive.use(entry)
         counts = self.naive.counts
-        counts[{State.MISS: "misses", State.STALE: "stale_hits"}.get(expected[0], "hits")] += 1
-        counts["negative_hits"] += expected[0] is State.ABSENT
-        assert self.lru.look(key, self.now) == expected
+        counts[{State.MISS: "misses", State.STALE: "stale_hits"}.get(found[0], "hits")] += 1
+        counts["negative_hits"] += found[0] is State.ABSENT
+        self.naive.settle(self.now, self.lru.keys())
+        assert all(entry.due >= self.now for entry in self.naive.all)
 
     def state_of(self, entry):
         if entry is None or entry.dead <= self.now:
@@ -155,7 +222,10 @@ class LruAgainstModel(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def peek(self, key):
-        assert self.lru.peek(key, self.now) == self.state_of(self.naive.find(key))
+        entry = self.naive.find(key)
+        assert self.lru.peek(key, self.now) == self.state_of(entry)
+        assert self.lru.deadlines(key) == (None if entry is None else (entry.fresh, entry.dead))
+        assert self.lru.is_pinned(key) == (entry is not None and entry.is_pinned)
 
     @rule(key=KEYS)
     def remove(self, key):
@@ -163,44 +233,51 @@ class LruAgainstModel(RuleBasedStateMachine):
 
     @rule(tag=st.sampled_from(["red", "green", "blue", "unused"]))
     def remove_tag(self, tag):
-        tagged = [entry.key for entry in self.naive.entries if tag in entry.tags]
+        tagged = [entry.key for entry in self.naive.all if tag in entry.tags]
+        assert set(self.lru.tagged(tag)) == set(tagged)
         gone = {key for key in tagged if self.naive.remove(key, self.now)}
         assert set(self.lru.remove_tag(tag, self.now)) == gone
 
     @rule()
     def clear(self):
-        assert self.lru.clear() == len(self.naive.entries)
-        self.naive.counts["removals"] += len(self.naive.entries)
-        self.naive.entries.clear()
+        gone = [entry for entry in self.naive.all if not entry.is_pinned]
+        for entry in gone:
+            self.naive.drop(entry, "removals")
+        assert self.lru.clear() == len(gone)
 
     @rule(entries=LIMITS, hundreds=LIMITS)
     def change_limits(self, entries, hundreds):
         self.limit(entries, hundreds)
+        self.swept().trim(self.now, *self.most)
         self.lru.set_limits(max_entries=entries, max_bytes=self.bytes, now=self.now)
-        self.naive.sweep(self.now)
-        self.naive.trim(self.now, *self.most)
 
     @rule(how_many=st.integers(1, 3))
     def sweep(self, how_many):
-        due = sum(entry.due <= self.now for entry in self.naive.entries)
-        if due <= how_many:
-            assert self.lru.sweep(self.now, how_many) == due
-            self.naive.sweep(self.now)
+        before = self.lru.keys()
+        num_gone = self.lru.sweep(self.now, how_many)
+        assert num_gone <= how_many
+        assert len(before) - len(self.lru) == num_gone
+        self.naive.settle(self.now, self.lru.keys())
 
     @invariant()
     def agree(self):
         if not hasattr(self, "lru"):
             return
-        assert len(self.naive.entries) <= EXPIRED_PER_CALL, "else a call could not clear them all"
-        assert self.lru.keys() == [entry.key for entry in self.naive.entries]
-        assert self.lru.num_bytes == self.naive.num_bytes
-        assert all(set(self.lru.tags(entry.key)) == entry.tags for entry in self.naive.entries)
-        found = self.lru.statistics()
-        assert {name: getattr(found, name) for name in self.naive.counts} == self.naive.counts
+        lru, naive = self.lru, self.naive
+        assert len(naive.all) <= EXPIRED_PER_CALL, "else a call could not clear them all"
+        assert lru.keys() == [entry.key for entry in naive.all]
+        assert lru.newest_keys(3) == [entry.key for entry in naive.entries[:-4:-1]]
+        assert sorted(map(str, lru.scan(0, 100)[0])) == sorted(map(str, lru.keys()))
+        assert lru.num_bytes == naive.num_bytes
+        assert lru.pinned_bytes == sum(entry.size for entry in naive.all if entry.is_pinned)
+        assert all(set(lru.tags(entry.key)) == entry.tags for entry in naive.all)
+        found = lru.statistics()
+        assert {name: getattr(found, name) for name in naive.counts} == naive.counts
         gone = found.evictions + found.expirations + found.removals
-        assert found.insertions == gone + len(self.lru)
-        assert self.lru.num_bytes <= self.most[1]
-        assert len(self.lru) <= self.most[0]
+        assert found.insertions == gone + len(lru)
+        assert found.num_pinned == sum(entry.is_pinned for entry in naive.all)
+        is_all_pinned = all(entry.is_pinned for entry in naive.all)
+        assert is_all_pinned or (lru.num_bytes <= self.most[1] and len(lru) <= self.most[0])
 
 
 TestLru = LruAgainstModel.TestCase
