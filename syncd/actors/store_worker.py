@@ -7,6 +7,7 @@ pool costs. Trio's autojump clock would fire timers while a thread works, so sim
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
@@ -114,6 +115,9 @@ class ThreadWorker:
             self._thread = None
 
     def _serve(self, token: trio.lowlevel.TrioToken) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            # The tick of a mutator's budget is the main thread's; here it would only cut system calls short.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
         while (job := self._jobs.get()) is not None:
             job.perform()
             try:
