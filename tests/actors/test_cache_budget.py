@@ -48,6 +48,13 @@ def spin(seconds):
         pass
 
 
+def overspend():
+    """Be busy for three budgets of this thread's own time: on a busy machine ticks that come while it waits are one tick."""
+    until = time.thread_time() + BUDGET_S * 3
+    while time.thread_time() < until:
+        pass
+
+
 def for_ever():
     while True:
         pass
@@ -154,7 +161,7 @@ def test_a_mutator_that_has_returned_is_out_of_reach(monkeypatch):
                 spots.append([frame.name for frame in traceback.extract_tb(failure.__traceback__)])
     assert spots
     for names in spots:
-        assert names[1:3] == ["call", "act"]
+        assert names[1:] == ["call"] or names[1:3] == ["call", "act"], "told by `call`, or hit"
 
 
 def test_a_look_at_call_itself_or_elsewhere_is_no_look_at_a_mutator():
@@ -182,7 +189,7 @@ def test_what_is_not_to_be_interrupted_is_told_that_its_mutator_is_overdue():
     finished = []
 
     def look_up():
-        spin(BUDGET_S * 3)
+        overspend()
         finished.append(True)
 
     def ask():
@@ -204,7 +211,7 @@ def test_what_is_not_to_be_interrupted_is_told_that_its_mutator_is_overdue():
 
 def test_an_overdue_mutator_that_returns_from_there_has_timed_out():
     def ask():
-        spin(BUDGET_S * 3)
+        overspend()
 
     with (
         budget(BUDGET_S, uninterrupted={ask.__code__}) as keeper,
@@ -336,7 +343,7 @@ def test_a_tracer_is_let_finish_and_what_it_traces_is_interrupted(hook):
 def test_a_mutator_that_spends_all_its_time_in_a_tracer_is_not_hit_there():
     def tracer(frame, event, arg):
         if frame.f_code.co_name == "traced_mutator" and event == "call":
-            spin(BUDGET_S * 3)
+            overspend()
             reached.append(True)
 
     def traced_mutator():
@@ -420,7 +427,7 @@ def test_a_finalizer_is_let_finish():
 
     class Finalized:
         def __del__(self):
-            spin(BUDGET_S * 3)
+            overspend()
             finished.append(True)
 
     def dropping(keeper):
@@ -464,7 +471,7 @@ def test_a_look_up_is_never_interrupted_halfway():
     class View:
         def version_and_value(self, channel, key):
             halves[0] += 1
-            begun_late.append(keeper.is_overdue)
+            begun_late[-1] += keeper.is_overdue
             spin(0.0005)
             halves[1] += 1
             return version_and_value(channel, key)
@@ -475,8 +482,9 @@ def test_a_look_up_is_never_interrupted_halfway():
 
     bench.add(endless)
     for _ in range(3):
+        begun_late.append(0)
         with budget(BUDGET_S) as keeper:
             decided = bench.group(View(), keeper).run(bench.mutation("orders.act"))
         assert rejection_of(decided) == "mutator_timeout"
     assert halves[0] == halves[1] >= 3
-    assert not any(begun_late), "the first look-up that ends overdue is the last"
+    assert max(begun_late) <= 1, "the first look-up that ends overdue is the last"
