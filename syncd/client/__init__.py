@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from syncd.client.collection import Collection, CollectionView, Mutation, ViewChange
 from syncd.client.connection import ConnectionSettings
 from syncd.client.errors import (
     ClientClosed,
     ClientError,
     ConnectionStopped,
+    MutationRejected,
+    MutationUnknown,
+    MutationUnsent,
+    QueueFull,
     RequestFailed,
     SubscriptionClosed,
     Unauthorized,
@@ -21,7 +26,9 @@ from syncd.client.facts import (
     ResetCause,
     Subscribed,
 )
+from syncd.client.facts_state import EntryRead, Invalidated, MutationOutcome, ReadResult
 from syncd.client.handles import Presence, Subscription
+from syncd.client.local_tx import LocalTx
 from syncd.client.opening import open_client
 from syncd.client.shell import Client
 from syncd.client.tables import ConnectionState
@@ -31,16 +38,28 @@ __all__ = [
     "Client",
     "ClientClosed",
     "ClientError",
+    "Collection",
+    "CollectionView",
     "ConnectionSettings",
     "ConnectionState",
     "ConnectionStopped",
+    "EntryRead",
     "Event",
     "HistoryPage",
+    "Invalidated",
+    "LocalTx",
     "Member",
     "MemberState",
+    "Mutation",
+    "MutationOutcome",
+    "MutationRejected",
+    "MutationUnknown",
+    "MutationUnsent",
     "Position",
     "Presence",
     "PresenceChanged",
+    "QueueFull",
+    "ReadResult",
     "RequestFailed",
     "Reset",
     "ResetCause",
@@ -48,5 +67,6 @@ __all__ = [
     "Subscription",
     "SubscriptionClosed",
     "Unauthorized",
+    "ViewChange",
     "open_client",
 ]

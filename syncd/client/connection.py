@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -38,6 +38,8 @@ class ConnectionSettings:
     """A connection that lasted this long resets the backoff and the count of refused tokens."""
     group: str | None = None
     """Told in `hello`: tabs of one user on one device."""
+    term: int | None = None
+    """Told in `hello`: leadership term within the group; a lower one than the server knows may not mutate."""
 
 
 @attrs.frozen
@@ -69,10 +71,12 @@ class ConnectionCore:
         *,
         token: str | None,
         has_token_source: bool,
+        claims: Sequence[ClientClaim] = (),
     ) -> None:
         self.state = ConnectionState.IDLE
         self.token = token
-        self.claim: ClientClaim | None = None
+        self.claims: list[ClientClaim] = list(claims)
+        """Clients it speaks for, in the order of `welcome.clients`."""
         self.max_frame_bytes = 65_536
         """What the server accepts; told by `welcome`."""
         self.error: ConnectionStopped | None = None
@@ -149,11 +153,9 @@ class ConnectionCore:
         """The WebSocket is open: say hello."""
         if self.state is not ConnectionState.CONNECTING or self._is_hanging_up:
             return
-        claims = None
-        if self.claim is not None:
-            claims = [{"client": self.claim.client, "secret": self.claim.secret}]
-        body: Body = {"v": PROTOCOL_VERSION, "token": self.token, "clients": claims}
-        body["group"] = self._settings.group
+        claims = [{"client": claim.client, "secret": claim.secret} for claim in self.claims]
+        body: Body = {"v": PROTOCOL_VERSION, "token": self.token, "clients": claims or None}
+        body["group"], body["term"] = self._settings.group, self._settings.term
         self._tell(Send(encode("hello", body)))
 
     def closed(self, now: float, code: int, reason: str, after_s: float) -> None:
@@ -194,6 +196,15 @@ class ConnectionCore:
         """End this connection, because the server does not speak the protocol, and come back."""
         self._hang_up(CloseCode.PROTOCOL_ERROR_WS, reason)
 
+    def hang_up_anew(self) -> None:
+        """End this connection, because only a new session gives what is needed."""
+        self._hang_up(CloseCode.NORMAL, "")
+
+    @property
+    def claim(self) -> ClientClaim | None:
+        """The first client it speaks for."""
+        return self.claims[0] if self.claims else None
+
     @property
     def is_listening(self) -> bool:
         """Whether what comes in still counts."""
@@ -219,8 +230,7 @@ class ConnectionCore:
             BadServerMessage: a field is missing or of the wrong type.
         """
         try:
-            state = body["clients"][0]
-            client, secret = ClientId(state["client"]), state.get("secret")
+            claims = _claims_after(self.claims, body["clients"])
             silence_s = body["ping_ms"] / 1000 + self._settings.silence_slack_s
             max_frame_bytes = int(body["max_frame_bytes"])
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
@@ -228,8 +238,7 @@ class ConnectionCore:
             raise BadServerMessage(msg) from error
         if not self._step(ConnectionInput.WELCOMED):
             return False
-        if secret is not None:
-            self.claim = ClientClaim(client, secret)
+        self.claims = claims
         self.max_frame_bytes = max_frame_bytes
         self._silence_s = silence_s
         self._welcomed_at = now
@@ -248,8 +257,7 @@ class ConnectionCore:
 
     def forget_client(self, client: str | None) -> None:
         """The server no longer knows this client."""
-        if self.claim is not None and client in (None, self.claim.client):
-            self.claim = None
+        self.claims = [c for c in self.claims if client not in (None, c.client)]
 
     # -------------------------------------------------------------------------------- time
 
@@ -281,3 +289,19 @@ class ConnectionCore:
         self._needs_token = True
         self._deadline = math.inf
         self._tell(AskToken())
+
+
+def _claims_after(claims: Sequence[ClientClaim], states: Sequence[Body]) -> list[ClientClaim]:
+    """Return the claims that `welcome.clients` leaves: each as it was, or as it was issued anew."""
+    kept = []
+    for place, state in enumerate(states):
+        client, secret = ClientId(state["client"]), state.get("secret")
+        if secret is not None:
+            kept.append(ClientClaim(client, secret))
+        elif place < len(claims) and claims[place].client == client:
+            kept.append(claims[place])
+        else:
+            raise KeyError("secret")
+    if not kept:
+        raise IndexError
+    return kept

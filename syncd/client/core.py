@@ -6,27 +6,22 @@ happened and perform what `take` returns. Methods never wait and never call back
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from syncd.client.asking import Asking
 from syncd.client.channels import ChannelTable
 from syncd.client.connection import ClientClaim, ConnectionCore, ConnectionSettings
 from syncd.client.errors import BadServerMessage, ClientClosed, RequestFailed
-from syncd.client.facts import Complaint, HistoryPage, Output, Send, Settled
-from syncd.client.frames import (
-    Body,
-    decode_frame,
-    encode,
-    event_from_body,
-    pack_frames,
-    position_from_body,
-    position_to_wire,
-)
-from syncd.client.requests import Request, Requests
+from syncd.client.facts import Complaint, Output, Send
+from syncd.client.frames import Body, decode_frame, encode, pack_frames
+from syncd.client.local_tx import LocalMutator
+from syncd.client.state import StateCore
 from syncd.client.subscription import SubscriptionCore
 from syncd.client.tables import ConnectionState
-from syncd.codes import ErrorCode
+from syncd.client.watch import Selection
 from syncd.ids import ChannelName, Position
 
 __all__ = ["ClientCore"]
@@ -43,6 +38,8 @@ class ClientCore:
         token: Told in `hello`; None for anonymous clients.
         has_token_source: `AskToken` will be answered.
         settings: Durations.
+        mutators: What predicts mutations, by full name; see `StateCore`.
+        claims: Clients to speak for, from earlier sessions; none: one is issued.
     """
 
     def __init__(
@@ -53,23 +50,29 @@ class ClientCore:
         token: str | None = None,
         has_token_source: bool = False,
         settings: ConnectionSettings | None = None,
+        mutators: Mapping[str, LocalMutator | None] | None = None,
+        claims: Sequence[ClientClaim] = (),
     ) -> None:
-        self._rng = rng
         self._new_uid = new_uid
         self._outputs: list[Output] = []
         self._messages: list[bytes] = []
-        self._requests = Requests(rng)
-        self._channels = ChannelTable(rng, self._send_with_id, self._outputs.append)
-        self._announced: dict[ChannelName, Any] = {}
-        """Presence states to announce anew on every connection."""
         self._connection = ConnectionCore(
             rng,
             self._outputs.append,
             settings or ConnectionSettings(),
             token=token,
             has_token_source=has_token_source,
+            claims=claims,
         )
-        self._handlers: dict[str, Callable[[Body, float], None]] = {
+        send, tell = self._messages.append, self._outputs.append
+        self._asking = Asking(rng, self._connection, send, tell)
+        request = self._asking.send_with_id
+        self._channels = ChannelTable(rng, request, tell)
+        self.entries = StateCore(
+            rng, request, send, tell, mutators=mutators or {}, num_clients=max(len(claims), 1)
+        )
+        """Collections and mutations."""
+        self._handlers: dict[str, Callable[[Body, float], object]] = {
             "welcome": self._on_welcome,
             "ok": self._on_ok,
             "error": self._on_error,
@@ -77,7 +80,10 @@ class ClientCore:
             "ping": self._on_ping,
             "bye": self._on_bye,
             **self._channels.handlers,
+            **self.entries.handlers,
         }
+        for kind in self.entries.shared_handlers:
+            self._handlers[kind] = functools.partial(self._on_shared, kind)
 
     # -------------------------------------------------------------------------------- what it knows
 
@@ -105,10 +111,12 @@ class ClientCore:
         deadline = self._connection.next_deadline()
         if self.state is not ConnectionState.CONNECTED:
             return deadline
-        return min(deadline, self._requests.next_retry_at(), *self._channels.retries())
+        rooms = (*self._channels.retries(), *self.entries.deadlines())
+        return min(deadline, self._asking.next_deadline(), *rooms)
 
     def take(self) -> list[Output]:
         """Return and forget everything to be done and told since the last time, in order."""
+        self.entries.flush()
         self._flush()
         taken = self._outputs.copy()
         self._outputs.clear()
@@ -129,8 +137,7 @@ class ClientCore:
     def close(self) -> None:
         """Leave politely and end for good; open requests settle with `ClientClosed`."""
         if self.state is ConnectionState.CONNECTED:
-            for channel in self._announced:
-                self._send_with_id("presence", {"channel": channel})
+            self._asking.leave_all()
         self._flush()
         self._connection.close()
         self._end_everything(ClientClosed("The client was closed."))
@@ -143,7 +150,7 @@ class ClientCore:
         """Use a newer token of the same user, on this connection and later ones."""
         self._connection.token = token
         if self.state is ConnectionState.CONNECTED:
-            self._ask("auth", {"token": token}, is_internal=True)
+            self._asking.ask("auth", {"token": token}, is_internal=True)
 
     def token_supplied(self, now: float, token: str) -> None:
         """Answer `AskToken`."""
@@ -179,25 +186,24 @@ class ClientCore:
         if self.state is ConnectionState.CONNECTED:
             return
         self._channels.went_offline()
-        for request in self._requests.of_kind("auth", ""):
-            self._requests.close(request.id)
+        self.entries.went_offline()
+        self._asking.went_offline()
         if self.state is ConnectionState.FAILED:
             self._end_everything(self._connection.error or ClientClosed())
 
     def _end_everything(self, error: Exception) -> None:
         self._channels.end_all()
-        self._announced.clear()
-        for request in self._requests.close_all():
-            self._settle(request, error=error)
+        self.entries.end_all()
+        self._asking.end_all(error)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
         self._connection.tick(now)
         if self.state is not ConnectionState.CONNECTED:
             return
-        for request in self._requests.due(now):
-            self._messages.append(request.message)
+        self._asking.tick(now)
         self._channels.tick(now)
+        self.entries.tick(now)
 
     # -------------------------------------------------------------------------------- the application asks
 
@@ -235,7 +241,7 @@ class ClientCore:
         """Publish; the request is resent until answered, under one idempotency key."""
         body = {"channel": channel, "name": name, "data": data, "key": key}
         body["uid"] = uid or self._new_uid()
-        return self._ask("publish", body)
+        return self._asking.ask("publish", body)
 
     def history(
         self,
@@ -246,68 +252,52 @@ class ClientCore:
         reverse: bool = False,
     ) -> int:
         """Ask for events of the past."""
-        body = {"channel": channel, "since": position_to_wire(since), "limit": limit}
-        body["reverse"] = reverse or None
-        return self._ask("history", body)
+        return self._asking.history(channel, limit=limit, since=since, reverse=reverse)
+
+    def read(
+        self,
+        collection: str,
+        keys: Iterable[str],
+        *,
+        after: Mapping[str, Position] | None = None,
+    ) -> int:
+        """Ask for entries of a collection once, at least as new as `after`."""
+        return self._asking.read(collection, keys, after)
 
     def set_presence(self, channel: ChannelName, state: Any) -> int:
         """Announce a state (None leaves), now and on every later connection.
 
         A state still on its way is superseded; who waits for it is told so by an ok.
         """
-        for request in self._requests.of_kind("presence", channel):
-            self._requests.close(request.id)
-            self._settle(request)
-        request_id = self._ask("presence", {"channel": channel, "state": state})
-        if state is None:
-            self._announced.pop(channel, None)
-        else:
-            self._announced[channel] = state
-        return request_id
+        return self._asking.set_presence(channel, state)
 
     def forget(self, request_id: int) -> None:
         """Nobody waits for this request any more: do not send it again."""
-        self._requests.close(request_id)
+        self._asking.forget(request_id)
 
-    def _ask(self, kind: str, body: Body, *, is_internal: bool = False) -> int:
-        request_id = self._requests.next_id()
-        message = encode(kind, {"id": request_id, **body})
-        channel = body.get("channel", "")
-        request = self._requests.open(request_id, kind, message, channel, is_internal=is_internal)
+    def watch(self, selection: Selection) -> int:
+        """Watch entries of a collection; return the watch's number."""
+        return self.entries.watch(selection)
+
+    def unwatch(self, watch_id: int) -> None:
+        """End a watch."""
+        self.entries.unwatch(watch_id)
+
+    def mutate(
+        self, now: float, name: str, args: Any = None, *, slot: int = 0
+    ) -> tuple[int, object]:
+        """Predict a mutation and send it until it is decided; see `StateCore.mutate`.
+
+        Raises:
+            ClientClosed: the client has ended.
+        """
         if self.state.is_final:
-            self._requests.close(request_id)
-            self._settle(request, error=self.error or ClientClosed("The client is closed."))
-        elif self.state is ConnectionState.CONNECTED:
-            self._send_request(request)
-        return request_id
-
-    def _send_request(self, request: Request) -> None:
-        """Send it, unless the server is known to refuse its size by ending the connection."""
+            raise self.error or ClientClosed("The client is closed.")
         limit = self._connection.max_frame_bytes
-        if len(request.message) <= limit:
-            self._messages.append(request.message)
-            return
-        self._requests.close(request.id)
-        text = f"The message has {len(request.message)} bytes; the server takes {limit}."
-        self._settle(request, error=RequestFailed(ErrorCode.TOO_LARGE.value, text))
-
-    def _send_with_id(self, kind: str, body: Body) -> int:
-        """Send a message whose answer is taken elsewhere, or by nobody."""
-        request_id = self._requests.next_id()
-        self._messages.append(encode(kind, {"id": request_id, **body}))
-        return request_id
-
-    def _settle(
-        self,
-        request: Request,
-        *,
-        result: Position | HistoryPage | None = None,
-        error: Exception | None = None,
-    ) -> None:
-        if not request.is_internal:
-            self._outputs.append(Settled(request.id, result, error))
-        elif isinstance(error, RequestFailed):
-            self._outputs.append(Complaint(error.code, error.message))
+        made = self.entries.mutate(name, args, now, max_bytes=limit, slot=slot)
+        if self.entries.needs_client and self.state is ConnectionState.CONNECTED:
+            self._connection.hang_up_anew()
+        return made
 
     # -------------------------------------------------------------------------------- the server speaks
 
@@ -329,28 +319,12 @@ class ClientCore:
     def _on_welcome(self, body: Body, now: float) -> None:
         if not self._connection.welcomed(body, now):
             return
+        self.entries.welcomed(body, now, self._connection.max_frame_bytes)
         self._channels.went_online()
-        for channel, state in self._announced.items():
-            if not self._requests.of_kind("presence", channel):
-                self._announce(channel, state)
-        for request in self._requests.all_to_send():
-            self._send_request(request)
-
-    def _announce(self, channel: ChannelName, state: Any) -> None:
-        request_id = self._requests.next_id()
-        message = encode("presence", {"id": request_id, "channel": channel, "state": state})
-        self._requests.open(request_id, "presence", message, channel, is_internal=True)
+        self._asking.went_online()
 
     def _on_ok(self, body: Body, _now: float) -> None:
-        request = self._requests.close(body["id"])
-        if request is None:
-            return
-        position = position_from_body(body)
-        if request.kind != "history":
-            self._settle(request, result=position)
-            return
-        events = tuple(map(event_from_body, body.get("events") or ()))
-        self._settle(request, result=HistoryPage(events, position))
+        self._asking.answered(body)
 
     def _on_error(self, body: Body, now: float) -> None:
         after_ms = body.get("after_ms")
@@ -358,29 +332,34 @@ class ClientCore:
             body["code"], body["message"], retryable=body["retryable"], after_ms=after_ms
         )
         request_id = body.get("id")
-        if request_id is None:
+        if request_id is not None:
+            for room in (self._asking, self._channels, self.entries):
+                if room.refused(request_id, error, now):
+                    return
+        elif body.get("mid") is not None:
+            self.entries.mutation_failed(body, error, now)
+            if not error.retryable:
+                self._outputs.append(Complaint(error.code, error.message))
+        else:
             self._outputs.append(Complaint(error.code, error.message))
-            return
-        request = self._requests.find(request_id)
-        if request is not None:
-            self._request_refused(request, error, now)
-            return
-        self._channels.refused(request_id, error, now)
-
-    def _request_refused(self, request: Request, error: RequestFailed, now: float) -> None:
-        if error.retryable:
-            self._requests.postpone(request, now, (error.after_ms or 0) / 1000)
-            return
-        self._requests.close(request.id)
-        if request.kind == "presence":
-            self._announced.pop(ChannelName(request.channel), None)
-        self._settle(request, error=error)
 
     def _on_reset(self, body: Body, now: float) -> None:
-        if body["scope"] == "client":
-            self._connection.forget_client(body.get("client"))
-        else:
-            self._channels.reset(None if body["scope"] == "all" else body["channel"], now)
+        scope = body["scope"]
+        if scope != "channel":
+            client = body.get("client") if scope == "client" else None
+            self._connection.forget_client(client)
+            self.entries.forget_client(client)
+        if scope != "client":
+            channel = None if scope == "all" else body["channel"]
+            self._channels.reset(channel, now)
+            self.entries.reset(channel, now)
+        if self.entries.needs_client:
+            self._connection.hang_up_anew()
+
+    def _on_shared(self, kind: str, body: Body, now: float) -> None:
+        """Hand on what both kinds of channels are told; each room knows its own."""
+        self._channels.handlers[kind](body, now)
+        self.entries.shared_handlers[kind](body, now)
 
     def _on_ping(self, _body: Body, _now: float) -> None:
         self._messages.append(PONG)

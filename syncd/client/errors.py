@@ -7,6 +7,10 @@ __all__ = [
     "ClientClosed",
     "ClientError",
     "ConnectionStopped",
+    "MutationRejected",
+    "MutationUnknown",
+    "MutationUnsent",
+    "QueueFull",
     "RequestFailed",
     "SubscriptionClosed",
     "Unauthorized",
@@ -42,6 +46,46 @@ class RequestFailed(ClientError):
 
 class SubscriptionClosed(RequestFailed):
     """The server ended a subscription for good: `code` says why."""
+
+
+class MutationRejected(ClientError):
+    """A mutation was refused for good; nothing of it took effect.
+
+    Attributes:
+        code: From the application, or one of those in SPEC section 18.
+        message: For people.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}" if self.message else self.code
+
+
+class MutationUnknown(ClientError):
+    """A mutation was sent, and whether it took effect cannot be found out: do not repeat it blindly."""
+
+
+class MutationUnsent(ClientError):
+    """The client ended before a mutation was sent: it did not take effect."""
+
+
+class QueueFull(ClientError):
+    """Too many mutations are pending; nothing was queued.
+
+    Attributes:
+        limit: How many may be.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.limit} mutations are pending already."
 
 
 class ConnectionStopped(ClientError):

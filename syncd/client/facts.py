@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from syncd.client.facts_state import ReadResult, StateFact
 from syncd.client.tables import ConnectionState
 from syncd.ids import ChannelName, ClientId, Position
 
@@ -25,6 +26,7 @@ __all__ = [
     "Output",
     "PresenceChanged",
     "Received",
+    "RequestResult",
     "Reset",
     "ResetCause",
     "Send",
@@ -187,12 +189,15 @@ class HistoryPage:
     """The channel's top."""
 
 
+RequestResult = Position | HistoryPage | ReadResult | None
+
+
 @attrs.frozen
 class Settled:
     """A request has its answer: a result, or an error."""
 
     request_id: int
-    result: Position | HistoryPage | None
+    result: RequestResult
     error: Exception | None
 
 
@@ -214,6 +219,7 @@ Fact = (
     | PresenceChanged
     | Settled
     | Complaint
+    | StateFact
 )
 
 Output = Action | Fact

@@ -12,12 +12,14 @@ import msgpack
 
 from syncd.client.errors import BadServerMessage
 from syncd.client.facts import Event, Member, MemberState
+from syncd.client.facts_state import EntryRead
 from syncd.ids import ChannelName, ClientId, Epoch, Position
 
 __all__ = [
     "Body",
     "decode_frame",
     "encode",
+    "entry_from_body",
     "event_from_body",
     "members_from_list",
     "pack_frames",
@@ -133,6 +135,20 @@ def event_from_body(body: Body) -> Event:
         )
     except (KeyError, TypeError) as error:
         msg = "An event misses a field."
+        raise BadServerMessage(msg) from error
+
+
+def entry_from_body(body: Body) -> EntryRead:
+    """Build one entry of an answer to `read`.
+
+    Raises:
+        BadServerMessage: a field is missing.
+    """
+    try:
+        is_deleted = bool(body.get("deleted"))
+        return EntryRead(body["key"], body["version"], body.get("value"), is_deleted)
+    except (KeyError, TypeError, AttributeError) as error:
+        msg = "An entry misses a field."
         raise BadServerMessage(msg) from error
 
 

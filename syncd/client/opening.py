@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 import trio
 
 from syncd.client.connection import ConnectionSettings
 from syncd.client.core import ClientCore
 from syncd.client.engine import TokenSource
+from syncd.client.local_tx import LocalMutator
 from syncd.client.shell import Client
 from syncd.client.transport import StreamOpener, target_from_url
 
@@ -23,6 +24,7 @@ async def open_client(
     url: str,
     *,
     token: str | TokenSource | None = None,
+    mutators: Mapping[str, LocalMutator | None] | None = None,
     group: str | None = None,
     settings: ConnectionSettings | None = None,
     open_stream: StreamOpener | None = None,
@@ -36,6 +38,8 @@ async def open_client(
         url: `ws://HOST:PORT` or `wss://HOST`; the path defaults to `/ws`.
         token: JWT, or a function (plain or async) that returns a fresh one: it is called before the first connection and
             whenever the server refuses the last. It may return None: not logged in.
+        mutators: What predicts mutations at once, by full name: plain functions `(tx, **args)`, the same as at the server. None
+            in place of one: predict nothing. The built-in ones are predicted without.
         group: Name of this user's clients on this device.
         settings: Durations.
         open_stream: Connects instead of TCP or TLS: a proxy, a Unix socket, a test.
@@ -56,6 +60,7 @@ async def open_client(
         token=token if isinstance(token, str) else None,
         has_token_source=source is not None,
         settings=settings or ConnectionSettings(group=group),
+        mutators=mutators,
     )
     client = Client(core, target, open_stream or target.open_stream, source)
     failure: Exception | None = None

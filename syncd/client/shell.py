@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any, Self
 
 import trio
 
+from syncd.client.collection import Collection, Entries, Mutation
 from syncd.client.core import ClientCore
 from syncd.client.engine import Engine, TokenSource
 from syncd.client.errors import ClientClosed, RequestFailed
@@ -22,12 +23,14 @@ from syncd.client.facts import (
     Marked,
     PresenceChanged,
     Received,
+    RequestResult,
     Reset,
     Settled,
     StateChanged,
     Subscribed,
     SubscriptionEnded,
 )
+from syncd.client.facts_state import ReadResult
 from syncd.client.handles import Presence, Subscription
 from syncd.client.tables import ConnectionState
 from syncd.client.transport import StreamOpener, Target
@@ -52,7 +55,7 @@ class _Reply:
 
     def __init__(self) -> None:
         self.event = trio.Event()
-        self.result: Position | HistoryPage | None = None
+        self.result: RequestResult = None
         self.error: Exception | None = None
 
 
@@ -89,6 +92,7 @@ class Client:
     ) -> None:
         self._core = core
         self._engine = Engine(core, target, open_stream, token_source, self._tell)
+        self._entries = Entries(core, self._engine.perform)
         self.state_changed = trio.Event()
         """Set at the next change of state; a new one follows."""
         self._replies: dict[int, _Reply] = {}
@@ -154,7 +158,7 @@ class Client:
         result = await self._call(
             lambda: self._core.publish(ChannelName(channel), data, name=name, key=key, uid=uid)
         )
-        assert not isinstance(result, HistoryPage)
+        assert result is None or isinstance(result, Position)
         return result
 
     async def history(
@@ -177,6 +181,50 @@ class Client:
         )
         assert isinstance(result, HistoryPage)
         return result
+
+    async def read(
+        self, collection: str, keys: Iterable[str], *, after: Mapping[str, Position] | None = None
+    ) -> ReadResult:
+        """Return entries of a collection once, in the order of `keys`.
+
+        Args:
+            collection: Its name.
+            keys: At most 1,000, all of one partition.
+            after: Channel to position: read what is at least that new; for positions of an outcome told elsewhere.
+
+        Raises:
+            RequestFailed: the server refuses it.
+        """
+        result = await self._call(lambda: self._core.read(collection, keys, after=after))
+        assert isinstance(result, ReadResult)
+        return result
+
+    def collection(self, name: str) -> Collection:
+        """Return a collection, to watch and to change."""
+        return Collection(name, self._entries)
+
+    def mutate(self, name: str, /, **args: Any) -> Mutation:
+        """Change state at the server by a mutator, and show at once what it is going to do. Never waits.
+
+        The mutation is kept in memory, sent in order, and sent again after a reconnection under the same number, until the
+        server has decided it; it takes effect at most once. The process's end loses what was not sent.
+
+        Args:
+            name: Full name: `<collection>.<mutator>`, or a name alone.
+            args: The mutator's arguments.
+
+        Raises:
+            RequestFailed: `too_large`.
+            QueueFull: too many are pending.
+            MutationRejected: the local mutator refused it.
+            ClientClosed: the client has ended.
+            Exception: whatever the local mutator raised. In every case nothing was queued.
+        """
+        return self._entries.mutate(name, args)
+
+    async def settled(self) -> None:
+        """Wait until no mutation is pending."""
+        await self._entries.settled()
 
     @contextlib.asynccontextmanager
     async def subscribe(
@@ -272,7 +320,7 @@ class Client:
         if self.state.is_final:
             raise self._core.error or ClientClosed("The client is closed.")
 
-    async def _call(self, ask: Callable[[], int]) -> Position | HistoryPage | None:
+    async def _call(self, ask: Callable[[], int]) -> RequestResult:
         """Make a request and wait for its answer."""
         async with self._places:
             request_id = ask()
@@ -308,6 +356,8 @@ class Client:
                 self._tell_handles(event.channel, fact)
             case Marked() | Subscribed() | Reset() | SubscriptionEnded() | PresenceChanged():
                 self._tell_handles(fact.channel, fact)
+            case _:
+                self._entries.tell(fact)
 
     def _tell_handles(
         self,
@@ -332,6 +382,7 @@ class Client:
             subscription.end(error)
         for presence in self._presences.values():
             presence.end(error)
+        self._entries.end(error)
         await self._engine.close()
 
     def start(self, nursery: trio.Nursery) -> None:

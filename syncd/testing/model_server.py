@@ -13,6 +13,7 @@ import attrs
 import msgpack
 
 from syncd.codes import CloseCode, ErrorCode, Reason
+from syncd.testing.model_state import ModelState, ModelWatches
 from syncd.wire.encode import message
 
 __all__ = ["ModelChannel", "ModelServer", "ModelSession"]
@@ -64,6 +65,7 @@ class ModelServer:
         self.ping_ms = ping_ms
         self.max_frame_bytes = max_frame_bytes
         self._num_made = 0
+        self.state = ModelState(self.fresh, self.sessions)
 
     def fresh(self, prefix: str) -> str:
         """Return a name that was never used."""
@@ -160,6 +162,8 @@ class ModelSession:
             "history": self._on_history,
             "presence": self._on_presence,
         }
+        self.state = ModelWatches(server.state, self)
+        self._handlers |= self.state.handlers
 
     def send(self, kind: str, body: Body) -> None:
         """Queue a message."""
@@ -168,6 +172,7 @@ class ModelSession:
     def gone(self) -> None:
         """The connection is over."""
         self.subscriptions.clear()
+        self.state.gone()
         if self in self.server.sessions:
             self.server.sessions.remove(self)
 
@@ -190,7 +195,8 @@ class ModelSession:
             if handler is not None and self.close_code is None:
                 handler(body)
 
-    def _fail(self, body: Body, code: ErrorCode, after_ms: int | None = None) -> None:
+    def fail(self, body: Body, code: ErrorCode, after_ms: int | None = None) -> None:
+        """Answer a request with an error."""
         error: Body = {"id": body["id"], "code": code.value, "message": code.text}
         error["retryable"] = code.retryable
         if after_ms is not None:
@@ -202,20 +208,28 @@ class ModelSession:
         if self.server.tokens is not None and self.token not in self.server.tokens:
             self.end(CloseCode.UNAUTHORIZED, reconnect=True)
             return
-        state: Body = {"last_mid": 0}
-        claims = body.get("clients") or []
-        if claims and self.server.secrets.get(claims[0]["client"]) == claims[0]["secret"]:
-            self.client = claims[0]["client"]
-        elif claims:
-            self.end(CloseCode.CLIENT_DENIED, reconnect=False)
-            return
-        else:
-            self.client = self.server.fresh("client")
-            state["secret"] = self.server.secrets[self.client] = self.server.fresh("secret")
-        state["client"] = self.client
-        welcome: Body = {"session": self.server.fresh("session"), "clients": [state]}
+        states: list[Body] = []
+        forgotten: list[str] = []
+        for claim in body.get("clients") or [None]:
+            if claim is not None and claim["client"] in self.server.secrets:
+                if self.server.secrets[claim["client"]] != claim["secret"]:
+                    self.end(CloseCode.CLIENT_DENIED, reconnect=False)
+                    return
+                client = claim["client"]
+                states.append({"client": client, "last_mid": self.server.state.last.get(client, 0)})
+                continue
+            client, secret = self.server.fresh("client"), self.server.fresh("secret")
+            self.server.secrets[client] = secret
+            states.append({"client": client, "secret": secret, "last_mid": 0})
+            if claim is not None:
+                forgotten.append(claim["client"])
+        self.client = states[0]["client"]
+        welcome: Body = {"session": self.server.fresh("session"), "clients": states}
         welcome |= {"server_time_ms": 0, "ping_ms": self.server.ping_ms}
         self.send("welcome", {**welcome, "max_frame_bytes": self.server.max_frame_bytes})
+        for client in forgotten:
+            code = Reason.CLIENT_UNKNOWN.value
+            self.send("reset", {"scope": "client", "client": client, "code": code})
 
     def _on_auth(self, body: Body) -> None:
         self.token = body["token"]
@@ -228,10 +242,10 @@ class ModelSession:
     def _on_subscribe(self, body: Body) -> None:
         name = body["channel"]
         if name in self.server.denied:
-            self._fail(body, ErrorCode.PERMISSION_DENIED)
+            self.fail(body, ErrorCode.PERMISSION_DENIED)
             return
         if name in self.subscriptions:
-            self._fail(body, ErrorCode.ALREADY_SUBSCRIBED)
+            self.fail(body, ErrorCode.ALREADY_SUBSCRIBED)
             return
         channel = self.server.channel(name)
         self.subscriptions[name] = bool(body.get("presence"))
@@ -247,7 +261,7 @@ class ModelSession:
 
     def _on_unsubscribe(self, body: Body) -> None:
         if self.subscriptions.pop(body["channel"], None) is None:
-            self._fail(body, ErrorCode.NOT_SUBSCRIBED)
+            self.fail(body, ErrorCode.NOT_SUBSCRIBED)
         else:
             self.send("ok", {"id": body["id"]})
 
@@ -260,10 +274,10 @@ class ModelSession:
     def _on_publish(self, body: Body) -> None:
         results = self.server.results
         if self.server.failures:
-            self._fail(body, *self.server.failures.pop(0))
+            self.fail(body, *self.server.failures.pop(0))
             return
         if body["channel"] in self.server.denied:
-            self._fail(body, ErrorCode.PERMISSION_DENIED)
+            self.fail(body, ErrorCode.PERMISSION_DENIED)
             return
         uid = body["uid"]
         if uid not in results:

@@ -1,0 +1,154 @@
+"""What the server confirmed of one channel of a collection: entries, their versions, and what is told of them. Pure.
+
+Owned by `WatchTable`. Invariant: an entry's version never goes back within one epoch, whatever comes in whatever order; local
+writes never touch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from syncd.client.values import NOTHING
+from syncd.wire.merge_patch import apply_patch
+
+__all__ = ["Change", "Entries", "Entry"]
+
+MAX_WAITING_PATCHES = 1000
+"""Patches kept for entries whose page of a snapshot is still to come. Policy: past it, what is missing is asked for again."""
+
+
+@attrs.frozen
+class Entry:
+    """One entry as the server confirmed it."""
+
+    version: int
+    value: Any
+    """`NOTHING`: a tombstone, kept while a snapshot is incomplete."""
+
+
+@attrs.frozen
+class Change:
+    """What an event does to one entry."""
+
+    key: str
+    version: int
+    value: Any = NOTHING
+    """The new value; `NOTHING`: deleted, unless there is a patch."""
+    patch: dict[str, Any] | None = None
+    base: int = 0
+    """Version that `patch` applies to."""
+
+
+class Entries:
+    """The entries of one channel in one epoch.
+
+    Args:
+        epoch: Of all versions.
+        known_upto: Returns the offset up to which this key is known to be as it is here, even where it is not: 0 for
+            keys of which nothing is known.
+    """
+
+    def __init__(self, epoch: str, known_upto: Callable[[str], int]) -> None:
+        self.epoch = epoch
+        self.touched: set[str] = set()
+        """Keys that changed since somebody looked and cleared it."""
+        self._known_upto = known_upto
+        self._entries: dict[str, Entry] = {}
+        self._waiting: dict[str, list[Change]] = {}
+        """Patches whose base is still to come, ascending."""
+        self._num_waiting = 0
+
+    def value(self, key: str) -> Any:
+        """Return an entry's value, or `NOTHING`."""
+        entry = self._entries.get(key)
+        return NOTHING if entry is None else entry.value
+
+    def version(self, key: str) -> int:
+        """Return the version of an entry, 0 if there is none."""
+        entry = self._entries.get(key)
+        return 0 if entry is None or entry.value is NOTHING else entry.version
+
+    def live(self) -> dict[str, int]:
+        """Return the version of every entry there is, by key."""
+        return {
+            k: entry.version for k, entry in self._entries.items() if entry.value is not NOTHING
+        }
+
+    def take(self, change: Change, *, may_wait: bool) -> bool:
+        """Take what an event says of an entry.
+
+        Args:
+            change: From the event.
+            may_wait: A page that may bring the base is still to come.
+
+        Returns:
+            False: a patch has no base here. What is missing must be asked for again.
+        """
+        if change.version <= self._version_known(change.key):
+            return True
+        if change.patch is None:
+            self._set(change.key, Entry(change.version, change.value))
+            return True
+        entry = self._entries.get(change.key)
+        if entry is not None and entry.version == change.base and entry.value is not NOTHING:
+            self._set(change.key, Entry(change.version, apply_patch(entry.value, change.patch)))
+            return True
+        return may_wait and self._wait(change)
+
+    def take_told(self, key: str, version: int, value: Any) -> None:
+        """Take an entry of a snapshot; `value` is `NOTHING` for one that is deleted."""
+        if version > self._version_known(key):
+            self._set(key, Entry(version, value))
+        self.release(key)
+
+    def release(self, key: str) -> None:
+        """Apply the patches that waited for this entry, as far as they fit what is there now."""
+        waiting = self._waiting.pop(key, [])
+        self._num_waiting -= len(waiting)
+        for change in waiting:
+            self.take(change, may_wait=True)
+
+    def _version_known(self, key: str) -> int:
+        entry = self._entries.get(key)
+        known = self._known_upto(key)
+        return (
+            known if entry is None else max(entry.version, known if entry.value is NOTHING else 0)
+        )
+
+    def _set(self, key: str, entry: Entry) -> None:
+        self._entries[key] = entry
+        self.touched.add(key)
+
+    def _wait(self, change: Change) -> bool:
+        if self._num_waiting >= MAX_WAITING_PATCHES:
+            return False
+        self._waiting.setdefault(change.key, []).append(change)
+        self._num_waiting += 1
+        return True
+
+    def release_all(self) -> None:
+        """Apply every patch that waited, as far as they fit."""
+        for key in list(self._waiting):
+            self.release(key)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a patch waits for its base."""
+        return bool(self._waiting)
+
+    def drop(self, keys: set[str]) -> None:
+        """Forget entries that are gone, or that nobody watches any more."""
+        for key in keys:
+            if self._entries.pop(key, None) is not None:
+                self.touched.add(key)
+
+    def settle(self) -> None:
+        """Every snapshot is complete: forget tombstones and whatever still waits."""
+        gone = [key for key, entry in self._entries.items() if entry.value is NOTHING]
+        for key in gone:
+            del self._entries[key]
+        self._waiting.clear()
+        self._num_waiting = 0
