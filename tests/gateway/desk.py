@@ -11,18 +11,25 @@ import jwt
 import msgpack
 
 from syncd.actors.kit import Mailbox
+from syncd.codes import ErrorCode
 from syncd.config import Action, AuthSettings, Config, HistoryKind, Limits, Mode, Namespace, Timing
+from syncd.errors import RequestRejected
 from syncd.gateway.admin import GatewayAdmin
+from syncd.gateway.authorizer import AuthorizerCalls
 from syncd.gateway.connection import Connection
 from syncd.gateway.grants import Grants
 from syncd.gateway.hub import Hub
 from syncd.gateway.sessions import Sessions
 from syncd.ids import ChannelName, Epoch
 from syncd.model.client_secrets import ClientSecrets
+from syncd.model.definitions import AppDefinition, Authorizer
 from syncd.model.permissions import Permissions
+from syncd.model.recording import CollectionRules, Rejected
 from syncd.model.revocations import Revocations
+from syncd.model.state_permissions import StatePermissions
 from syncd.model.tokens import TokenVerifier
 from syncd.ports import Run, SubscribeChannel, Subscription
+from syncd.ports_state import KeyName
 from syncd.wire import encode
 from syncd.wire.encode import EventPrefix
 
@@ -121,10 +128,45 @@ class Inbox:
         return batch
 
 
+class FakeCacheOwner(Inbox):
+    """Stands for the cache-owner: names channels as it does, and keeps what it is asked for the test to answer."""
+
+    def __init__(self, app: AppDefinition) -> None:
+        super().__init__("cache_owner")
+        self.app = app
+
+    def channel_of(self, collection: str, keys: Sequence[str]) -> tuple[ChannelName, list[KeyName]]:
+        rules = self._rules(collection)
+        try:
+            places = [rules.place(key) for key in keys]
+        except Rejected as rejection:
+            raise RequestRejected(ErrorCode.BAD_KEY, rejection.message) from None
+        if len({channel for channel, _ in places}) != 1:
+            raise RequestRejected(ErrorCode.BAD_REQUEST)
+        return places[0][0], [key for _, key in places]
+
+    def whole_channel(self, collection: str, partition: str | None) -> ChannelName:
+        if self._rules(collection).is_partitioned != (partition is not None):
+            raise RequestRejected(ErrorCode.BAD_REQUEST)
+        return ChannelName(collection if partition is None else f"{collection}/{partition}")
+
+    def _rules(self, collection: str) -> CollectionRules:
+        definition = self.app.collections.get(collection)
+        if definition is None:
+            raise RequestRejected(ErrorCode.PERMISSION_DENIED)
+        return definition.rules
+
+
 class Desk:
     """Everything of the gateway between the drivers and the actors."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(
+        self,
+        *,
+        app: AppDefinition | None = None,
+        authorizer: Authorizer | None = None,
+        **changes: Any,
+    ) -> None:
         limits = Limits(**changes.pop("limits", {}))
         timing = Timing(**changes.pop("timing", {}))
         auth = AuthSettings(algorithms=("HS256",), hmac_secret=SECRET, **changes.pop("auth", {}))
@@ -134,12 +176,19 @@ class Desk:
         self.now = 1000.0
         self.wall_s = 1_700_000_000.0
         self.hub = Hub(self.config, now=lambda: self.now, jitter=lambda: 0.5)
+        self.authorizer = (
+            None if authorizer is None else AuthorizerCalls(authorizer, lambda: self.now)
+        )
         self.entropy = itertools.count(1)
         self.revocations = Revocations()
         self.sessions = self.hub.sessions = Sessions(
             self.hub,
             config=self.config,
-            grants=Grants(Permissions(NAMESPACES)),
+            grants=Grants(
+                Permissions(NAMESPACES),
+                None if app is None else StatePermissions(app),
+                self.authorizer,
+            ),
             tokens=TokenVerifier(auth),
             secrets=ClientSecrets(b"n" * 32, lambda size: next(self.entropy).to_bytes(size, "big")),
             revocations=self.revocations,
@@ -149,6 +198,8 @@ class Desk:
         self.admin = GatewayAdmin(self.hub, self.sessions, lambda: self.wall_s)
         self.broadcaster, self.presence = Inbox("broadcaster"), Inbox("presence")
         self.hub.broadcaster, self.hub.presence = self.broadcaster, self.presence
+        if app is not None:
+            self.cache_owner = self.hub.cache_owner = FakeCacheOwner(app)
         self.driver = NotingDriver(self.hub)
 
     # ------------------------------------------------------------------ time
