@@ -1,0 +1,505 @@
+"""The application's authorizer: what it is asked, how sessions wait for it, and that whatever goes wrong denies."""
+
+import pytest
+import structlog.testing
+import trio
+import trio.testing
+
+from syncd.codes import ErrorCode
+from syncd.errors import RequestRejected
+from syncd.gateway import authorizer as a
+from syncd.gateway.authorizer import AuthorizerCalls
+from syncd.gateway.holding import HOLD_S, MAX_HELD
+from syncd.ports import Identity, PublishEvent
+from syncd.ports_collections import MutateState, ReadEntries
+from tests.gateway.state_desk import asked, live_watch, state_desk
+
+
+class Oracle:
+    """An async authorizer whose answers the test gives."""
+
+    def __init__(self):
+        self.asked = []
+        self.pending = {}
+        self.answers = {}
+
+    async def __call__(self, identity, action, target):
+        self.asked.append((identity.user, action, target))
+        if (action, target) not in self.answers:
+            event = self.pending.setdefault((action, target), trio.Event())
+            await event.wait()
+        answer = self.answers[action, target]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def say(self, action, target, answer):
+        """Answer, and let everybody hear it."""
+        self.answers[action, target] = answer
+        if (action, target) in self.pending:
+            self.pending.pop((action, target)).set()
+        await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.fixture
+def oracle():
+    return Oracle()
+
+
+@pytest.fixture
+def desk(oracle, nursery):
+    made = state_desk(authorizer=oracle)
+    nursery.start_soon(made.authorizer.run)
+    return made
+
+
+def publish(number, channel="open:a"):
+    return ("publish", {"id": number, "channel": channel, "data": None})
+
+
+async def settled(desk):
+    await trio.testing.wait_all_tasks_blocked()
+    desk.turn()
+
+
+# ---------------------------------------------------------------------------------------------- plain functions
+
+
+def test_a_plain_function_is_asked_at_once_and_once_for_what_it_answered():
+    calls = []
+
+    def allow(identity, action, target):
+        calls.append((identity.user, action, target))
+        return target != "orders"
+
+    desk = state_desk(authorizer=allow)
+    client = desk.client(token=desk.token())
+    for _ in range(2):
+        client.say("publish", id=1, channel="open:a", data=1)
+        client.say("read", id=2, collection="orders", keys=["a"])
+        client.say("mutate", mid=1, name="orders.ship")
+        client.say("mutate", mid=2, name="orders.put", args={"key": "a"})
+    assert calls == [
+        ("ann", "publish", "open:a"),
+        ("ann", "read", "orders"),
+        ("ann", "mutate", "orders.ship"),
+        ("ann", "write", "orders"),
+    ]
+    assert client.codes() == ["permission_denied"] * 2
+    refusals = [command.refusal for command in desk.cache_owner.take()]
+    assert refusals == [None, "permission_denied"] * 2
+
+
+def test_every_operation_of_a_client_is_asked_about():
+    calls = []
+
+    def allow(_identity, action, target):
+        calls.append((action, target))
+        return True
+
+    desk = state_desk(authorizer=allow)
+    client = desk.client(token=desk.token(channels=["regions/*"]))
+    client.say("subscribe", id=1, channel="open:a", presence=True)
+    client.say("history", id=2, channel="open:b", limit=1)
+    client.say("presence", id=3, channel="open:c", state=1)
+    client.say("watch", id=4, collection="regions", partition="eu")
+    client.say("mutate", mid=1, name="regions.put", args={"key": "eu/1"})
+    assert calls == [
+        ("subscribe", "open:a"),
+        ("presence", "open:a"),
+        ("history", "open:b"),
+        ("presence", "open:c"),
+        ("read", "regions/eu"),
+        ("write", "regions/eu"),
+    ]
+
+
+def test_it_admits_nobody_whom_a_rule_keeps_out_and_decides_alone_where_there_is_none():
+    desk = state_desk(authorizer=lambda *_: True)
+    client = desk.client()
+    client.say("publish", id=1, channel="staff:a", data=1)
+    client.say("read", id=2, collection="staff", keys=["a"])
+    client.say("publish", id=3, channel="nowhere:a", data=1)
+    client.say("read", id=4, collection="nowhere", keys=["a"])
+    assert client.codes() == ["permission_denied"] * 4
+    client.say("publish", id=5, channel="read:a", data=1)
+    (command,) = desk.broadcaster.take()
+    assert command.request_id == 5
+
+
+@pytest.mark.parametrize("answer", [1, "yes", None, object()])
+def test_anything_but_true_denies(answer):
+    desk = state_desk(authorizer=lambda *_: answer)
+    client = desk.client()
+    client.say("publish", id=1, channel="open:a", data=1)
+    assert client.codes() == ["permission_denied"]
+
+
+def test_an_exception_denies_that_request_alone_and_is_told_now_and_then():
+    def broken(_identity, _action, target):
+        if target != "open:fine":
+            raise ZeroDivisionError
+        return True
+
+    desk = state_desk(authorizer=broken)
+    client = desk.client()
+    with structlog.testing.capture_logs() as logs:
+        for number in range(30):
+            client.say("publish", id=number, channel=f"open:{number}", data=1)
+        client.say("publish", id=99, channel="open:fine", data=1)
+        desk.pass_time(a.LOG_EVERY_S)
+        client.heard()
+        client.say("publish", id=1, channel="open:later", data=1)
+    assert client.codes() == ["permission_denied"]
+    assert len(desk.broadcaster.take()) == 1
+    assert [log["failures"] for log in logs] == [1, 30]
+    assert desk.authorizer.num_failed == 31
+
+
+def test_answers_live_a_minute_at_most_however_seldom_pings_are():
+    calls = []
+
+    def allow(*question):
+        calls.append(question)
+        return True
+
+    desk = state_desk(authorizer=allow, timing={"ping_s": 500.0, "pong_slack_s": 500.0})
+    client = desk.client()
+    client.say_all(publish(1), publish(2))
+    client.say("read", id=1, collection="orders", keys=["a"])
+    assert len(calls) == 2
+    desk.pass_time(60.5)
+    client.say_all(publish(3))
+    client.say("read", id=2, collection="orders", keys=["a"])
+    assert len(calls) == 4
+
+
+# ---------------------------------------------------------------------------------------------- coroutines
+
+
+async def test_a_session_waits_for_the_answer_and_nothing_of_it_overtakes(desk, oracle):
+    client, other = desk.client(), desk.client()
+    client.say_all(
+        publish(1), ("probe", {"nonce": 1}), ("mutate", {"mid": 1, "name": "orders.ship"})
+    )
+    client.say_all(("probe", {"nonce": 2}))
+    await settled(desk)
+    assert client.heard() == []
+    assert desk.broadcaster.take() == []
+    other.say("probe", nonce=9)
+    assert other.heard() == [("pong", {"nonce": 9})], "others go on"
+    await oracle.say("publish", "open:a", True)
+    desk.turn()
+    assert client.heard() == [("pong", {"nonce": 1})]
+    assert len(desk.broadcaster.take()) == 1
+    await oracle.say("mutate", "orders.ship", False)
+    desk.turn()
+    assert client.heard() == [("pong", {"nonce": 2})]
+    assert asked(desk).refusal == "permission_denied"
+    client.say_all(publish(2))
+    assert len(desk.broadcaster.take()) == 1, "the answer is remembered"
+    assert client.connection.held is None
+    assert len(oracle.asked) == 2
+
+
+async def test_a_denial_and_an_exception_answer_the_request_that_asked(desk, oracle):
+    client = desk.client()
+    oracle.answers = {("publish", "open:a"): False, ("publish", "open:b"): ValueError("no")}
+    with structlog.testing.capture_logs():
+        client.say_all(publish(1), publish(2, "open:b"), publish(3))
+        await settled(desk)
+    answers = [(body["id"], body["code"]) for _, body in client.heard()]
+    assert answers == [(number, "permission_denied") for number in (1, 2, 3)]
+
+
+async def test_without_an_answer_the_request_is_refused_for_now_and_the_rest_goes_on(desk, oracle):
+    client = desk.client()
+    client.say_all(
+        publish(1),
+        publish(2),
+        ("mutate", {"mid": 1, "name": "orders.ship"}),
+        ("probe", {"nonce": 5}),
+    )
+    await settled(desk)
+    desk.pass_time(HOLD_S + 0.5)
+    heard = client.heard()
+    assert [(body["id"], body["code"]) for _, body in heard] == [
+        (1, "overloaded"),
+        (2, "overloaded"),
+    ]
+    assert all(body["retryable"] and body["after_ms"] == 1000 for _, body in heard)
+    await settled(desk)
+    desk.pass_time(HOLD_S + 0.5)
+    undecided, pong = client.heard()
+    assert (undecided[1]["mid"], undecided[1]["code"]) == (1, "overloaded")
+    assert pong == ("pong", {"nonce": 5})
+    assert client.connection.held is None
+    await oracle.say("publish", "open:a", True)
+    client.say_all(publish(3))
+    await settled(desk)
+    assert len(desk.broadcaster.take()) == 1, "asked anew"
+
+
+async def test_a_flood_behind_a_hanging_authorizer_is_not_read(desk, oracle):
+    desk = state_desk(
+        authorizer=oracle, limits={"messages_per_s": 1e6, "messages_burst": 1_000_000}
+    )
+    client = desk.client()
+    num_sent = 0
+    for _ in range(10_000 // 50):
+        if client.connection.is_paused:
+            break
+        client.say_all(*(publish(num_sent + number) for number in range(50)))
+        num_sent += 50
+    assert MAX_HELD <= num_sent <= MAX_HELD + 50
+    assert client.connection.held.count == num_sent
+    desk.pass_time(HOLD_S + 0.5)
+    assert [body["id"] for _, body in client.heard()] == [*range(num_sent)]
+    assert not client.connection.is_paused
+
+
+async def test_one_question_is_asked_once_for_all_sessions_of_the_same_identity(desk, oracle):
+    clients = [desk.client() for _ in range(5)]
+    ann = desk.client(token=desk.token(channels=["a"]))
+    also_ann = desk.client(token=desk.token(channels=["b"]))
+    for client in (*clients, ann, also_ann):
+        client.say_all(publish(1))
+    await settled(desk)
+    assert oracle.asked == [
+        (None, "publish", "open:a"),
+        ("ann", "publish", "open:a"),
+        ("ann", "publish", "open:a"),
+    ], "tokens with other claims are other questions"
+    await oracle.say("publish", "open:a", True)
+    desk.turn()
+    assert len(desk.broadcaster.take()) == 7
+
+
+async def test_the_identity_that_was_asked_about_gets_the_answer_and_no_newer_one(desk, oracle):
+    client = desk.client(token=desk.token(roles=["staff"]))
+    client.say_all(publish(1))
+    client.say_all(("auth", {"id": 2, "token": desk.token()}), publish(3))
+    await settled(desk)
+    await oracle.say("publish", "open:a", True)
+    desk.turn()
+    oracle.answers["publish", "open:a"] = False
+    await settled(desk)
+    assert oracle.asked == [("ann", "publish", "open:a")] * 2
+
+
+async def test_a_session_that_ends_while_it_waits_is_forgotten(desk, oracle):
+    client = desk.client()
+    client.say_all(publish(1), publish(2))
+    await settled(desk)
+    desk.hub.drop(client.connection)
+    await oracle.say("publish", "open:a", True)
+    desk.turn()
+    assert [c for c in desk.broadcaster.take() if isinstance(c, PublishEvent)] == []
+    assert client.connection.grants is None
+
+
+async def test_a_request_with_two_questions_waits_for_both(desk, oracle):
+    client = desk.client()
+    client.say("subscribe", id=1, channel="open:a", presence=True)
+    await settled(desk)
+    await oracle.say("subscribe", "open:a", True)
+    desk.turn()
+    assert desk.broadcaster.take() == []
+    await oracle.say("presence", "open:a", True)
+    desk.turn()
+    assert len(desk.broadcaster.take()) == 1
+    assert len(desk.presence.take()) == 1
+
+
+async def test_a_held_read_is_charged_with_its_own_frame(desk, oracle):
+    client = desk.client()
+    client.say("read", id=1, collection="orders", keys=["x" * 200])
+    client.say("probe", nonce=1)
+    await settled(desk)
+    await oracle.say("read", "orders", True)
+    desk.turn()
+    assert isinstance(asked(desk), ReadEntries)
+    assert 200 < desk.cache_owner.sizes[-1] < 300
+
+
+# ---------------------------------------------------------------------------------------------- auth
+
+
+async def test_a_newer_token_has_everything_asked_again_at_once(desk, oracle):
+    for target in ("open:a", "open:b"):
+        oracle.answers["subscribe", target] = True
+    oracle.answers["presence", "open:a"] = True
+    for target in ("orders", "own"):
+        oracle.answers["read", target] = True
+    client = desk.client(token=desk.token())
+    client.say("subscribe", id=1, channel="open:a", presence=True)
+    await settled(desk)
+    subscriptions = [desk.broadcaster.take()[0].subscription]
+    client.say("subscribe", id=2, channel="open:b")
+    await settled(desk)
+    subscriptions.append(desk.broadcaster.take()[0].subscription)
+    for subscription in subscriptions:
+        subscription.is_live, subscription.pending_id = True, None
+    for name in ("orders", "own"):
+        client.say("watch", id=3, collection=name, all=True)
+        await settled(desk)
+        watch = asked(desk).subscription
+        watch.is_live, watch.epoch = True, "e"
+    oracle.answers.clear()
+    oracle.asked.clear()
+    client.say_all(("auth", {"id": 9, "token": desk.token()}), ("probe", {"nonce": 1}))
+    await settled(desk)
+    assert len(oracle.asked) == 5, "all on their way together"
+    assert client.heard() == []
+    desk.presence.take()
+    await oracle.say("read", "own", False)
+    await oracle.say("subscribe", "open:b", False)
+    await oracle.say("presence", "open:a", False)
+    await oracle.say("read", "orders", True)
+    await oracle.say("subscribe", "open:a", True)
+    desk.turn()
+    heard = client.heard()
+    assert [body.get("channel", kind) for kind, body in heard] == ["own", "open:b", "ok", "pong"]
+    assert set(client.connection.subscriptions) == {"open:a", "orders"}
+    assert len(desk.presence.take()) == 1
+    assert client.connection.watched == set()
+
+
+async def test_what_cannot_be_decided_in_time_ends_so_that_it_is_asked_for_again(desk, oracle):
+    oracle.answers["read", "orders"] = True
+    client = desk.client(token=desk.token())
+    client.say("watch", id=1, collection="orders", all=True)
+    await settled(desk)
+    watch = asked(desk).subscription
+    watch.is_live, watch.epoch, watch.offset = True, "e", 4
+    client.say("watch", id=2, collection="own", all=True)
+    await oracle.say("read", "own", True)
+    desk.turn()
+    oracle.answers.clear()
+    client.say("auth", id=9, token=desk.token())
+    await settled(desk)
+    desk.pass_time(HOLD_S + 0.5)
+    lagged, error, ok = client.heard()
+    assert lagged == ("lagged", {"channel": "orders", "position": {"epoch": "e", "offset": 4}})
+    assert (error[1]["id"], error[1]["code"]) == (2, "overloaded")
+    assert ok == ("ok", {"id": 9})
+
+
+async def test_answers_about_an_older_token_are_worth_nothing_for_the_newer_one(desk, oracle):
+    client = desk.client(token=desk.token())
+    oracle.answers["publish", "open:a"] = True
+    client.say_all(publish(1))
+    await settled(desk)
+    oracle.answers["publish", "open:a"] = False
+    client.say_all(("auth", {"id": 2, "token": desk.token()}), publish(3))
+    await settled(desk)
+    assert [body.get("code") for _, body in client.heard()] == [None, "permission_denied"]
+
+
+# ---------------------------------------------------------------------------------------------- the calls
+
+
+async def test_so_many_calls_run_at_once_and_the_others_wait_their_turn(nursery, monkeypatch):
+    monkeypatch.setattr(a, "MAX_CALLS", 3)
+    monkeypatch.setattr(a, "MAX_WAITING", 5)
+    running, peak, gate = 0, 0, trio.Event()
+
+    async def slow(_identity, _action, _target):
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await gate.wait()
+        running -= 1
+        return True
+
+    calls = AuthorizerCalls(slow, trio.current_time)
+    nursery.start_soon(calls.run)
+    answers = []
+
+    async def ask(number):
+        assert calls.ask(Identity(), "read", f"t{number}", answers.append) is None
+        await trio.testing.wait_all_tasks_blocked()
+
+    for number in range(8):
+        await ask(number)
+    with pytest.raises(RequestRejected) as refusal:
+        await ask(8)
+    assert refusal.value.code is ErrorCode.OVERLOADED
+    assert (running, peak) == (3, 3)
+    gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert answers == [True] * 8
+    assert peak == 3
+    assert calls._by_question == {}
+
+
+async def test_a_call_that_hangs_is_cancelled_and_leaves_its_place(nursery, autojump_clock):
+    calls = AuthorizerCalls(hanging, trio.current_time)
+    nursery.start_soon(calls.run)
+    answers = []
+    started = trio.current_time()
+    calls.ask(Identity(), "read", "a", answers.append)
+    while not answers:
+        await trio.sleep(0.1)
+    assert answers == [None]
+    assert trio.current_time() - started == pytest.approx(HOLD_S, abs=0.2)
+    assert calls._running.borrowed_tokens == 0
+    assert calls._by_question == {}
+
+
+async def hanging(_identity, _action, _target):
+    await trio.sleep_forever()
+
+
+async def test_a_plain_function_may_return_something_to_be_awaited(nursery):
+    async def answer():
+        return True
+
+    calls = AuthorizerCalls(lambda *_: answer(), trio.current_time)
+    answers = []
+    assert calls.ask(Identity(), "read", "a", answers.append) is None
+    nursery.start_soon(calls.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert answers == [True]
+
+
+async def test_a_node_that_stops_leaves_no_call_behind(monkeypatch):
+    monkeypatch.setattr(a, "MAX_CALLS", 1)
+
+    async def answer():
+        await trio.sleep_forever()
+
+    calls = AuthorizerCalls(lambda *_: answer(), trio.current_time)
+    for number in range(3):
+        calls.ask(Identity(), "read", str(number), lambda _answer: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(calls.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel("test")
+    assert not calls._waiting
+
+
+async def test_mutations_of_a_session_that_waited_keep_their_order(desk, oracle):
+    oracle.answers["read", "orders"] = True
+    client = desk.client()
+    client.say_all(
+        ("mutate", {"mid": 1, "name": "orders.ship"}),
+        ("read", {"id": 1, "collection": "orders", "keys": ["a"]}),
+        ("mutate", {"mid": 2, "name": "orders.ship"}),
+    )
+    await settled(desk)
+    await oracle.say("mutate", "orders.ship", True)
+    desk.turn()
+    kinds = [type(command) for command in desk.cache_owner.take()]
+    assert kinds == [MutateState, ReadEntries, MutateState]
+
+
+async def test_a_watch_that_waits_is_entered_when_it_is_allowed(desk, oracle):
+    client = desk.client()
+    client.say("watch", id=1, collection="orders", all=True)
+    await settled(desk)
+    assert not client.connection.subscriptions
+    await oracle.say("read", "orders", True)
+    desk.turn()
+    assert asked(desk).request_id == 1
+    assert live_watch(desk, client, collection="orders", keys=["a"])
