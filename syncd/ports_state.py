@@ -86,6 +86,8 @@ class EntryWrite:
     is_forwarded: bool = False
     """The application has to hear of it (`on_commit`): with this change the key becomes dirty, at the version it gets, deletions
     too; an older dirty version of the key is forgotten. A write without it leaves a dirty key as it is."""
+    full: bytes | None = None
+    """Record of the event with the whole value, when `record` tells a patch. Not stored: for sessions that skip its base."""
 
 
 @attrs.define(eq=False)
@@ -205,6 +207,12 @@ class StateReader(Protocol):
     def count(self, channel: ChannelName) -> int:
         """Return how many entries a channel has."""
 
+    def channels(self, collection: str, limit: int) -> list[ChannelName]:
+        """Return the channels `<collection>` and `<collection>/...` that were ever written, ordered, at most so many."""
+
+    def meta_get(self, key: str) -> bytes | None:
+        """Return a value kept beside the state by `StateStoreHandle.remember`."""
+
     def load(self, channel: ChannelName, tail_events: int, tail_bytes: int) -> LoadedChannel:
         """Return a channel's head and newest events, as `Store.load`."""
 
@@ -242,3 +250,6 @@ class StateStoreHandle(Protocol):
         self, work: Callable[[StateReader], T], done: Callable[[T | SyncdError], None]
     ) -> None:
         """Perform reads in the writer's thread, after the commits that wait. `work` keeps to a few ms and to its argument."""
+
+    def remember(self, key: str, value: bytes) -> None:
+        """Keep a small value beside the state, soon; the newest of a key counts. Lost if the store cannot write."""

@@ -8,11 +8,11 @@ the end of its commit no other statement runs.
 from __future__ import annotations
 
 import collections
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import attrs
 import structlog
 import trio
 
@@ -29,6 +29,7 @@ from syncd.actors.store_asks import (
     Write,
     settle,
 )
+from syncd.actors.store_statistics import StoreActorStatistics
 from syncd.actors.store_worker import Job, Worker
 from syncd.actors.store_writes import begin, next_group
 from syncd.errors import (
@@ -41,36 +42,13 @@ from syncd.errors import (
 from syncd.ids import ChannelName
 from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
 from syncd.ports_state import KeyName, MutationCommit, MutationResult, StateReader
-from syncd.store.base import Slice, Store, StoreFailed, StoreStatistics
+from syncd.store.base import Slice, Store, StoreFailed
 
 __all__ = ["StoreActor", "StoreActorStatistics", "StoreSettings"]
 
 T = TypeVar("T")
 
 _log = structlog.get_logger("syncd.store")
-
-
-@attrs.frozen
-class StoreActorStatistics:
-    """The store actor at one moment; counters count since start."""
-
-    is_writable: bool
-    """False from a commit that failed for want of space or the like until one works again."""
-    num_waiting: int
-    """Requests waiting or in hand."""
-    bytes_waiting: int
-    num_refused: int
-    """Requests refused for want of room."""
-    num_commits: int
-    num_committed: int
-    """Requests in those commits: their quotient is the mean batch."""
-    largest_batch: int
-    num_failed_commits: int
-    commit_s_total: float
-    commit_s_max: float
-    num_restarts_in_hand: int
-    """Requests that were in hand when the actor crashed."""
-    log: StoreStatistics
 
 
 class StoreActor:
@@ -112,6 +90,8 @@ class StoreActor:
         self._reads: collections.deque[Read[Any]] = collections.deque()
         self._in_hand: list[Write] = []
         self._acknowledged = Acknowledgements(settings.capacity)
+        # Policy: COALESCE per key; keys are few, given by rooms and not by clients.
+        self._notes: dict[str, bytes] = {}
         self._is_writable = True
         self._is_stopped = False
         self._failure: StoreFailed | None = None
@@ -161,6 +141,10 @@ class StoreActor:
     def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
         """See `StateStoreHandle.acknowledge_forwarded`."""
         self._acknowledged.note_forwarded(channel, key, version)
+
+    def remember(self, key: str, value: bytes) -> None:
+        """See `StateStoreHandle.remember`."""
+        self._notes[key] = value
 
     def read_state(
         self, work: Callable[[StateReader], T], done: Callable[[T | SyncdError], None]
@@ -356,6 +340,7 @@ class StoreActor:
         try:
             if self._is_writable:
                 are_left = self._acknowledged.hand_over(self._store, settings.transaction_requests)
+                await self._perform(self._write_notes)
                 report = await self._perform(lambda: self._store.trim(now_ms, settings.slice_s))
                 pause_s = 0.0 if report.has_more or are_left else settings.trim_s
             else:
@@ -368,6 +353,20 @@ class StoreActor:
             pause_s = settings.probe_s
         self._maintenance_at = trio.current_time() + pause_s
 
+    def _write_notes(self) -> None:
+        """Keep what rooms want remembered. In the worker."""
+        while self._notes:
+            key, value = next(iter(self._notes.items()))
+            self._store.meta_set(key, value)
+            if self._notes.get(key) is value:
+                del self._notes[key]
+
+    def _close_store(self) -> None:
+        """Give the store back. In the worker."""
+        with contextlib.suppress(StoreUnavailable, StoreFailed):
+            self._write_notes()
+        self._store.close()
+
     # -------------------------------------------------------------------------------------------- the end
 
     async def _stop(self) -> None:
@@ -375,7 +374,7 @@ class StoreActor:
         self._is_stopped = True
         self._settle_all(self._mailbox.close(), ActorStopped())
         if self._stuck is None:
-            closing = self._worker.submit(self._store.close)
+            closing = self._worker.submit(self._close_store)
             with trio.move_on_after(self._settings.stop_s, shield=True):
                 await closing.wait()
             self._stuck = None if closing.is_done else closing

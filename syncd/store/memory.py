@@ -250,6 +250,11 @@ class MemoryStore:
         """See `StateReader.count`."""
         return self._state.count(channel)
 
+    def channels(self, collection: str, limit: int) -> list[ChannelName]:
+        """See `StateReader.channels`."""
+        found = (name for name in self._logs if name.partition("/")[0] == collection)
+        return sorted(found)[:limit]
+
     def _head_of(self, channel: ChannelName) -> ChannelHead:
         return ChannelHead(self._epoch_of(channel), 0, 0)
 

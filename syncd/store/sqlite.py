@@ -48,6 +48,7 @@ from syncd.store.base import (
 from syncd.store.sqlite_acks import Acknowledged
 from syncd.store.sqlite_batch import Batch
 from syncd.store.sqlite_entries import (
+    read_channels,
     read_dirty,
     read_entries,
     read_keys_by_tag,
@@ -299,6 +300,11 @@ class SqliteStore:
         with self._reading():
             row = self._rows.find(channel)
             return 0 if row is None else row.num_entries
+
+    def channels(self, collection: str, limit: int) -> list[ChannelName]:
+        """See `StateReader.channels`."""
+        with self._reading():
+            return read_channels(self._connection, collection, limit)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:

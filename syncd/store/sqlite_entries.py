@@ -33,6 +33,8 @@ _DIRTY = """SELECT channel, key, version FROM dirty WHERE (channel, key) {} (?, 
 _DIRTY_FROM = _DIRTY.format(">=")
 _DIRTY_AFTER = _DIRTY.format(">")
 
+_CHANNELS = "SELECT name FROM channel WHERE name = ? OR name BETWEEN ? AND ? ORDER BY name LIMIT ?"
+
 _Raw = tuple[KeyName, int, bytes, str | None]
 
 
@@ -40,6 +42,12 @@ def read_last_mids(connection: sqlite3.Connection, clients: Sequence[str]) -> li
     """See `StateReader.last_mids`."""
     found = (connection.execute(_LAST, (client,)).fetchone() for client in clients)
     return [0 if row is None else row[0] for row in found]
+
+
+def read_channels(connection: sqlite3.Connection, collection: str, limit: int) -> list[ChannelName]:
+    """See `StateReader.channels`."""
+    span = (collection, f"{collection}/", f"{collection}/\U0010ffff", limit)
+    return [row[0] for row in connection.execute(_CHANNELS, span)]
 
 
 def read_entries(
