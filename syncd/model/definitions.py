@@ -24,6 +24,7 @@ __all__ = [
     "EntryChange",
     "LoaderDefinition",
     "OnCommit",
+    "Tagged",
     "Warm",
 ]
 
@@ -89,6 +90,14 @@ Warm = Callable[[], Awaitable[Iterable[str]]]
 """Returns the keys to load at start, the most wanted first."""
 Authorizer = Callable[[Identity, str, str], bool | Awaitable[bool]]
 """`(identity, action, target)`: whether it may. Anything but True denies, and so does an exception."""
+
+
+@attrs.frozen
+class Tagged:
+    """A value with tags, as a loader may return it in place of the plain value."""
+
+    value: Any
+    tags: Sequence[str] = ()
 
 
 @attrs.frozen

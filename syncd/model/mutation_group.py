@@ -18,6 +18,7 @@ from syncd.errors import SyncdError
 from syncd.model.arguments import BadArguments
 from syncd.model.mutators import Mutator, Mutators
 from syncd.model.recording import (
+    Change,
     Ground,
     Halted,
     Invalidation,
@@ -29,7 +30,7 @@ from syncd.model.recording import (
     Rejected,
 )
 from syncd.model.transaction import Tx, encode_value
-from syncd.ports import Identity
+from syncd.ports import IdempotencyKey, Identity
 from syncd.ports_state import Conflict, MutationCommit, MutationResult, OutOfOrder
 from syncd.wire.encode_outcomes import outcome_ok, outcome_rejected
 
@@ -50,12 +51,16 @@ MAX_RESULT_BYTES = 65_536
 class Mutation:
     """One mutation as it was asked for. Authorised already."""
 
-    client: str
+    client: str | None
+    """None: a service, whose mutations nobody numbers."""
     mid: int
     name: str
     args: object
     """Decoded: a map by name, a list by position, or None."""
     identity: Identity
+    refusal: str | None = None
+    """Code of a rejection decided before: the mutator is not run."""
+    idempotency: IdempotencyKey | None = None
 
 
 @attrs.define(eq=False)
@@ -70,6 +75,7 @@ class Decided:
     """For channels without a log: to be published after the commit."""
     failure: BaseException | None = None
     """What the mutator raised by mistake, for the log. The client is told only `mutator_failed` or `mutator_timeout`."""
+    is_rejected: bool = False
 
 
 @attrs.define
@@ -95,20 +101,27 @@ class MutationGroup:
         self._mutators = mutators
         self._ground = ground
         self._overlay: Overlay = {}
-        self._held: dict[str, Decision] = {}
+        self._held: dict[str | None, Decision] = {}
+        self._before: dict[Place, tuple[int, Change] | None] = {}
+        """What the overlay had where the last mutation wrote."""
 
     def run(self, mutation: Mutation) -> Decision:
         """Run one more mutation. `Decided` ones have joined `commits`; others leave no trace but hold back their client."""
-        held = self._held.get(mutation.client)
-        if held is not None:
-            return held
+        if mutation.client in self._held:
+            return self._held[mutation.client]
         author = None if mutation.identity.service is not None else mutation.client
         recording = Recording(self._ground, self._overlay, author)
         mutator = self._mutators.find(mutation.name)
+        if mutation.refusal is not None:
+            return self._reject(mutation, recording, mutation.refusal, "")
         if mutator is None:
             return self._reject(
                 mutation, recording, "unknown_mutator", "There is no mutator of this name."
             )
+        return self._attempt(mutator, mutation, recording)
+
+    def _attempt(self, mutator: Mutator, mutation: Mutation, recording: Recording) -> Decision:
+        """Run a mutator; whatever it does is a decision."""
         try:
             return self._run(mutator, mutation, recording)
         except BadArguments as failure:
@@ -117,19 +130,16 @@ class MutationGroup:
             return self._hold(mutation, recording)
         except Rejected as refusal:
             return self._reject(mutation, recording, refusal.code, refusal.message)
-        except MutatorTimedOut as failure:
-            return self._reject(
-                mutation, recording, "mutator_timeout", "It took too long.", failure
-            )
         except SyncdError as failure:
             recording.failure = recording.failure or failure
             return self._hold(mutation, recording)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:  # noqa: BLE001 - one mutator's bug, whatever it raises, is its mutation's alone
-            return self._reject(
-                mutation, recording, "mutator_failed", "The server failed to do this.", failure
-            )
+            code, text = "mutator_failed", "The server failed to do this."
+            if isinstance(failure, MutatorTimedOut):
+                code, text = "mutator_timeout", "It took too long."
+            return self._reject(mutation, recording, code, text, failure)
 
     def _run(self, mutator: Mutator, mutation: Mutation, recording: Recording) -> Decision:
         rules = None
@@ -154,13 +164,16 @@ class MutationGroup:
             mid,
             [*recording.reads.values()],
             writes,
-            outcome_ok(client, mid, value),
+            outcome_ok(client or "", mid, value),
             self._ground.now_ms,
             recording.events,
+            mutation.idempotency,
         )
         index = len(self.commits)
+        overlay = self._overlay
+        self._before = {place: overlay.get(place) for place in recording.writes}
         for place, change in recording.writes.items():
-            self._overlay[place] = (index, change)
+            overlay[place] = (index, change)
         return self._decide(
             Decided(mutation, commit, recording.invalidations, recording.publications)
         )
@@ -177,23 +190,43 @@ class MutationGroup:
         if recording.missing or recording.failure is not None:
             return self._hold(mutation, recording)
         client, mid = mutation.client, mutation.mid
-        outcome = outcome_rejected(client, mid, code, message)
+        outcome = outcome_rejected(client or "", mid, code, message)
         reads = [*recording.reads.values()]
-        commit = MutationCommit(client, mid, reads, [], outcome, self._ground.now_ms)
-        return self._decide(Decided(mutation, commit, failure=failure))
+        commit = MutationCommit(
+            client, mid, reads, [], outcome, self._ground.now_ms, idempotency=mutation.idempotency
+        )
+        self._before = {}
+        return self._decide(Decided(mutation, commit, failure=failure, is_rejected=True))
 
     def _hold(self, mutation: Mutation, recording: Recording) -> Decision:
         """Leave it and its client's later ones for another time, unless what went wrong cannot pass."""
         failure = recording.failure
         if failure is None:
-            self._held[mutation.client] = NeedsKeys([])
+            self._hold_back(mutation, NeedsKeys([]))
             return NeedsKeys([*dict.fromkeys(recording.missing)])
         if failure.retryable:
-            self._held[mutation.client] = failure
+            self._hold_back(mutation, failure)
             return failure
         recording.failure = None
         recording.missing.clear()
         return self._reject(mutation, recording, failure.code.value, failure.message)
+
+    def _hold_back(self, mutation: Mutation, decision: Decision) -> None:
+        """Let the later mutations of the same client wait too."""
+        if mutation.client is not None:
+            self._held[mutation.client] = decision
+
+    def take_back(self) -> None:
+        """Undo the mutation that was decided last, and hold back its client: it has to run in another group."""
+        decided = self.decided.pop()
+        self.commits.pop()
+        for place, before in self._before.items():
+            if before is None:
+                del self._overlay[place]
+            else:
+                self._overlay[place] = before
+        self._before = {}
+        self._hold_back(decided.mutation, NeedsKeys([]))
 
     def _decide(self, decided: Decided) -> Decided:
         self.decided.append(decided)

@@ -94,9 +94,9 @@ def _authenticated(identity: Identity, _channel: ChannelName) -> bool:
 
 
 def _owner(identity: Identity, channel: ChannelName) -> bool:
-    """The first path segment of the name is the user: `notes:ann`, `notes:ann/drafts`."""
-    name = channel[len(namespace_of(channel)) + 1 :]
-    return identity.user is not None and name.partition("/")[0] == identity.user
+    """The user is the first path segment of a channel's name (`notes:ann`, `notes:ann/drafts`), or a collection's partition (`notes/ann`)."""
+    _name, *rest = _SEPARATORS.split(channel, maxsplit=1)
+    return bool(rest) and identity.user is not None and rest[1].partition("/")[0] == identity.user
 
 
 def _service(identity: Identity, _channel: ChannelName) -> bool:

@@ -255,9 +255,11 @@ class Recording:
     def version(self, place: Place) -> int | None:
         """Return an entry's version, 0 for none; None when what is there now has none yet."""
         value = self.current(place)
+        if value is None:
+            return 0
         if place not in self.writes and place not in self.overlay:
             return self.reads[place].version
-        return 0 if value is None else None
+        return None
 
     def tags(self, place: Place) -> tuple[str, ...]:
         """Return the tags of an entry that was read."""
@@ -323,10 +325,15 @@ class Recording:
             value, patch, base = change.value, change.patch, change.base
             if patch is None and value is not None and len(value) >= MIN_PATCHED_BYTES:
                 patch, base = self._find_patch(place, value)
+            key = place[1]
+            author = None if client is None else mid
             record = entry_record(
-                place[1], at_ms, value=value, patch=patch, base=base, client=client, mid=mid
+                key, at_ms, value=value, patch=patch, base=base, client=client, mid=author
             )
-            writes.append(EntryWrite(place[0], place[1], value, record, change.tags))
+            full = None
+            if patch is not None:
+                full = entry_record(key, at_ms, value=value, client=client, mid=author)
+            writes.append(EntryWrite(place[0], key, value, record, change.tags, full=full))
         return writes
 
     def _find_patch(self, place: Place, value: bytes) -> tuple[bytes | None, int]:

@@ -27,7 +27,7 @@ from syncd.wire.codec import check_value
 from syncd.wire.encode import event_record, pack
 from syncd.wire.merge_patch import OVERHEAD_BYTES, apply_patch
 
-__all__ = ["Tx", "encode_value"]
+__all__ = ["Tx", "check_tags", "encode_value"]
 
 MAX_CODE_LENGTH = 64
 MAX_MESSAGE_LENGTH = 500
@@ -100,7 +100,7 @@ class Tx:
         """Set an entry, its tags included, whatever it was."""
         rules = self._rules(collection)
         place = rules.place(key)
-        self._write(rules, place, Change(encode_value(value), _check_tags(tags)))
+        self._write(rules, place, Change(encode_value(value), check_tags(tags)))
 
     def patch(
         self,
@@ -206,7 +206,7 @@ class Tx:
     ) -> None:
         """Have entries loaded anew from their source once the mutation took effect: by key, by tag, or `everything`."""
         rules = self._rules(collection)
-        checked_tags = _check_tags(tags)
+        checked_tags = check_tags(tags)
         if [bool(keys), bool(checked_tags), everything].count(True) != 1:
             raise ValueError("invalidate by keys, by tags, or everything")
         places = tuple(rules.place(key)[1] for key in keys)
@@ -228,7 +228,7 @@ class Tx:
 
     def _tags(self, place: Place, old: bytes | None, tags: Sequence[str] | None) -> tuple[str, ...]:
         if tags is not None:
-            return _check_tags(tags)
+            return check_tags(tags)
         return () if old is None else self._recording.tags(place)
 
     def _write(self, rules: CollectionRules, place: Place, change: Change) -> None:
@@ -238,7 +238,7 @@ class Tx:
         self._recording.change(place, change)
 
 
-def _check_tags(tags: object) -> tuple[str, ...]:
+def check_tags(tags: object) -> tuple[str, ...]:
     """Return tags as they are kept: once each."""
     if tags == ():
         return ()

@@ -368,6 +368,4 @@ class TwoClientsAndServer(RuleBasedStateMachine):
 
 
 TestTwoClientsAndServer = TwoClientsAndServer.TestCase
-TestTwoClientsAndServer.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None
-)
+TestTwoClientsAndServer.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
