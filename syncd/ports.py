@@ -96,6 +96,8 @@ class SessionPort(Asker, Protocol):
 
     id: str
     identity: Identity
+    clients: tuple[str, ...]
+    """Whom it speaks for, the default first."""
     closed: bool
 
     def send(self, message: bytes) -> None:

@@ -80,6 +80,8 @@ class MutateState:
     queue goes on."""
     idempotency: IdempotencyKey | None = None
     """Services only."""
+    size_bytes: int = 0
+    """About what the arguments take; counted while it waits."""
 
 
 @attrs.define(eq=False)

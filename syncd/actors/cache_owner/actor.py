@@ -1,0 +1,396 @@
+"""The cache-owner: collections, what is in memory of them, and the mutations that change them.
+
+Owner of: entries in memory, the queue of mutations, loads, snapshots, changes to be told to the application (each in a room of its own). Called
+by the gateway and HTTP through `CacheOwnerHandle`; asks the store through callbacks and hands watches and committed events to the
+broadcaster, for whose mailbox it may wait. When its own mailbox is full, the sessions that filled it are not read.
+
+Invariant: everything changes in `_serve`, message by message, so that whatever a client is told was so at one moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import structlog
+import trio
+
+from syncd.actors.cache_budget import Budget
+from syncd.actors.cache_owner.committing import write_volatile
+from syncd.actors.cache_owner.failing import fail
+from syncd.actors.cache_owner.fetching import Fetching
+from syncd.actors.cache_owner.forwarding import Forwarding
+from syncd.actors.cache_owner.holdings import Holdings
+from syncd.actors.cache_owner.invalidating import Invalidating
+from syncd.actors.cache_owner.loading import Loading
+from syncd.actors.cache_owner.messages import (
+    CacheOwnerMessage,
+    Call,
+    ChangeForwarded,
+    EntriesPaged,
+    GroupDone,
+    LoadDone,
+    SnapshotPage,
+    Turn,
+    WatchLost,
+)
+from syncd.actors.cache_owner.mutating import Mutating, RunningTimekeeper
+from syncd.actors.cache_owner.upkeep import Upkeep
+from syncd.actors.cache_owner.watching import Watching
+from syncd.actors.kit import Mailbox
+from syncd.codes import ErrorCode
+from syncd.config import Config, HistoryKind
+from syncd.errors import ActorStopped, RequestRejected, SyncdError, internal_error
+from syncd.ids import ChannelName, Epoch, Position
+from syncd.model.definitions import AppDefinition
+from syncd.model.recording import Invalidation, Place
+from syncd.ports_collections import (
+    AcknowledgeOutcomes,
+    AddClients,
+    CacheOwnerCommand,
+    ClearCache,
+    InvalidateEntries,
+    MutateState,
+    ReadEntries,
+    RenewChannel,
+    ResumeSnapshots,
+    SnapshotDrained,
+    WarmCache,
+    WatchChannel,
+    WatchEntries,
+    WatchingHandle,
+)
+from syncd.ports_state import Committed, EntryWrite, KeyName, StateStoreHandle
+from syncd.wire.channels import namespace_of
+
+__all__ = ["CacheOwner"]
+
+_log = structlog.get_logger("syncd.cache_owner")
+
+MAILBOX_COMMANDS = 20_000  # BLOCK: about a second of mutations
+MAILBOX_BYTES = 33_554_432
+BATCH_COMMANDS = 512
+"""Served between two checkpoints: some 5 ms."""
+SWEEP_S = 0.5
+REMEMBER_S = 60.0
+"""Between two notes of the hottest keys: one small commit."""
+
+
+class CacheOwner:
+    """Actor (see the module's docstring). Implements `CacheOwnerHandle`."""
+
+    name = "cache_owner"
+
+    def __init__(  # noqa: PLR0913 - what is injected, once
+        self,
+        app: AppDefinition,
+        config: Config,
+        *,
+        store: StateStoreHandle,
+        broadcaster: WatchingHandle,
+        wall_ms: Callable[[], int],
+        new_epoch: Callable[[], Epoch],
+        chance: Callable[[], float],
+        flush: Callable[[], None] = lambda: None,
+        keeper: RunningTimekeeper | None = None,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.mailbox: Mailbox[CacheOwnerMessage] = Mailbox(
+            self.name, MAILBOX_COMMANDS, MAILBOX_BYTES
+        )
+        self._app = app
+        self._config = config
+        self._store = store
+        self._broadcaster = broadcaster
+        self._wall_ms = wall_ms
+        self._new_epoch = new_epoch
+        self._chance = chance
+        self._flush = flush
+        self._keeper: RunningTimekeeper = keeper or Budget()
+        self._timer = timer
+        self._batch: Sequence[CacheOwnerMessage] = ()
+        self._num_done = 0
+        self._joins: list[WatchChannel] = []
+        self._greetings: list[AddClients] = []
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        """Hold nothing, as at the start."""
+        post, store, wall_ms = self.mailbox.put_reply, self._store, self._wall_ms
+        holdings = self.holdings = Holdings(
+            self._app, new_epoch=self._new_epoch, chance=self._chance, now=trio.current_time
+        )
+        deliver = self._broadcaster.deliver_committed
+        self.mutating = Mutating(
+            holdings,
+            self._app.mutators,
+            store,
+            keeper=self._keeper,
+            is_logged=self._is_logged,
+            wall_ms=wall_ms,
+            deliver=deliver,
+            post=post,
+            fetch=self._fetch,
+            invalidated=self._invalidated,
+            changed=self._changed,
+        )
+        self.loading = Loading(
+            holdings,
+            wall_ms=wall_ms,
+            timer=self._timer,
+            commit=self.mutating.commit,
+            commit_volatile=self._commit_volatile,
+            post=post,
+        )
+        self.fetching = self.loading.fetching = Fetching(holdings, store, post, self.loading.queue)
+        self.watching = Watching(holdings, self.fetching, store, post=post, join=self._join)
+        self.invalidating = Invalidating(
+            holdings,
+            self.fetching,
+            store,
+            commit=self.mutating.commit,
+            deliver=deliver,
+            call=self._call,
+            num_watching=self._broadcaster.num_watching,
+            wall_ms=wall_ms,
+        )
+        self.forwarding = Forwarding(holdings, store, post=post, chance=self._chance)
+        self.upkeep = Upkeep(holdings, self.fetching, store, call=self._call)
+        self._joins, self._greetings = [], []
+        self._handlers = self._handle()
+
+    # ---------------------------------------------------------------- ports_collections.CacheOwnerHandle
+
+    def submit_nowait(self, commands: Sequence[CacheOwnerCommand], size_bytes: int) -> None:
+        """Hand over all or none; raises `MailboxFull` or `ActorStopped`."""
+        self.mailbox.put_nowait(commands, size_bytes)
+
+    async def submit(self, commands: Sequence[CacheOwnerCommand], size_bytes: int) -> None:
+        """Hand over, waiting for room. Cancelled: nothing was handed over."""
+        await self.mailbox.put(commands, size_bytes)
+
+    def channel_of(self, collection: str, keys: Sequence[str]) -> tuple[ChannelName, list[KeyName]]:
+        """See `CacheOwnerHandle.channel_of`."""
+        return self.holdings.channel_of(collection, list(keys))
+
+    def whole_channel(self, collection: str, partition: str | None) -> ChannelName:
+        """See `CacheOwnerHandle.whole_channel`."""
+        return self.holdings.whole_channel(collection, partition)
+
+    def cache_statistics(self) -> dict[str, dict[str, Any]]:
+        """See `CacheOwnerHandle.cache_statistics`."""
+        return self.upkeep.statistics()
+
+    def cache_settings(self) -> dict[str, dict[str, Any]]:
+        """See `CacheOwnerHandle.cache_settings`."""
+        return self.upkeep.settings()
+
+    def change_settings(self, collection: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """See `CacheOwnerHandle.change_settings`."""
+        return self.upkeep.change(collection, changes)
+
+    def volatile_head(self, channel: ChannelName) -> Position:
+        """Return where a volatile channel stands, for the broadcaster. Returns at once."""
+        return self.holdings.volatile_head(channel)
+
+    # ---------------------------------------------------------------- kit.Actor
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; then whoever waits is told, and nothing is taken any more.
+
+        Ready once it is known which changes the application has not acknowledged.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                self.loading.nursery = self.forwarding.nursery = nursery
+                await self.forwarding.read_dirty()
+                self.forwarding.start()
+                nursery.start_soon(self._sweep)
+                nursery.start_soon(self._warm_up)
+                task_status.started()
+                while True:
+                    await self._serve_batch(await self.mailbox.take())
+        finally:
+            if trio.current_effective_deadline() == -math.inf:
+                self._close()
+
+    async def _serve_batch(self, batch: Sequence[CacheOwnerMessage]) -> None:
+        self._batch, self._num_done = batch, 0
+        for start in range(0, len(batch), BATCH_COMMANDS):
+            await self._serve(batch[start : start + BATCH_COMMANDS])
+            if start + BATCH_COMMANDS < len(batch) or self.mailbox.statistics().num_waiting:
+                await trio.lowlevel.checkpoint()  # `take` would not wait: others first
+
+    async def _serve(self, part: Sequence[CacheOwnerMessage]) -> None:
+        """Take a part of a batch without waiting, then do what came of it."""
+        self.holdings.tick()
+        handlers = self._handlers
+        for message in part:
+            try:
+                handlers[type(message)](message)
+            except Exception as error:  # noqa: BLE001 - isolation: it fails that message alone
+                self._fail_one(message, error)
+            self._num_done += 1
+        self.mutating.pump()
+        self._greet()
+        self.fetching.flush()
+        self.loading.start()
+        self.forwarding.start()
+        if self._joins:
+            joins, self._joins = self._joins, []
+            await self._broadcaster.submit(joins, sum(len(join.prelude) for join in joins))
+        self._flush()
+
+    def _handle(self) -> dict[type, Callable[[Any], None]]:
+        """What is done with each kind of message."""
+        return {
+            MutateState: self.mutating.mutate,
+            GroupDone: self._group_done,
+            AcknowledgeOutcomes: lambda message: self._store.acknowledge(
+                message.client, message.upto
+            ),
+            AddClients: self._greetings.append,
+            ReadEntries: self.watching.read,
+            WatchEntries: self.watching.watch,
+            WatchLost: lambda message: self.watching.watch_anew(message.command),
+            SnapshotPage: self.watching.page_read,
+            SnapshotDrained: self.watching.go_on,
+            ResumeSnapshots: lambda message: self.watching.resume(message.subscriptions),
+            EntriesPaged: self.fetching.paged,
+            LoadDone: self.loading.done,
+            InvalidateEntries: self.invalidating.invalidate,
+            ChangeForwarded: self.forwarding.forwarded,
+            ClearCache: self.upkeep.clear,
+            WarmCache: self.upkeep.warm,
+            Call: lambda message: message.work(),
+            Turn: lambda _message: self.watching.look_again(),
+        }
+
+    def _group_done(self, message: GroupDone) -> None:
+        self.mutating.group_done(message)
+        self.watching.look_again()
+
+    def _greet(self) -> None:
+        """Ask the store once for all who greet in this batch."""
+        if not self._greetings:
+            return
+        greetings = list(self._greetings)
+        self._greetings.clear()
+        clients = [client for greeting in greetings for client in greeting.clients]
+
+        def done(answer: list[int] | SyncdError) -> None:
+            start = 0
+            for greeting in greetings:
+                end = start + len(greeting.clients)
+                greeting.done(answer if isinstance(answer, SyncdError) else answer[start:end])
+                start = end
+
+        self._store.read_state(lambda reader: reader.last_mids(clients), done)
+
+    # ---------------------------------------------------------------- what the rooms need of each other
+
+    def _is_logged(self, channel: ChannelName, size_bytes: int) -> bool:
+        """See `Ground.is_logged`."""
+        namespace = self._config.namespaces.get(namespace_of(channel))
+        if namespace is None:
+            raise RequestRejected(ErrorCode.PERMISSION_DENIED)
+        if size_bytes > namespace.max_data_bytes:
+            raise RequestRejected(ErrorCode.TOO_LARGE)
+        return namespace.history is HistoryKind.DURABLE
+
+    def _commit_volatile(self, write: EntryWrite, fresh_until: float) -> bool:
+        """See `Loading`."""
+        if self.mutating.touches((write.channel, write.key)):
+            return False
+        message = write_volatile(self.holdings, write, fresh_until, self._wall_ms())
+        self._broadcaster.deliver_committed(message)
+        return True
+
+    def _fetch(self, places: Sequence[Place], done: Callable[[SyncdError | None], None]) -> None:
+        """See `Mutating`; `done` comes in another turn."""
+        self.fetching.fetch(places, lambda error: self._call(lambda: done(error)))
+
+    def _invalidated(self, invalidation: Invalidation, result: Committed) -> None:
+        self.invalidating.take_effect(invalidation, result)
+
+    def _changed(self, place: Place) -> None:
+        self.forwarding.changed(place)
+
+    def _join(self, join: WatchChannel) -> None:
+        self._joins.append(join)
+
+    def _call(self, work: Callable[[], None]) -> None:
+        """Have something done in a turn of ours."""
+        self.mailbox.put_reply(Call(work))
+
+    # ---------------------------------------------------------------- tasks beside
+
+    async def _sweep(self) -> None:
+        """Look again at what waits for time to pass; remember the hottest keys now and then."""
+        remember_at = trio.current_time() + REMEMBER_S
+        while True:
+            await trio.sleep(SWEEP_S)
+            self.mailbox.put_reply(Turn())
+            if trio.current_time() >= remember_at:
+                remember_at = trio.current_time() + REMEMBER_S
+                self.upkeep.remember_hottest()
+
+    async def _warm_up(self) -> None:
+        for holding in self.holdings.by_name.values():
+            warm = holding.definition.warm
+            if callable(warm):
+                with _logged("warm_up_failed", holding.name):
+                    keys = list(await warm())
+                    self._call(
+                        lambda holding=holding, keys=keys: self.upkeep.bring(  # type: ignore[misc]
+                            holding, keys, lambda _count: None
+                        )
+                    )
+            elif warm:
+                self.upkeep.warm_hottest(holding)
+
+    # ---------------------------------------------------------------- failures and the end
+
+    def _fail_one(self, message: CacheOwnerMessage, error: Exception) -> None:
+        """An exception over one message fails that message, not the actor."""
+        if not isinstance(error, SyncdError):
+            kind = type(message).__name__
+            _log.error("message_failed", actor=self.name, kind=kind, exc_info=error)
+            error = internal_error()
+        fail(message, error)
+
+    def _fail_everybody(self, error: SyncdError) -> None:
+        left = [*self._batch[self._num_done :], *self._greetings]
+        self._batch, self._num_done = (), 0
+        for message in left:
+            fail(message, error)
+        self.mutating.fail_all(error)
+        self.fetching.fail_all(error)
+        self.watching.fail_all(error)
+
+    def _close(self) -> None:
+        """Answer everybody: nobody else will."""
+        self.upkeep.remember_hottest()
+        error = ActorStopped()
+        self._fail_everybody(error)
+        for message in self.mailbox.close():
+            fail(message, error)
+
+    def recover(self) -> None:
+        """Tell whoever waits that it failed, and forget everything; volatile channels begin anew."""
+        self._fail_everybody(internal_error())
+        volatile = list(self.holdings.volatile)
+        self._start_empty()
+        for channel in volatile:
+            self._broadcaster.deliver_committed(RenewChannel(channel))
+
+
+@contextlib.contextmanager
+def _logged(event: str, collection: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as failure:  # noqa: BLE001 - isolation: an application's warm-up concerns nobody else
+        _log.error(event, collection=collection, exc_info=failure)

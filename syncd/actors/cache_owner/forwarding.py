@@ -1,0 +1,189 @@
+"""Writing behind: telling the application of committed changes, at least once, in order per key, until it has acknowledged them.
+
+Owner of: which changes wait and which are being told. A key is dirty from the commit that changed it (in the store, with it) until its newest
+change was acknowledged; after a crash the store says which are. Several changes of a key that nobody has taken yet are told as one, the
+newest: what the application gets is always what the entry is.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import structlog
+import trio
+
+from syncd.actors.cache_owner.holdings import Holding, Holdings, value_of
+from syncd.actors.cache_owner.messages import ChangeForwarded
+from syncd.actors.cache_owner.paging import read_entries
+from syncd.actors.kit import Reply
+from syncd.errors import SyncdError
+from syncd.model.definitions import EntryChange
+from syncd.model.recording import Place
+from syncd.ports_state import DirtyKey, Entry, StateReader, StateStoreHandle
+
+__all__ = ["Forwarding"]
+
+_log = structlog.get_logger("syncd.forwarding")
+
+WORKERS = 16
+"""Changes of one collection being told at the same time, each of another key."""
+DIRTY_PER_READ = 500
+MAX_DIRTY = 50_000
+"""Keys of one collection kept in memory as dirty. Policy when full: the rest waits in the store and is read later."""
+STORE_RETRY_S = 1.0
+
+
+class Forwarding:
+    """The writing-behind half of the cache-owner."""
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        store: StateStoreHandle,
+        *,
+        post: Callable[[ChangeForwarded], None],
+        chance: Callable[[], float],
+    ) -> None:
+        self._holdings = holdings
+        self._store = store
+        self._post = post
+        self._chance = chance
+        self.nursery: trio.Nursery
+        self._waiting: dict[str, collections.deque[Place]] = {}
+        self._telling: set[Place] = set()
+
+    async def read_dirty(self) -> None:
+        """Learn from the store what was not acknowledged before this start. Nothing may be loaded before. Waits for the store."""
+        for holding in self._holdings.by_name.values():
+            if holding.definition.on_commit is not None:
+                await self._read_dirty(holding)
+
+    async def _read_dirty(self, holding: Holding) -> None:
+        after: Place | None = None
+        holding.has_unread_dirty = True
+        while len(holding.dirty) < MAX_DIRTY:
+            page = await self._ask(lambda reader: reader.dirty(holding.name, after, DIRTY_PER_READ))  # noqa: B023 - awaited here
+            for each in page:
+                self._note(holding, each)
+            if len(page) < DIRTY_PER_READ:
+                holding.has_unread_dirty = False
+                return
+            after = (page[-1].channel, page[-1].key)
+
+    def _note(self, holding: Holding, dirty: DirtyKey) -> None:
+        place = (dirty.channel, dirty.key)
+        if holding.dirty.get(place, -1) < dirty.version:
+            holding.dirty[place] = dirty.version
+        self.changed(place)
+
+    async def _ask(self, work: Callable[[StateReader], Any]) -> Any:
+        """Read from the store, however long that takes."""
+        while True:
+            reply: Reply[Any] = Reply()
+
+            def done(answer: Any, reply: Reply[Any] = reply) -> None:
+                if isinstance(answer, SyncdError):
+                    reply.reject(answer)
+                else:
+                    reply.resolve(answer)
+
+            self._store.read_state(work, done)
+            try:
+                return await reply.wait()
+            except SyncdError:
+                await trio.sleep(STORE_RETRY_S)
+
+    # ---------------------------------------------------------------- changes
+
+    def changed(self, place: Place) -> None:
+        """An entry was committed, and is dirty: have the application told."""
+        holding = self._holdings.of_channel(place[0])
+        assert holding is not None, "entries belong to collections"
+        if len(holding.dirty) > MAX_DIRTY:
+            del holding.dirty[place]
+            holding.has_unread_dirty = True
+            return
+        if place not in self._telling:
+            self._telling.add(place)
+            self._waiting.setdefault(holding.name, collections.deque()).append(place)
+
+    def start(self) -> None:
+        """Begin to tell what there is room for."""
+        for name, waiting in self._waiting.items():
+            holding = self._holdings.by_name[name]
+            while waiting and holding.num_forwarding < WORKERS:
+                holding.num_forwarding += 1
+                self.nursery.start_soon(self._tell, holding, waiting.popleft())
+            if not waiting and holding.has_unread_dirty and not holding.num_forwarding:
+                holding.num_forwarding += 1
+                self.nursery.start_soon(self._read_more, holding)
+
+    async def _read_more(self, holding: Holding) -> None:
+        await self._read_dirty(holding)
+        holding.num_forwarding -= 1
+        self._post(ChangeForwarded(holding, None, 0))
+
+    async def _tell(self, holding: Holding, place: Place) -> None:
+        """Tell one key's newest change until it is acknowledged."""
+        definition = holding.definition
+        call = definition.on_commit
+        assert call is not None, "only such collections have dirty keys"
+        num_failures = 0
+        while True:
+            change = await self._change(holding, place)
+            try:
+                with trio.fail_after(definition.on_commit_timeout_s):
+                    await call(change)
+            except Exception as failure:  # noqa: BLE001 - isolation: whatever the application raises, the change is told again
+                holding.counts.forward_failures += 1
+                if not num_failures:
+                    name, key = holding.name, place[1]
+                    _log.error("on_commit_failed", collection=name, key=key, exc_info=failure)
+                longest_s = definition.on_commit_retry_s * 2.0 ** min(num_failures, 30)
+                longest_s = min(longest_s, definition.on_commit_max_retry_s)
+                num_failures += 1
+                await trio.sleep(longest_s * (1.0 - self._chance() / 2))
+            else:
+                self._post(ChangeForwarded(holding, place, change.version))
+                return
+
+    async def _change(self, holding: Holding, place: Place) -> EntryChange:
+        """Return what an entry is now, with the version of its newest dirty change."""
+        channel, key = place
+        version = holding.dirty.get(place, 0)
+        page = await self._ask(lambda reader: read_entries(reader, channel, [key]))
+        entry: Entry | None = page.entries[0] if page.entries else None
+        value = None if entry is None else value_of(entry.value)
+        memory = holding.memory.peek(place, self._holdings.now)
+        return EntryChange(
+            holding.name,
+            key,
+            version,
+            page.position.epoch,
+            None if value is None else msgpack.unpackb(value),
+            is_deleted=value is None,
+            tags=() if entry is None else entry.tags,
+            client=None if memory is None else memory.writer,
+        )
+
+    def forwarded(self, message: ChangeForwarded) -> None:
+        """The application has acknowledged a change; a newer one meanwhile is told next."""
+        place, holding = message.place, message.holding
+        if place is None or self._holdings.by_name.get(holding.name) is not holding:
+            return  # more were read; or of before a crash: it is told again
+        holding.num_forwarding -= 1
+        holding.counts.forwarded += 1
+        self._telling.discard(place)
+        self._store.acknowledge_forwarded(place[0], place[1], message.version)
+        if holding.dirty.get(place, 0) <= message.version:
+            holding.dirty.pop(place, None)
+        else:
+            self.changed(place)
+
+    def forget(self) -> None:
+        """Nothing is being told any more; `read_dirty` begins anew."""
+        self._waiting.clear()
+        self._telling.clear()

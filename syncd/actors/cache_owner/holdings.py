@@ -1,0 +1,258 @@
+"""What the cache-owner holds of each collection, and what is committed as far as it is in memory.
+
+Owner of: entries in memory, the position of each channel that they are as of, dirty keys, volatile channels, counts.
+
+Invariant: an entry in memory is what the store had at `heads[channel]` or is newer; so whoever is told entries and then everything after
+that position misses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from syncd.codes import ErrorCode
+from syncd.errors import RequestRejected
+from syncd.ids import ChannelName, Epoch, Position
+from syncd.model.collection_memory import CachedEntry, CollectionMemory, Freshness, Limits
+from syncd.model.definitions import AppDefinition, CollectionDefinition
+from syncd.model.failures import Backoff, Failures
+from syncd.model.recording import CollectionRules, Missing, Place, Rejected
+from syncd.ports_state import Entry, KeyName
+
+__all__ = ["TOMBSTONE", "Counts", "Holding", "Holdings", "value_of"]
+
+TOMBSTONE = b"\xc1"
+"""Stands in the store for an entry of an owned collection that was deleted, so that its loader does not bring it back: a byte that
+no encoded value begins with."""
+
+FIRST_RETRY_S = 0.25
+MAX_RETRY_S = 30.0
+"""Between attempts to load a key whose source fails; short enough to heal soon, long enough not to hammer."""
+
+
+def value_of(stored: bytes) -> bytes | None:
+    """Return an entry's value from how it stands in the store."""
+    return None if stored == TOMBSTONE else stored
+
+
+@attrs.define
+class Counts:
+    """What happened to one collection since the start."""
+
+    mutations_ok: int = 0
+    mutations_rejected: int = 0
+    conflicts: int = 0
+    loads: int = 0
+    """Calls of the loader."""
+    keys_loaded: int = 0
+    load_failures: int = 0
+    loads_discarded: int = 0
+    """Brought something older than a change made meanwhile."""
+    load_s_total: float = 0.0
+    load_s_max: float = 0.0
+    paged_in: int = 0
+    """Entries read from the store into memory."""
+    invalidations: int = 0
+    forwarded: int = 0
+    forward_failures: int = 0
+
+
+class Holding:
+    """One collection: its definition, its entries in memory, and what is going on with its source."""
+
+    def __init__(
+        self, definition: CollectionDefinition, *, is_owned: bool, chance: Callable[[], float]
+    ) -> None:
+        self.definition = definition
+        self.name = definition.name
+        self.rules: CollectionRules = definition.rules
+        self.is_owned = is_owned
+        """syncd has the truth: nothing expires, and the loader fills only keys never seen."""
+        self.is_volatile = definition.is_volatile
+        self.memory = CollectionMemory(
+            Limits(
+                definition.max_entries, definition.max_bytes, definition.ttl_s, definition.stale_s
+            )
+        )
+        self.failures: Failures[Place] = Failures(Backoff(FIRST_RETRY_S, MAX_RETRY_S), chance)
+        self.counts = Counts()
+        self.dirty: dict[Place, int] = {}
+        """Version of the change that the application has not acknowledged."""
+        self.has_unread_dirty = False
+        """More keys are dirty than are in `dirty`: any of them may be."""
+        self.num_forwarding = 0
+        """Changes being told to the application."""
+        self._chance = chance
+
+    @property
+    def has_source(self) -> bool:
+        """Whether entries come from a loader and are as old as their last load says."""
+        return self.definition.loader is not None and not self.is_owned
+
+    def is_dirty(self, place: Place) -> bool:
+        """Whether the source may not have heard yet of a change of this entry."""
+        if place in self.dirty:
+            return True
+        return self.has_unread_dirty
+
+    def is_usable(self, place: Place, entry: CachedEntry, now: float) -> bool:
+        """Whether an entry may be taken for what is so, without asking the source."""
+        return now < entry.fresh_until or not self.has_source or self.is_dirty(place)
+
+    def freshness(self, place: Place, entry: CachedEntry, now: float) -> Freshness:
+        """Return what an entry is worth to readers."""
+        if self.is_usable(place, entry, now):
+            return Freshness.FRESH
+        return self.memory.freshness(entry, now)
+
+    def fresh_until(self, now: float, *, is_there: bool) -> float:
+        """Return until when what the source has just told is fresh."""
+        if not self.has_source:
+            return math.inf
+        definition, ttl_s = self.definition, self.memory.limits.ttl_s
+        if not is_there:
+            ttl_s = min(definition.negative_ttl_s, math.inf if ttl_s is None else ttl_s)
+        if ttl_s is None:
+            return math.inf
+        return now + ttl_s * (1.0 - definition.jitter * self._chance())
+
+    def entry_from_store(self, entry: Entry) -> CachedEntry:
+        """Return an entry as memory has it. How old it is nobody knows, so one that has a source is to be loaded anew."""
+        fresh_until = -math.inf if self.has_source else math.inf
+        return CachedEntry(entry.version, value_of(entry.value), entry.tags, fresh_until)
+
+
+class Holdings:
+    """All collections of a node. Implements `model.recording.View` for the mutations of one group."""
+
+    def __init__(
+        self,
+        app: AppDefinition,
+        *,
+        new_epoch: Callable[[], Epoch],
+        chance: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        self.by_name = {
+            name: Holding(definition, is_owned=app.is_owned(name), chance=chance)
+            for name, definition in app.collections.items()
+        }
+        self.rules: Mapping[str, CollectionRules] = {
+            name: holding.rules for name, holding in self.by_name.items()
+        }
+        self.has_volatile = any(each.is_volatile for each in self.by_name.values())
+        self.heads: dict[ChannelName, Position] = {}
+        """What memory is as of. Known for a channel once anything of it was read or changed."""
+        self.volatile: dict[ChannelName, Position] = {}
+        """Epoch and top of volatile channels: their offsets are given here."""
+        self.borrowed: dict[Place, CachedEntry] = {}
+        """Entries for mutations that wait to run again, in case memory has no room for all of them at once."""
+        self._new_epoch = new_epoch
+        self._now = now
+        self.now = now()
+
+    def tick(self) -> float:
+        """Read the clock: what happens until the next call happens at one time."""
+        self.now = self._now()
+        return self.now
+
+    # ---------------------------------------------------------------- names
+
+    def holding(self, collection: str) -> Holding:
+        """Return a collection.
+
+        Raises:
+            RequestRejected: permission_denied, as for one that may not be seen.
+        """
+        holding = self.by_name.get(collection)
+        if holding is None:
+            raise RequestRejected(ErrorCode.PERMISSION_DENIED)
+        return holding
+
+    def of_channel(self, channel: ChannelName) -> Holding | None:
+        """Return the collection that a channel belongs to, if it is one's."""
+        return self.by_name.get(channel.partition("/")[0])
+
+    def is_volatile(self, channel: ChannelName) -> bool:
+        """Whether a channel's entries live in memory alone."""
+        holding = self.of_channel(channel)
+        return holding is not None and holding.is_volatile
+
+    def channel_of(self, collection: str, keys: list[str]) -> tuple[ChannelName, list[KeyName]]:
+        """See `CacheOwnerHandle.channel_of`."""
+        rules = self.holding(collection).rules
+        try:
+            places = [rules.place(key) for key in keys]
+        except Rejected as refusal:
+            raise RequestRejected(ErrorCode.BAD_KEY, refusal.message) from None
+        channels = {place[0] for place in places}
+        if len(channels) != 1:
+            raise RequestRejected(
+                ErrorCode.BAD_REQUEST, "Name one key at least, and keys of one partition only."
+            )
+        return channels.pop(), [place[1] for place in places]
+
+    def whole_channel(self, collection: str, partition: str | None) -> ChannelName:
+        """See `CacheOwnerHandle.whole_channel`."""
+        rules = self.holding(collection).rules
+        if partition is None:
+            if rules.is_partitioned:
+                raise RequestRejected(ErrorCode.BAD_REQUEST, "Name a partition of this collection.")
+            return ChannelName(collection)
+        if not rules.is_partitioned:
+            raise RequestRejected(ErrorCode.BAD_REQUEST, "This collection has no partitions.")
+        try:
+            return rules.place(f"{partition}/x")[0]
+        except Rejected as refusal:
+            raise RequestRejected(ErrorCode.BAD_KEY, refusal.message) from None
+
+    # ---------------------------------------------------------------- positions
+
+    def head(self, channel: ChannelName) -> Position | None:
+        """Return the position that memory is as of, if it is known. A volatile channel begins when it is first asked about."""
+        holding = self.of_channel(channel)
+        if holding is not None and holding.is_volatile and channel not in self.heads:
+            self.heads[channel] = self.volatile_head(channel)
+        return self.heads.get(channel)
+
+    def advance(self, channel: ChannelName, position: Position) -> None:
+        """Memory has everything up to here."""
+        known = self.heads.get(channel)
+        if known is None or known.epoch != position.epoch or known.offset < position.offset:
+            self.heads[channel] = position
+
+    def volatile_head(self, channel: ChannelName) -> Position:
+        """Return a volatile channel's epoch and top."""
+        position = self.volatile.get(channel)
+        if position is None:
+            position = self.volatile[channel] = Position(self._new_epoch(), 0)
+        return position
+
+    def next_offset(self, channel: ChannelName) -> Position:
+        """Give the next offset of a volatile channel."""
+        head = self.volatile_head(channel)
+        position = self.volatile[channel] = Position(head.epoch, head.offset + 1)
+        return position
+
+    # ---------------------------------------------------------------- model.recording.View
+
+    def version_and_value(self, channel: ChannelName, key: KeyName) -> tuple[int, bytes | None]:
+        """See `View.version_and_value`."""
+        entry = self._entry(channel, key)
+        return entry.version, entry.value
+
+    def tags(self, channel: ChannelName, key: KeyName) -> tuple[str, ...]:
+        """See `View.tags`."""
+        return self._entry(channel, key).tags
+
+    def _entry(self, channel: ChannelName, key: KeyName) -> CachedEntry:
+        place = (channel, key)
+        holding = self.of_channel(channel)
+        assert holding is not None, "places come from rules of collections"
+        entry = holding.memory.get(place, self.now) or self.borrowed.get(place)
+        if entry is None or not holding.is_usable(place, entry, self.now):
+            raise Missing
+        return entry

@@ -1,0 +1,110 @@
+"""What the cache-owner's mailbox holds: commands of others, answers of the store, and what its own tasks bring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from syncd.errors import SyncdError
+from syncd.ids import ChannelName
+from syncd.ports_collections import CacheOwnerCommand, WatchEntries
+from syncd.ports_state import EntryPage, MutationResult
+
+if TYPE_CHECKING:
+    from syncd.actors.cache_owner.committing import Group
+    from syncd.actors.cache_owner.fetching import Flight
+    from syncd.actors.cache_owner.holdings import Holding
+    from syncd.actors.cache_owner.paging import Paged
+    from syncd.actors.cache_owner.watching import Snapshot
+    from syncd.model.recording import Place
+
+__all__ = [
+    "CacheOwnerMessage",
+    "Call",
+    "ChangeForwarded",
+    "EntriesPaged",
+    "GroupDone",
+    "LoadDone",
+    "SnapshotPage",
+    "Turn",
+    "WatchLost",
+]
+
+
+@attrs.define(eq=False)
+class GroupDone:
+    """The store has decided a group, or could not. Whoever waits for its outcomes is told already."""
+
+    group: Group
+    answer: list[MutationResult] | SyncdError
+
+
+@attrs.define(eq=False)
+class EntriesPaged:
+    """The store has read entries of one channel."""
+
+    channel: ChannelName
+    flights: list[Flight]
+    answer: Paged | SyncdError
+
+
+@attrs.define(eq=False)
+class LoadDone:
+    """A loader has returned or failed."""
+
+    flights: list[Flight]
+    values: Mapping[Place, Any]
+    """What it brought; a key that is not in it does not exist at the source."""
+    error: SyncdError | None
+    duration_s: float
+
+
+@attrs.define(eq=False)
+class SnapshotPage:
+    """The store has read a page for a watch."""
+
+    snapshot: Snapshot
+    answer: EntryPage | SyncdError
+
+
+@attrs.define(eq=False)
+class WatchLost:
+    """What a watch wanted to go on from cannot be had: it needs a snapshot."""
+
+    command: WatchEntries
+
+
+@attrs.define(eq=False)
+class ChangeForwarded:
+    """The application has acknowledged a change; without a place, more of them were read."""
+
+    holding: Holding
+    place: Place | None
+    version: int
+
+
+@attrs.define(eq=False)
+class Call:
+    """Something to be done in the actor's turn."""
+
+    work: Callable[[], None]
+
+
+@attrs.define(eq=False)
+class Turn:
+    """Look again at what waits: time has passed."""
+
+
+CacheOwnerMessage = (
+    CacheOwnerCommand
+    | GroupDone
+    | EntriesPaged
+    | LoadDone
+    | SnapshotPage
+    | WatchLost
+    | ChangeForwarded
+    | Call
+    | Turn
+)

@@ -1,0 +1,368 @@
+"""Mutations: who waits, whose turn it is, what is under way at the store.
+
+Owner of: the queue of mutations, those that wait for entries, the group in flight. One group is in flight at a time; what comes
+meanwhile is the next one, so nobody sets a batching delay.
+
+Invariant (ONCE): a client's mutations are decided in the order they came; one that has to wait holds back the later ones of its client
+and no others. Whether a mutation happened before is the store's to say.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import attrs
+import structlog
+
+from syncd.actors.cache_owner.committing import Group, Item, Settle, split, tell, write_memory
+from syncd.actors.cache_owner.holdings import TOMBSTONE, Holdings
+from syncd.actors.cache_owner.invalidating import events_of
+from syncd.actors.cache_owner.messages import GroupDone, Turn
+from syncd.codes import ErrorCode
+from syncd.errors import SyncdError
+from syncd.ids import ChannelName
+from syncd.model.mutation_group import (
+    Decided,
+    Mutation,
+    MutationGroup,
+    NeedsKeys,
+    rerun_after,
+)
+from syncd.model.mutators import Mutators
+from syncd.model.recording import Ground, Invalidation, Place, Timekeeper
+from syncd.ports_collections import DeliverCommitted, MutateState
+from syncd.ports_state import (
+    Committed,
+    Conflict,
+    MutationCommit,
+    MutationResult,
+    OutOfOrder,
+    StateStoreHandle,
+)
+
+__all__ = ["Mutating", "RunningTimekeeper"]
+
+_log = structlog.get_logger("syncd.mutations")
+
+GROUP_MUTATIONS = 256
+"""Run and written in one go, which holds the loop: some 8 ms; `StoreSettings.transaction_requests` bounds the other half."""
+MAX_WAITING = 20_000
+MAX_WAITING_BYTES = 67_108_864
+"""Policy when full: refuse, `overloaded` (retryable)."""
+RETRY_MS = 250
+
+
+class RunningTimekeeper(Timekeeper, Protocol):
+    """A timekeeper that is armed while a group runs."""
+
+    def running(self) -> contextlib.AbstractContextManager[None]:
+        """Keep the time of the mutators that are called within."""
+
+
+@attrs.define(eq=False)
+class _Waiting:
+    """One mutation that is not decided."""
+
+    command: MutateState
+    mutation: Mutation
+
+
+class Mutating:
+    """The mutating half of the cache-owner."""
+
+    def __init__(  # noqa: PLR0913 - everything it works with, once
+        self,
+        holdings: Holdings,
+        mutators: Mutators,
+        store: StateStoreHandle,
+        *,
+        keeper: RunningTimekeeper,
+        is_logged: Callable[[ChannelName, int], bool],
+        wall_ms: Callable[[], int],
+        deliver: Callable[[DeliverCommitted], None],
+        post: Callable[[GroupDone | Turn], None],
+        fetch: Callable[[Sequence[Place], Callable[[SyncdError | None], None]], None],
+        invalidated: Callable[[Invalidation, Committed], None],
+        changed: Callable[[Place], None],
+    ) -> None:
+        """Begin with nothing waiting.
+
+        Args:
+            fetch: Brings entries into memory (`Holdings.borrowed`), then calls back.
+            invalidated: A mutation's invalidation is committed.
+            changed: An entry that the application has to hear of was committed.
+        """
+        self._holdings = holdings
+        self._mutators = mutators
+        self._store = store
+        self._keeper = keeper
+        self._is_logged = is_logged
+        self._wall_ms = wall_ms
+        self._deliver = deliver
+        self._post = post
+        self._fetch = fetch
+        self._invalidated = invalidated
+        self._changed = changed
+        self._queue: collections.deque[_Waiting] = collections.deque()
+        self._held: dict[object, collections.deque[_Waiting]] = {}
+        """By client: mutations that wait for entries, the first of them, and behind it."""
+        self._own: list[tuple[MutationCommit, Settle]] = []
+        """Changes of the owner's own for the next group."""
+        self._release_after_group: list[object] = []
+        """Keys of `_held` that wait for nothing but the end of the group."""
+        self.in_flight: Group | None = None
+        self.num_waiting = 0
+        self._bytes_waiting = 0
+
+    # ---------------------------------------------------------------- in
+
+    def mutate(self, command: MutateState) -> None:
+        """Queue a mutation. Raises what its asker is told."""
+        size = self._bytes_waiting + command.size_bytes
+        if self.num_waiting >= MAX_WAITING or (self.num_waiting and size > MAX_WAITING_BYTES):
+            raise SyncdError(ErrorCode.OVERLOADED, after_ms=RETRY_MS)
+        mutation = Mutation(
+            command.client,
+            command.mid,
+            command.name,
+            command.args,
+            command.identity,
+            command.refusal,
+            command.idempotency,
+        )
+        waiting = _Waiting(command, mutation)
+        self.num_waiting += 1
+        self._bytes_waiting += command.size_bytes
+        self._queue.append(
+            waiting
+        )  # behind earlier ones of its client, wherever those are: `_run` sees to that
+
+    def commit(self, commit: MutationCommit, settle: Settle) -> None:
+        """Have a change of the owner's own committed with the next group; `settle` is told in its turn."""
+        self._own.append((commit, settle))
+
+    def touches(self, place: Place) -> bool:
+        """Whether the group in flight reads or writes a volatile entry."""
+        return self.in_flight is not None and place in self.in_flight.volatile_places
+
+    # ---------------------------------------------------------------- out
+
+    def pump(self) -> None:
+        """Hand the next group to the store, if none is there and something waits."""
+        if self.in_flight is not None or not (self._queue or self._own):
+            return
+        group = self._make_group()
+        if group.items:
+            self.in_flight = group
+            self._ask(group)
+        elif self._queue:
+            self._post(
+                Turn()
+            )  # all so far wait for entries or were refused: others first, then the rest
+
+    def _ask(self, group: Group) -> None:
+        holdings, deliver, post = self._holdings, self._deliver, self._post
+
+        def done(answer: list[MutationResult] | SyncdError) -> None:
+            if not isinstance(answer, SyncdError):
+                deliver(tell(holdings, group, answer))
+            post(GroupDone(group, answer))
+
+        self._store.commit(group.commits(), done)
+
+    def _make_group(self) -> Group:
+        holdings = self._holdings
+        holdings.tick()
+        ground = Ground(holdings, holdings.rules, self._wall_ms(), self._is_logged, self._keeper)
+        runs = MutationGroup(self._mutators, ground)
+        group = Group([])
+        with self._keeper.running():
+            for _ in range(min(GROUP_MUTATIONS, len(self._queue))):
+                self._run(runs, self._queue.popleft(), group)
+        own, self._own = self._own, []
+        for commit, settle in own:
+            group.items.append(Item(commit, settle=settle))
+        return group
+
+    def _run(self, runs: MutationGroup, waiting: _Waiting, group: Group) -> None:
+        command = waiting.command
+        held = None if command.client is None else self._held.get(command.client)
+        if held is not None:
+            held.append(waiting)
+            return
+        decision = runs.run(waiting.mutation)
+        if isinstance(decision, SyncdError):
+            self._refuse(command, decision)
+        elif isinstance(decision, NeedsKeys):
+            self._hold(waiting, decision.places)
+        else:
+            self._join(runs, waiting, decision, group)
+
+    def _join(self, runs: MutationGroup, waiting: _Waiting, decided: Decided, group: Group) -> None:
+        """Let a decided mutation be of the group; one that meets another over a volatile entry waits for the next one."""
+        commit = decided.commit
+        self._prepare_writes(commit)
+        if decided.invalidations:
+            commit.events += events_of(self._holdings, decided.invalidations, commit.at_ms)
+        kept, volatile, places = split(self._holdings, commit)
+        if places & group.volatile_places:
+            runs.take_back()
+            self._hold(waiting, [])
+            return
+        group.volatile_places |= places
+        group.items.append(Item(kept, waiting.command, decided, volatile=volatile))
+        if decided.failure is not None:
+            name = waiting.mutation.name
+            _log.error("mutator_failed", mutator=name, exc_info=decided.failure)
+
+    def _prepare_writes(self, commit: MutationCommit) -> None:
+        """Say of each write whether the application has to hear of it, and keep deletions where a loader could undo them."""
+        for write in commit.writes:
+            holding = self._holdings.of_channel(write.channel)
+            assert holding is not None, "entries are written by collections"
+            definition = holding.definition
+            write.is_forwarded = definition.on_commit is not None
+            if write.value is None and holding.is_owned and definition.loader is not None:
+                write.value = TOMBSTONE
+
+    def _refuse(self, command: MutateState, error: SyncdError) -> None:
+        self._forget(command)
+        command.asker.refuse_mutation(command.client, command.mid, error)
+
+    def _forget(self, command: MutateState) -> None:
+        self.num_waiting -= 1
+        self._bytes_waiting -= command.size_bytes
+
+    # ---------------------------------------------------------------- waiting for entries
+
+    def _hold(self, waiting: _Waiting, places: Sequence[Place]) -> None:
+        """Keep a mutation, and the later ones of its client, until its entries are there (or the next group)."""
+        client = waiting.command.client
+        key: object = waiting if client is None else client
+        self._held[key] = collections.deque([waiting])
+        if not places:
+            self._release_after_group.append(key)
+            return
+
+        def fetched(error: SyncdError | None) -> None:
+            self._fetched(key, error)
+
+        self._fetch(places, fetched)
+
+    def _fetched(self, key: object, error: SyncdError | None) -> None:
+        held = self._held.pop(key, None)
+        if held is None:
+            return
+        if error is not None and error.retryable:
+            for waiting in held:
+                self._refuse(waiting.command, error)
+            return
+        if error is not None:
+            held[0].mutation.refusal = error.code.value
+        self._queue.extendleft(reversed(held))
+
+    # ---------------------------------------------------------------- decided
+
+    def group_done(self, message: GroupDone) -> None:
+        """The store has decided: bring memory up to date, and see who has to run again."""
+        group, answer = message.group, message.answer
+        if group is not self.in_flight:
+            return  # of before a crash: its askers are told
+        self.in_flight = None
+        self._holdings.tick()
+        if isinstance(answer, SyncdError):
+            self._failed(group.items, answer)
+        else:
+            self._decided(group.items, answer)
+        release, self._release_after_group = self._release_after_group, []
+        for key in release:
+            self._fetched(key, None)
+        if not self._held:
+            self._holdings.borrowed.clear()
+
+    def _failed(self, items: Iterable[Item], error: SyncdError) -> None:
+        for item in items:
+            if item.command is not None:
+                self._refuse(item.command, error)
+            elif item.settle is not None:
+                item.settle(error)
+
+    def _decided(self, items: list[Item], results: list[MutationResult]) -> None:
+        mutations: list[tuple[Item, MutationResult]] = []
+        for item, result in zip(items, results, strict=True):
+            if isinstance(result, Committed) and item.settle is None:
+                write_memory(self._holdings, item, result)
+            if item.settle is not None:
+                item.settle(result)
+            else:
+                mutations.append((item, result))
+        again = {
+            id(mutation)
+            for mutation in rerun_after(
+                [item.decided for item, _ in mutations if item.decided is not None],
+                [result for _, result in mutations],
+            )
+        }
+        rerun = []
+        for item, result in mutations:
+            assert item.command is not None
+            assert item.decided is not None
+            if id(item.decided.mutation) in again:
+                rerun.append(_Waiting(item.command, item.decided.mutation))
+                self._count_conflict(result)
+            else:
+                self._settle(item, item.command, item.decided, result)
+        self._queue.extendleft(reversed(rerun))
+
+    def _count_conflict(self, result: MutationResult) -> None:
+        if isinstance(result, Conflict):
+            holding = self._holdings.of_channel(result.read.channel)
+            if holding is not None:
+                holding.counts.conflicts += 1
+
+    def _settle(
+        self, item: Item, command: MutateState, decided: Decided, result: MutationResult
+    ) -> None:
+        """Do what is left to do for one mutation; its outcome was told with its events."""
+        if isinstance(result, SyncdError):
+            self._refuse(command, result)
+            return
+        self._forget(command)
+        if isinstance(result, OutOfOrder):
+            command.asker.send_out_of_order(command.client or "", result.expect)
+        elif isinstance(result, Committed):
+            self._count(decided)
+            for write in item.commit.writes:
+                if write.is_forwarded:
+                    self._changed((write.channel, write.key))
+            for invalidation in decided.invalidations:
+                self._invalidated(invalidation, result)
+
+    def _count(self, decided: Decided) -> None:
+        name = decided.mutation.name.partition(".")[0]
+        holding = self._holdings.by_name.get(name)
+        if holding is None:
+            return
+        if decided.is_rejected:
+            holding.counts.mutations_rejected += 1
+        else:
+            holding.counts.mutations_ok += 1
+
+    # ---------------------------------------------------------------- the end
+
+    def fail_all(self, error: SyncdError) -> None:
+        """Tell everybody who waits; nothing is under way any more that anybody hears of."""
+        for waiting in self._queue:
+            self._refuse(waiting.command, error)
+        for held in self._held.values():
+            for waiting in held:
+                self._refuse(waiting.command, error)
+        if self.in_flight is not None:
+            self._failed(self.in_flight.items, error)
+        self._queue.clear()
+        self._held.clear()
+        self._own.clear()
+        self.in_flight = None

@@ -1,0 +1,380 @@
+"""Telling entries: `read`, `watch`, and the pages of a snapshot.
+
+Owner of: snapshots that are not complete, and requests that ask for something newer than is known here. A watch is joined by the
+broadcaster: it is handed entries as of a position and goes on from there, so that nothing falls between (DESIGN 5.2). Further pages of a large
+snapshot follow one by one as the session drains; what changes meanwhile comes as events, and versions say which is newer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import attrs
+
+from syncd.actors.cache_owner.fetching import Fetching, Gathering
+from syncd.actors.cache_owner.holdings import Holdings, value_of
+from syncd.actors.cache_owner.messages import SnapshotPage, WatchLost
+from syncd.actors.cache_owner.paging import KEYS_PER_JOB, PAGE_BYTES, PAGE_ENTRIES
+from syncd.codes import ErrorCode
+from syncd.errors import RequestRejected, SyncdError
+from syncd.ids import Position
+from syncd.ports import Subscription
+from syncd.ports_collections import (
+    EntriesAnswer,
+    EntryState,
+    ReadEntries,
+    SnapshotDrained,
+    WatchChannel,
+    WatchEntries,
+)
+from syncd.ports_state import EntryPage, KeyName, StateReader, StateStoreHandle
+from syncd.wire import encode_state
+
+__all__ = ["Snapshot", "Watching", "refuse"]
+
+READ_BYTES = 1_048_576
+"""Of the values that one `read` may bring: what a session's outbox holds."""
+BEHIND_S = 2.0
+"""DESIGN 5.8: how long a request waits for a position that is not known here yet."""
+MAX_BEHIND = 10_000
+"""Requests that wait so. Policy when full: refuse, `behind`."""
+
+
+@attrs.define(eq=False)
+class Snapshot:
+    """What one watch request is still to be told."""
+
+    command: WatchEntries
+    keys_left: list[KeyName] | None
+    """None: all of the channel after `after_key`, from the store."""
+    after_key: KeyName | None = None
+    is_joined: bool = False
+    """The broadcaster has it: `watched` is told, further pages are `snapshot`."""
+
+
+@attrs.define(eq=False)
+class _Behind:
+    command: ReadEntries | WatchEntries
+    deadline: float
+
+
+class Watching:
+    """The telling half of the cache-owner."""
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        fetching: Fetching,
+        store: StateStoreHandle,
+        *,
+        post: Callable[[SnapshotPage | WatchLost], None],
+        join: Callable[[WatchChannel], None],
+    ) -> None:
+        """Begin with no snapshot.
+
+        Args:
+            post: Puts a message of ours into the mailbox.
+            join: Hands a watch to the broadcaster with the rest of this batch.
+        """
+        self._holdings = holdings
+        self._fetching = fetching
+        self._store = store
+        self._post = post
+        self._join = join
+        self._snapshots: dict[Subscription, list[Snapshot]] = {}
+        self._behind: list[_Behind] = []
+
+    # ---------------------------------------------------------------- read
+
+    def read(self, command: ReadEntries) -> None:
+        """Tell entries once."""
+
+        def done(entries: list[EntryState], position: Position) -> None:
+            if self._waits(command, position):
+                return
+            if sum(len(entry.value or b"") for entry in entries) > READ_BYTES:
+                text = f"These entries have more than {READ_BYTES} bytes; read fewer at once."
+                command.done(RequestRejected(ErrorCode.TOO_LARGE, text))
+            else:
+                command.done(EntriesAnswer(command.channel, position, entries))
+
+        self._fetching.gather(
+            Gathering(command.channel, command.keys, done, command.done, command.client)
+        )
+
+    # ---------------------------------------------------------------- watch
+
+    def watch(self, command: WatchEntries) -> None:
+        """Go on from the client's position if that can be, else tell what is there."""
+        if command.subscription.is_closed:
+            return
+        if command.position is None:
+            self.watch_anew(command)
+            return
+        prelude = encode_state.watched(
+            command.request_id, command.channel, command.position, [], recovered=True
+        )
+        self._hand_over(command, command.position, prelude)
+
+    def watch_anew(self, command: WatchEntries) -> None:
+        """Tell what is there, and go on from that."""
+        if command.subscription.is_closed:
+            return
+        snapshot = Snapshot(command, self._keys_to_tell(command))
+        self._snapshots.setdefault(command.subscription, []).append(snapshot)
+        if snapshot.keys_left is None:
+            watch = command.subscription.watch
+            assert watch is not None, "the gateway made it a watch"
+            watch.snapshot_id, watch.page_after = command.request_id, None
+            watch.have = dict(command.have)
+        self._next_page(snapshot)
+
+    def _keys_to_tell(self, command: WatchEntries) -> list[KeyName] | None:
+        if command.keys is not None:
+            return list(command.keys)
+        holding = self._holdings.of_channel(command.channel)
+        assert holding is not None, "the gateway checks names"
+        if not holding.is_volatile:
+            return None
+        places = holding.memory.places()
+        return sorted(place[1] for place in places if place[0] == command.channel)
+
+    def _hand_over(self, command: WatchEntries, since: Position, prelude: bytes) -> None:
+        def lost() -> None:
+            self._post(WatchLost(command))
+
+        subscription, keys = command.subscription, command.keys
+        self._join(WatchChannel(subscription, keys, since, prelude, lost))
+
+    # ---------------------------------------------------------------- pages
+
+    def go_on(self, message: SnapshotDrained) -> None:
+        """Sessions have room: the next page of each of their snapshots."""
+        for subscription in message.subscriptions:
+            for snapshot in list(self._snapshots.get(subscription, ())):
+                self._next_page(snapshot)
+
+    def _next_page(self, snapshot: Snapshot) -> None:
+        if self._is_over(snapshot):
+            return
+        if snapshot.keys_left is None:
+            self._scan(snapshot)
+            return
+        keys = snapshot.keys_left[:KEYS_PER_JOB]
+        if not keys:
+            position = self._holdings.head(snapshot.command.channel)
+            assert position is not None, "only volatile channels are told by the keys they have"
+            self._tell(snapshot, [], position, more=False)
+            return
+
+        def done(entries: list[EntryState], position: Position) -> None:
+            count = _num_fitting(entries)
+            if self._is_over(snapshot) or self._waits(snapshot.command, position):
+                self._close(snapshot)
+                return
+            assert snapshot.keys_left is not None, "see above"
+            del snapshot.keys_left[:count]
+            self._tell(snapshot, entries[:count], position, more=bool(snapshot.keys_left))
+
+        command = snapshot.command
+
+        def failed(error: SyncdError) -> None:
+            self._fail(snapshot, error)
+
+        client = _first(command.subscription.session.clients)
+        self._fetching.gather(Gathering(command.channel, keys, done, failed, client))
+
+    def _scan(self, snapshot: Snapshot) -> None:
+        channel, after = snapshot.command.channel, snapshot.after_key
+
+        def work(reader: StateReader) -> EntryPage:
+            return reader.scan(channel, after, PAGE_ENTRIES, PAGE_BYTES)
+
+        def done(answer: EntryPage | SyncdError) -> None:
+            self._post(SnapshotPage(snapshot, answer))
+
+        self._store.read_state(work, done)
+
+    def page_read(self, message: SnapshotPage) -> None:
+        """The store has read a page."""
+        snapshot, answer = message.snapshot, message.answer
+        if self._is_over(snapshot):
+            return
+        if isinstance(answer, SyncdError):
+            self._fail(snapshot, answer)
+            return
+        if not snapshot.is_joined and self._waits(snapshot.command, answer.position):
+            self._close(snapshot)
+            return
+        if answer.entries:
+            snapshot.after_key = answer.entries[-1].key
+        entries = [
+            EntryState(entry.key, entry.version, entry.value)
+            for entry in answer.entries
+            if value_of(entry.value) is not None
+        ]
+        self._tell(snapshot, entries, answer.position, more=not answer.is_complete)
+
+    def _tell(
+        self, snapshot: Snapshot, entries: Sequence[EntryState], position: Position, *, more: bool
+    ) -> None:
+        """Send one page; the first one goes with the watch to the broadcaster."""
+        command = snapshot.command
+        request_id, channel = command.request_id, command.channel
+        told, unchanged = _sort_out(entries, position, command)
+        if snapshot.is_joined:
+            message = encode_state.snapshot(
+                request_id, channel, told, unchanged=unchanged, more=more
+            )
+            command.subscription.session.send_event(channel, message)
+        else:
+            prelude = encode_state.watched(
+                request_id, channel, position, told, unchanged=unchanged, more=more
+            )
+            snapshot.is_joined = True
+            self._hand_over(command, position, prelude)
+        if not more:
+            self._close(snapshot)
+            return
+        if snapshot.keys_left is None and command.subscription.watch is not None:
+            command.subscription.watch.page_after = snapshot.after_key
+        command.subscription.session.page_when_drained(command.subscription)
+
+    def _is_over(self, snapshot: Snapshot) -> bool:
+        subscription = snapshot.command.subscription
+        if subscription.is_closed:
+            self._snapshots.pop(subscription, None)
+        return snapshot not in self._snapshots.get(subscription, ())
+
+    def _close(self, snapshot: Snapshot) -> None:
+        subscription = snapshot.command.subscription
+        left = self._snapshots.get(subscription, [])
+        if snapshot in left:
+            left.remove(snapshot)
+        if not left:
+            self._snapshots.pop(subscription, None)
+        watch = subscription.watch
+        if watch is not None and watch.snapshot_id == snapshot.command.request_id:
+            watch.snapshot_id = watch.page_after = watch.have = None
+
+    def _fail(self, snapshot: Snapshot, error: SyncdError) -> None:
+        """A page cannot be had: the request is refused, or, if it was answered already, the watch has to begin anew."""
+        is_over, command = self._is_over(snapshot), snapshot.command
+        self._close(snapshot)
+        if is_over:
+            return
+        if snapshot.is_joined:
+            command.subscription.session.lag(command.subscription)
+        else:
+            refuse(command, error)
+
+    # ---------------------------------------------------------------- behind
+
+    def _waits(self, command: ReadEntries | WatchEntries, position: Position) -> bool:
+        """Whether a request has to wait, as it asks for something newer than this; then it is asked again by `look_again`."""
+        wanted = command.after.get(command.channel)
+        if wanted is None or wanted.epoch != position.epoch or wanted.offset <= position.offset:
+            return False
+        if len(self._behind) >= MAX_BEHIND:
+            _refuse_any(command, SyncdError(ErrorCode.BEHIND, after_ms=int(BEHIND_S * 1000)))
+        elif not any(each.command is command for each in self._behind):
+            self._behind.append(_Behind(command, self._holdings.now + BEHIND_S))
+        return True
+
+    def look_again(self) -> None:
+        """Something was committed, or time has passed."""
+        now = self._holdings.now
+        behind, self._behind = self._behind, []
+        for each in behind:
+            command = each.command
+            head = self._holdings.head(command.channel)
+            wanted = command.after[command.channel]
+            if head is not None and head.epoch == wanted.epoch and head.offset < wanted.offset:
+                if now < each.deadline:
+                    self._behind.append(each)
+                else:
+                    _refuse_any(command, SyncdError(ErrorCode.BEHIND, after_ms=1000))
+            elif isinstance(command, ReadEntries):
+                self.read(command)
+            else:
+                self.watch(command)
+
+    # ---------------------------------------------------------------- after a crash
+
+    def resume(self, subscriptions: Iterable[Subscription]) -> None:
+        """Go on with snapshots of before a crash; those of single keys are asked for again by their clients."""
+        for subscription in subscriptions:
+            watch = subscription.watch
+            if subscription.is_closed or watch is None or watch.snapshot_id is None:
+                continue
+            channel = subscription.channel
+            holding = self._holdings.of_channel(channel)
+            if watch.page_after is None or holding is None or holding.is_volatile:
+                subscription.session.lag(subscription)
+                continue
+            command = WatchEntries(
+                subscription, watch.snapshot_id, holding.name, channel, None, None, watch.have or {}
+            )
+            after = KeyName(watch.page_after)
+            snapshot = Snapshot(command, None, after, is_joined=True)
+            self._snapshots.setdefault(subscription, []).append(snapshot)
+            self._next_page(snapshot)
+
+    def fail_all(self, error: SyncdError) -> None:
+        """Tell everybody who waits; snapshots that were begun are gone on with by `resume`, or begin anew."""
+        snapshots, self._snapshots = self._snapshots, {}
+        for snapshot in (each for several in snapshots.values() for each in several):
+            subscription = snapshot.command.subscription
+            if not snapshot.is_joined:
+                if subscription.watch is not None:
+                    subscription.watch.snapshot_id = None
+                refuse(snapshot.command, error)
+            elif snapshot.keys_left is not None and not subscription.is_closed:
+                subscription.session.lag(subscription)
+        behind, self._behind = self._behind, []
+        for each in behind:
+            _refuse_any(each.command, error)
+
+
+def refuse(command: WatchEntries, error: SyncdError) -> None:
+    """Answer a watch request with an error; a watch that was there before goes on."""
+    subscription = command.subscription
+    if not subscription.is_closed:
+        subscription.session.fail_watch(subscription, command.request_id, error)
+
+
+def _refuse_any(command: ReadEntries | WatchEntries, error: SyncdError) -> None:
+    if isinstance(command, ReadEntries):
+        command.done(error)
+    else:
+        refuse(command, error)
+
+
+def _sort_out(
+    entries: Sequence[EntryState], position: Position, command: WatchEntries
+) -> tuple[list[bytes], list[KeyName]]:
+    """Return entries to be told, encoded, and the keys of those that the client has just so."""
+    have: Mapping[str, int] = command.have
+    if command.have_epoch is not None and command.have_epoch != position.epoch:
+        have = {}
+    told, unchanged = [], []
+    for entry in entries:
+        if entry.value is not None and have.get(entry.key) == entry.version:
+            unchanged.append(entry.key)
+        else:
+            told.append(encode_state.entry(entry.key, entry.version, entry.value))
+    return told, unchanged
+
+
+def _num_fitting(entries: Sequence[EntryState]) -> int:
+    """How many entries fit into a page; one at least."""
+    size = 0
+    for index, entry in enumerate(entries):
+        size += len(entry.key) + len(entry.value or b"")
+        if size > PAGE_BYTES and index:
+            return index
+    return len(entries)
+
+
+def _first(clients: Sequence[str]) -> str | None:
+    return clients[0] if clients else None

@@ -1,0 +1,169 @@
+"""A cache-owner between a real store in memory and a broadcaster that only writes down what it is told."""
+
+import contextlib
+import random
+
+import attrs
+import msgpack
+import trio
+
+from syncd.actors.cache_owner import CacheOwner
+from syncd.actors.store import StoreActor
+from syncd.actors.store_worker import InlineWorker
+from syncd.app import App
+from syncd.config import Config
+from syncd.errors import SyncdError
+from syncd.ids import Epoch
+from syncd.ports import Identity
+from syncd.ports_collections import (
+    ClearCache,
+    DeliverCommitted,
+    InvalidateEntries,
+    MutateState,
+    ReadEntries,
+    RenewChannel,
+)
+from syncd.store.base import Retention, StoreOptions
+from syncd.store.memory import MemoryStore
+
+ANN = Identity(user="ann")
+
+
+@attrs.define(eq=False)
+class Asker:
+    """Whoever mutates: keeps what it is told, in order."""
+
+    told: list = attrs.field(factory=list)
+
+    def send_outcome(self, outcome, positions):
+        body = msgpack.unpackb(outcome)
+        self.told.append(
+            ("outcome", body["mid"], body.get("error", {}).get("code") or body["status"])
+        )
+
+    def send_out_of_order(self, client, expect):
+        self.told.append(("out_of_order", expect))
+
+    def refuse_mutation(self, client, mid, error):
+        self.told.append(("error", mid, error.code.value))
+
+
+class Listener:
+    """In place of the broadcaster: a log of events by channel; outcomes are told in the order they come."""
+
+    def __init__(self):
+        self.events = []
+        self.renewed = []
+        self.joins = []
+        self.watching = {}
+
+    def deliver_committed(self, message):
+        if isinstance(message, RenewChannel):
+            self.renewed.append(message.channel)
+            return
+        assert isinstance(message, DeliverCommitted)
+        self.events += message.events
+        for outcome in message.outcomes:
+            outcome.asker.send_outcome(outcome.outcome, outcome.positions)
+
+    def submit_nowait(self, commands, size_bytes):
+        self.joins += commands
+
+    async def submit(self, commands, size_bytes):
+        self.joins += commands
+
+    def num_watching(self, channel, key):
+        return self.watching.get((channel, key), 0)
+
+    def data(self, channel):
+        """What the events of a channel told, in order."""
+        return [
+            (
+                event.key,
+                msgpack.unpackb(bytes((0x80 | event.record[0],)) + event.record[1:])["data"],
+            )
+            for event in self.events
+            if event.channel == channel
+        ]
+
+
+class World:
+    """A running cache-owner and what is around it."""
+
+    def __init__(self, app: App, store=None):
+        self.definition = app.definition()
+        self.listener = Listener()
+        options = StoreOptions(retention_of=lambda _channel: Retention(1000, 86_400.0))
+        self.file = store or MemoryStore(options)
+        if store is None:
+            self.file.open()
+        self.store = StoreActor(self.file, InlineWorker())
+        epochs = iter(range(1, 1_000_000))
+        self.owner = CacheOwner(
+            self.definition,
+            Config(),
+            store=self.store,
+            broadcaster=self.listener,
+            wall_ms=lambda: 1_790_000_000_000 + int(trio.current_time() * 1000),
+            new_epoch=lambda: Epoch(f"v{next(epochs):015x}"),
+            chance=random.Random(1).random,
+            timer=trio.current_time,
+        )
+
+    async def quiet(self):
+        """Let everything that is ready happen."""
+        await trio.testing.wait_all_tasks_blocked(0.001)
+
+    async def mutate(self, asker, mid, name, args=None, client="c1", **more):
+        """Hand over one mutation."""
+        self.owner.submit_nowait(
+            [MutateState(asker, client, mid, name, args, more.pop("identity", ANN), **more)], 0
+        )
+        await self.quiet()
+
+    async def read(self, collection, *keys, client=None):
+        """Read entries; returns values by key, or the code of the error."""
+        channel, names = self.owner.channel_of(collection, keys)
+        answer = await self._ask(lambda done: ReadEntries(collection, channel, names, done, client))
+        if isinstance(answer, SyncdError):
+            return answer.code.value
+        return {
+            entry.key: None if entry.value is None else msgpack.unpackb(entry.value)
+            for entry in answer.entries
+        }
+
+    async def invalidate(self, collection, *keys, tags=()):
+        """Invalidate and wait until it is committed."""
+        return await self._ask(lambda done: InvalidateEntries(collection, done, keys, tags))
+
+    async def clear(self):
+        """Forget what is in memory."""
+        return await self._ask(lambda done: ClearCache(None, done))
+
+    async def _ask(self, command):
+        """Hand over what `command(done)` makes and wait for the answer."""
+        answers, answered = [], trio.Event()
+
+        def done(answer):
+            answers.append(answer)
+            answered.set()
+
+        self.owner.submit_nowait([command(done)], 0)
+        await answered.wait()
+        assert len(answers) == 1
+        return answers[0]
+
+    def counts(self, collection):
+        """Statistics of one collection."""
+        return self.owner.cache_statistics()[collection]
+
+
+@contextlib.asynccontextmanager
+async def running(app, store=None):
+    """Run a world for the length of a test."""
+    world = World(app, store)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.store.run)
+        await nursery.start(world.owner.run)
+        yield world
+        nursery.cancel_scope.cancel()

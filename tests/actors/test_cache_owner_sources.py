@@ -1,0 +1,276 @@
+"""The cache-owner in front of a source: one flight a key, freshness, failures, invalidation, writing behind."""
+
+import pytest
+import trio
+
+from syncd.app import App
+from tests.actors.cache_world import Asker, running
+
+
+class Source:
+    """A slow database: counts what it is asked."""
+
+    def __init__(self, **values):
+        self.values = values
+        self.calls = []
+        self.delay_s = 1.0
+        self.failure = None
+
+    async def one(self, key):
+        self.calls.append(key)
+        value = self.values.get(key)
+        await trio.sleep(self.delay_s)
+        if self.failure is not None:
+            raise self.failure
+        return value
+
+    async def several(self, keys):
+        self.calls.append(list(keys))
+        await trio.sleep(self.delay_s)
+        return {key: self.values[key] for key in keys if key in self.values}
+
+
+def app_of(source, **options):
+    app = App()
+    prices = app.collection("prices", **options)
+
+    @prices.loader
+    async def load(key):
+        return await source.one(key)
+
+    return app
+
+
+@pytest.fixture(params=[False, True], ids=["kept", "volatile"])
+def is_volatile(request):
+    return request.param
+
+
+async def test_a_thousand_reads_of_a_cold_key_are_one_load(autojump_clock, is_volatile):
+    source = Source(a=1)
+    async with running(app_of(source, ttl="10 min", volatile=is_volatile)) as world:
+        answers = []
+
+        async def read():
+            answers.append(await world.read("prices", "a"))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(1000):
+                nursery.start_soon(read)
+        assert answers == [{"a": 1}] * 1000
+        assert source.calls == ["a"]
+
+
+async def test_many_cold_keys_are_loaded_in_batches_when_the_loader_takes_lists(
+    autojump_clock, is_volatile
+):
+    source = Source(**{f"k{number}": number for number in range(1000)})
+    app = App()
+    prices = app.collection("prices", ttl="10 min", volatile=is_volatile, load_batch=100)
+
+    @prices.loader
+    async def load(keys: list[str]):
+        return await source.several(keys)
+
+    async with running(app) as world:
+        found = await world.read("prices", *source.values)
+        assert found == source.values
+        assert len(source.calls) == 10
+
+
+async def test_an_entry_is_loaded_anew_exactly_when_its_lifetime_is_over(
+    autojump_clock, is_volatile
+):
+    source = Source(a=1)
+    async with running(app_of(source, ttl=600, jitter=0.0, volatile=is_volatile)) as world:
+        await world.read("prices", "a")
+        loaded_at = trio.current_time()
+        source.values["a"] = 2
+        await trio.sleep_until(loaded_at + 599)
+        assert await world.read("prices", "a") == {"a": 1}
+        await trio.sleep_until(loaded_at + 600.5)
+        assert await world.read("prices", "a") == {"a": 2}
+        assert len(source.calls) == 2
+
+
+async def test_a_stale_entry_is_served_at_once_while_it_is_loaded_anew(autojump_clock, is_volatile):
+    source = Source(a=1)
+    options = {"ttl": 600, "stale": 600, "jitter": 0.0, "volatile": is_volatile}
+    async with running(app_of(source, **options)) as world:
+        await world.read("prices", "a")
+        source.values["a"] = 2
+        await trio.sleep(700)
+        asked_at = trio.current_time()
+        assert await world.read("prices", "a") == {"a": 1}
+        assert trio.current_time() - asked_at < 0.5
+        await trio.sleep(5)
+        assert await world.read("prices", "a") == {"a": 2}
+        assert world.counts("prices")["stale_hits"] == 1
+
+
+async def test_what_does_not_exist_is_remembered_for_a_while(autojump_clock, is_volatile):
+    source = Source()
+    options = {"ttl": 600, "negative_ttl": 5, "jitter": 0.0, "volatile": is_volatile}
+    async with running(app_of(source, **options)) as world:
+        assert await world.read("prices", "a") == {"a": None}
+        assert await world.read("prices", "a") == {"a": None}
+        assert len(source.calls) == 1
+        await trio.sleep(10)
+        source.values["a"] = 3
+        assert await world.read("prices", "a") == {"a": 3}
+
+
+async def test_a_source_that_fails_is_told_as_such_and_not_hammered(autojump_clock, is_volatile):
+    source = Source(a=1)
+    source.failure = ConnectionError("the database is away")
+    async with running(app_of(source, ttl=600, volatile=is_volatile)) as world:
+        for _ in range(20):
+            assert await world.read("prices", "a") == "load_failed"
+        assert len(source.calls) < 5
+        source.failure = None
+        await trio.sleep(60)
+        assert await world.read("prices", "a") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [(object(), "bad_source"), ("x" * 300_000, "bad_source"), ({1: 2}, "bad_source")],
+    ids=["no value of the wire", "too large", "a key that is no text"],
+)
+async def test_what_cannot_be_kept_is_refused_for_that_key_alone(autojump_clock, value, code):
+    source = Source(a=value, b=2)
+    async with running(app_of(source, ttl=600)) as world:
+        assert await world.read("prices", "a") == code
+        assert await world.read("prices", "b") == {"b": 2}
+
+
+async def test_a_loader_that_hangs_is_given_up_in_time(autojump_clock):
+    source = Source(a=1)
+    source.delay_s = 1e6
+    async with running(app_of(source, ttl=600, load_timeout=10)) as world:
+        began = trio.current_time()
+        assert await world.read("prices", "a") == "load_timeout"
+        assert trio.current_time() - began == pytest.approx(10, abs=0.5)
+
+
+async def test_an_invalidated_entry_is_loaded_anew_and_a_load_under_way_is_thrown_away(
+    autojump_clock, is_volatile
+):
+    source = Source(a=1)
+    async with running(app_of(source, ttl=600, volatile=is_volatile)) as world:
+        answers = []
+
+        async def read():
+            answers.append(await world.read("prices", "a"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.sleep(0.5)
+            source.values["a"] = 2
+            await world.invalidate("prices", "a")
+        assert answers == [{"a": 2}]
+        assert source.calls == ["a", "a"]
+        told = world.listener.data("prices")
+        assert (None, {"keys": ["a"]}) in told
+        assert (None, {"keys": ["a"]}) == told[0]
+
+
+async def test_a_watched_entry_is_loaded_and_told_after_its_invalidation(
+    autojump_clock, is_volatile
+):
+    source = Source(a=1, b=1)
+    async with running(app_of(source, ttl=600, volatile=is_volatile)) as world:
+        await world.read("prices", "a", "b")
+        world.listener.watching["prices", "a"] = 1
+        source.values.update(a=2, b=2)
+        await world.invalidate("prices", "a", "b")
+        await trio.sleep(3)
+        assert source.calls.count("a") == 2
+        assert source.calls.count("b") == 1
+        assert world.listener.data("prices")[-1] == ("a", {"value": 2})
+        assert await world.read("prices", "b") == {"b": 2}
+
+
+async def test_a_change_wins_over_a_load_that_began_before_it(autojump_clock):
+    source = Source(a="from the source")
+    app = App()
+    prices = app.collection("prices")
+
+    @prices.loader
+    async def load(key):
+        return await source.one(key)
+
+    @prices.mutator
+    def change(tx, key: str, value: str):
+        tx.put(key, value)
+
+    async with running(app) as world:
+        answers = []
+
+        async def read():
+            answers.append(await world.read("prices", "a"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.sleep(0.5)
+            await world.mutate(Asker(), 1, "prices.change", ["a", "from a client"])
+        assert await world.read("prices", "a") == {"a": "from a client"}
+        await trio.sleep(5)
+        assert await world.read("prices", "a") == {"a": "from a client"}
+
+
+async def test_the_loader_of_an_owned_collection_does_not_bring_back_what_was_deleted(
+    autojump_clock,
+):
+    source = Source(a=1)
+    app = App()
+    prices = app.collection("prices")
+
+    @prices.loader
+    async def load(key):
+        return await source.one(key)
+
+    @prices.mutator
+    def remove(tx, key: str):
+        tx.delete(key)
+
+    async with running(app) as world:
+        assert await world.read("prices", "a") == {"a": 1}
+        await world.mutate(Asker(), 1, "prices.remove", ["a"])
+        await world.clear()
+        assert await world.read("prices", "a") == {"a": None}
+        assert source.calls == ["a"]
+
+
+async def test_a_change_is_told_to_the_application_until_it_has_acknowledged_it(autojump_clock):
+    app = App()
+    prices = app.collection("prices", ttl=600)
+    source = Source(a=1)
+    told, failing = [], [True]
+
+    @prices.loader
+    async def load(key):
+        return await source.one(key)
+
+    @prices.mutator
+    def change(tx, key: str, value: int):
+        tx.put(key, value)
+
+    @app.on_commit("prices")
+    async def forward(change):
+        if failing:
+            raise ConnectionError("the database is away")
+        told.append((change.key, change.value))
+        source.values[change.key] = change.value
+
+    async with running(app) as world:
+        asker = Asker()
+        await world.mutate(asker, 1, "prices.change", ["a", 5])
+        await world.mutate(asker, 2, "prices.change", ["a", 6])
+        await trio.sleep(1000)
+        assert world.counts("prices")["dirty"] == 1
+        assert await world.read("prices", "a") == {"a": 6}, "a dirty entry is not loaded"
+        failing.clear()
+        await trio.sleep(120)
+        assert told[-1] == ("a", 6)
+        assert world.counts("prices")["dirty"] == 0
