@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from syncd.app import App, Collection
     from syncd.errors import ConfigError, MutationRejected, SyncdError
-    from syncd.model.definitions import EntryChange
+    from syncd.model.definitions import EntryChange, Tagged
     from syncd.model.transaction import Tx
     from syncd.ports import Identity
 
@@ -24,6 +24,7 @@ __all__ = [
     "Identity",
     "MutationRejected",
     "SyncdError",
+    "Tagged",
     "Tx",
 ]
 
@@ -35,6 +36,7 @@ _HOMES = {
     "Identity": "syncd.ports",
     "MutationRejected": "syncd.errors",
     "SyncdError": "syncd.errors",
+    "Tagged": "syncd.model.definitions",
     "Tx": "syncd.model.transaction",
 }
 

@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -23,13 +22,15 @@ import structlog
 import trio
 
 from syncd.actors.broadcaster import Broadcaster
+from syncd.actors.cache_owner import CacheOwner
 from syncd.actors.kit import Actor, ActorHealth, Health, NodeFailed, supervise
 from syncd.actors.presence import Presence
 from syncd.actors.store import StoreActor
-from syncd.config import Config, Mode
+from syncd.config import Config
 from syncd.config_check import is_loopback
 from syncd.errors import ActorStopped, ConfigError, MailboxFull
 from syncd.gateway.admin import GatewayAdmin
+from syncd.gateway.authorizer import AuthorizerCalls
 from syncd.gateway.gateway import Gateway, bind
 from syncd.gateway.grants import Grants
 from syncd.gateway.heads import Heads
@@ -37,20 +38,20 @@ from syncd.gateway.hub import Hub
 from syncd.gateway.sessions import Sessions
 from syncd.http.app import create_app
 from syncd.http.serving import HttpServer
-from syncd.ids import ChannelName, Epoch
+from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.client_secrets import ClientSecrets
 from syncd.model.definitions import AppDefinition
 from syncd.model.permissions import Permissions
 from syncd.model.revocations import Revocations
+from syncd.model.state_permissions import StatePermissions
 from syncd.model.tokens import TokenVerifier
+from syncd.node_parts import collection_namespaces, open_store, ssl_context
 from syncd.ports import ResumeSubscriptions
-from syncd.store.base import NODE_SECRET, Retention, Store, StoreFailed, StoreOptions
-from syncd.store.memory import MemoryStore
-from syncd.store.sqlite import SqliteStore
+from syncd.ports_collections import ResumeSnapshots
+from syncd.store.base import NODE_SECRET, Store, StoreFailed
 from syncd.surroundings import REAL, Surroundings
-from syncd.wire.channels import namespace_of
 
-__all__ = ["Node", "open_node", "serve", "store_options"]
+__all__ = ["Node", "open_node", "serve"]
 
 _log = structlog.get_logger("syncd.server")
 
@@ -73,8 +74,15 @@ class _Rung:
 class Node:
     """A node and its parts. Made by `open_node`; implements `http.ports.NodeInfo`."""
 
-    def __init__(self, config: Config, store: Store, surroundings: Surroundings = REAL) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        app: AppDefinition | None = None,
+        surroundings: Surroundings = REAL,
+    ) -> None:
         self.config = config
+        self.app = app or AppDefinition()
         self.surroundings = surroundings
         self.version = importlib.metadata.version("syncd")
         self.started_at_ms = int(surroundings.wall_s() * 1000)
@@ -84,25 +92,13 @@ class Node:
         self._health: list[ActorHealth] = []
         self._rungs: list[_Rung] = []
         self.is_stopping = False
+        self.authorizer = None
+        if self.app.authorizer is not None:
+            self.authorizer = AuthorizerCalls(self.app.authorizer, trio.current_time)
         self.hub = Hub(config, now=trio.current_time, jitter=surroundings.jitter)
         self.sessions = self.hub.sessions = self._make_sessions(store)
         self.admin = GatewayAdmin(self.hub, self.sessions, surroundings.wall_s)
-        self.store = StoreActor(
-            store,
-            surroundings.make_worker("syncd-store"),
-            wall_clock=surroundings.wall_s,
-            timer=surroundings.timer,
-        )
-        self.broadcaster = Broadcaster(
-            config,
-            fanout=self.hub.writer,
-            store=self.store,
-            wall_ms=lambda: int(surroundings.wall_s() * 1000),
-            new_epoch=lambda: Epoch(surroundings.entropy(8).hex()),
-        )
-        self.presence = Presence(config.limits, config.timing, self.hub.writer.flush)
-        self.hub.broadcaster = self.broadcaster
-        self.hub.presence = self.presence
+        self._make_actors(store)
         self.http = self._make_http()
         heads = Heads(
             config,
@@ -116,10 +112,44 @@ class Node:
             self.sessions,
             heads,
             serve_http=partial(self.http.serve, keep_alive=False),
-            ssl_context=_ssl_context(config),
+            ssl_context=ssl_context(config),
+            authorizer=self.authorizer,
         )
         self.addresses: list[Any] = []
         """Socket names of the listeners: `(host, port)` or a path."""
+
+    def _make_actors(self, store: Store) -> None:
+        config, surroundings = self.config, self.surroundings
+        self.store = StoreActor(
+            store,
+            surroundings.make_worker("syncd-store"),
+            wall_clock=surroundings.wall_s,
+            timer=surroundings.timer,
+        )
+        self.broadcaster = Broadcaster(
+            config,
+            fanout=self.hub.writer,
+            store=self.store,
+            wall_ms=lambda: int(surroundings.wall_s() * 1000),
+            new_epoch=lambda: Epoch(surroundings.entropy(8).hex()),
+            collections=collection_namespaces(self.app),
+            volatile_head=self._volatile_head,
+        )
+        self.presence = Presence(config.limits, config.timing, self.hub.writer.flush)
+        self.cache_owner = CacheOwner(
+            self.app,
+            config,
+            store=self.store,
+            broadcaster=self.broadcaster,
+            wall_ms=lambda: int(surroundings.wall_s() * 1000),
+            new_epoch=lambda: Epoch(surroundings.entropy(8).hex()),
+            chance=surroundings.jitter,
+            flush=self.hub.writer.flush,
+            timer=surroundings.timer,
+        )
+        self.hub.cache_owner = self.cache_owner
+        self.hub.broadcaster = self.broadcaster
+        self.hub.presence = self.presence
 
     def _make_sessions(self, store: Store) -> Sessions:
         config, surroundings = self.config, self.surroundings
@@ -128,13 +158,17 @@ class Node:
         return Sessions(
             self.hub,
             config=config,
-            grants=Grants(Permissions(config.namespaces)),
+            grants=self._make_grants(),
             tokens=TokenVerifier(config.auth),
             secrets=ClientSecrets(node_secret, surroundings.entropy),
             revocations=Revocations(),
             wall_s=surroundings.wall_s,
             node=surroundings.entropy(3).hex(),
         )
+
+    def _make_grants(self) -> Grants:
+        permissions, state = Permissions(self.config.namespaces), StatePermissions(self.app)
+        return Grants(permissions, state, self.authorizer)
 
     def _make_http(self) -> HttpServer:
         app = create_app(
@@ -145,6 +179,9 @@ class Node:
             node=self,
         )
         return HttpServer(app, self.config)
+
+    def _volatile_head(self, channel: ChannelName) -> Position:
+        return self.cache_owner.volatile_head(channel)
 
     # ---------------------------------------------------------------- http.ports.NodeInfo
 
@@ -189,6 +226,7 @@ class Node:
         await self._climb_actor(nursery, self.store)
         await self._climb_actor(nursery, self.broadcaster, self._resume_broadcaster)
         await self._climb_actor(nursery, self.presence, self._resume_presence)
+        await self._climb_actor(nursery, self.cache_owner, self._resume_snapshots)
         await self._climb(nursery, "http", partial(self._serve_http, api_listeners))
         await self._climb(nursery, "gateway", partial(self.gateway.run, listeners))
 
@@ -233,6 +271,11 @@ class Node:
         subscriptions = self.admin.open_subscriptions()
         if subscriptions:
             self.broadcaster.mailbox.put_reply(ResumeSubscriptions(subscriptions))
+
+    def _resume_snapshots(self) -> None:
+        subscriptions = self.admin.incomplete_snapshots()
+        if subscriptions:
+            self.cache_owner.mailbox.put_reply(ResumeSnapshots(subscriptions))
 
     def _resume_presence(self) -> None:
         commands = self.admin.presence_commands()
@@ -283,7 +326,8 @@ async def open_node(config: Config, app: AppDefinition | None = None) -> AsyncIt
 
     Cancellation: everything stops at once, as by a crash: nothing acknowledged is lost.
     """
-    store = _open_store(config)
+    app = app or AppDefinition()
+    store = open_store(config, app)
     try:
         listeners = bind(config.listen)
         api_listeners = [] if config.api_listen is None else bind(config.api_listen)
@@ -324,40 +368,6 @@ async def _serve(config: Config, app: AppDefinition | None) -> None:
             async for number in signals:
                 _log.info("stopping", signal=signal.Signals(number).name)
                 break
-
-
-def store_options(config: Config, surroundings: Surroundings = REAL) -> StoreOptions:
-    """Return what a store is told for this configuration."""
-    return StoreOptions(
-        retention_of=partial(_retention, config),
-        idempotency_s=config.timing.idempotency_s,
-        entropy=surroundings.entropy,
-    )
-
-
-def _open_store(config: Config) -> Store:
-    options = store_options(config)
-    store: Store
-    store = MemoryStore(options) if config.db == ":memory:" else SqliteStore(config.db, options)
-    store.open()
-    return store
-
-
-def _retention(config: Config, channel: ChannelName) -> Retention:
-    namespace = config.namespaces.get(namespace_of(channel))
-    if namespace is None:
-        return Retention(size=1000, age_s=86_400.0)
-    return Retention(namespace.history_size, namespace.history_age_s, namespace.mode is Mode.LATEST)
-
-
-def _ssl_context(config: Config) -> ssl.SSLContext | None:
-    if config.tls_cert is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    context.load_cert_chain(config.tls_cert, config.tls_key)
-    return context
 
 
 def _raise_file_limit() -> None:

@@ -7,21 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from syncd import ports
+from syncd import ports, ports_collections, ports_state
 
 HANDLES = {
     "PresenceHandle": "presence",
     "BroadcasterHandle": "broadcaster",
     "StoreHandle": "store",
+    "CacheOwnerHandle": "cache_owner",
+    "WatchingHandle": "broadcaster",
+    "StateStoreHandle": "store",
 }
 """What one may wait on (or ask downwards), and whose it is."""
 
-UPWARD = ("GatewayPort", "Fanout", "SessionPort", "Asker")
+UPWARD = (
+    ports.GatewayPort,
+    ports.Fanout,
+    ports.SessionPort,
+    ports.Asker,
+    ports_collections.MutationAsker,
+)
 """What lower rooms hold of higher ones: nothing in it can be awaited."""
 
 ROOMS = {
     "gateway": "syncd/gateway",
     "http": "syncd/http",
+    "cache_owner": "syncd/actors/cache_owner*",
     "presence": "syncd/actors/presence*",
     "broadcaster": "syncd/actors/broadcaster*",
     "store": "syncd/actors/store*",
@@ -70,12 +80,12 @@ def test_a_room_holds_handles_of_lower_rooms_only(room):
 
 
 def test_every_handle_of_the_ports_is_known_here():
-    assert {name for name in ports.__all__ if name.endswith("Handle")} == set(HANDLES)
+    names = [*ports.__all__, *ports_collections.__all__, *ports_state.__all__]
+    assert {name for name in names if name.endswith("Handle")} == set(HANDLES)
 
 
-@pytest.mark.parametrize("name", UPWARD)
-def test_what_points_upward_cannot_be_awaited(name):
-    port = getattr(ports, name)
+@pytest.mark.parametrize("port", UPWARD)
+def test_what_points_upward_cannot_be_awaited(port):
     assert [
         method for method, member in vars(port).items() if inspect.iscoroutinefunction(member)
     ] == []
@@ -83,8 +93,9 @@ def test_what_points_upward_cannot_be_awaited(name):
 
 def test_nobody_awaits_the_store():
     """Its answers come as calls of `done`, so that a slow disk stops nobody."""
-    members = vars(ports.StoreHandle).items()
-    assert [name for name, member in members if inspect.iscoroutinefunction(member)] == []
+    for handle in (ports.StoreHandle, ports_state.StateStoreHandle):
+        members = vars(handle).items()
+        assert [name for name, member in members if inspect.iscoroutinefunction(member)] == []
 
 
 def _waits_for_room(tree):

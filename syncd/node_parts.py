@@ -1,0 +1,75 @@
+"""What the parts of a node are told of its configuration and its application."""
+
+from __future__ import annotations
+
+import ssl
+from functools import partial
+
+from syncd.config import Config, HistoryKind, Mode, Namespace
+from syncd.ids import ChannelName
+from syncd.model.definitions import AppDefinition
+from syncd.store.base import Retention, Store, StoreOptions
+from syncd.store.memory import MemoryStore
+from syncd.store.sqlite import SqliteStore
+from syncd.surroundings import REAL, Surroundings
+from syncd.wire.channels import namespace_of
+
+__all__ = ["collection_namespaces", "open_store", "ssl_context", "store_options"]
+
+
+def collection_namespaces(app: AppDefinition) -> list[Namespace]:
+    """Return collections as the broadcaster sees them: namespaces of their own, with a log each channel."""
+    return [
+        Namespace(
+            definition.name,
+            mode=Mode.COLLECTION,
+            history=HistoryKind.MEMORY if definition.is_volatile else HistoryKind.DURABLE,
+            history_size=definition.history_size,
+            history_age_s=definition.history_age_s,
+        )
+        for definition in app.collections.values()
+    ]
+
+
+def store_options(
+    config: Config, app: AppDefinition | None = None, surroundings: Surroundings = REAL
+) -> StoreOptions:
+    """Return what a store is told."""
+    namespaces = {each.name: each for each in collection_namespaces(app or AppDefinition())}
+    namespaces.update(config.namespaces)
+    return StoreOptions(
+        retention_of=partial(_retention, namespaces),
+        idempotency_s=config.timing.idempotency_s,
+        entropy=surroundings.entropy,
+    )
+
+
+def open_store(config: Config, app: AppDefinition) -> Store:
+    """Open the store that the configuration names.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    options = store_options(config, app)
+    store: Store
+    store = MemoryStore(options) if config.db == ":memory:" else SqliteStore(config.db, options)
+    store.open()
+    return store
+
+
+def _retention(namespaces: dict[str, Namespace], channel: ChannelName) -> Retention:
+    namespace = namespaces.get(namespace_of(channel))
+    if namespace is None:
+        return Retention(size=1000, age_s=86_400.0)
+    return Retention(namespace.history_size, namespace.history_age_s, namespace.mode is Mode.LATEST)
+
+
+def ssl_context(config: Config) -> ssl.SSLContext | None:
+    """Return what TLS connections are made with; None: plain ones."""
+    if config.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.load_cert_chain(config.tls_cert, config.tls_key)
+    return context
