@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from bench.cache import rows as cache_rows
 from bench.process import SERVER_CORE, pause, pinned
 from bench.report import Row
+from bench.state_scenarios import cold, mutate, watch
 from bench.targets import Lab, Target
 
 __all__ = ["SCENARIOS", "Scenario"]
@@ -346,5 +347,8 @@ SCENARIOS = [
     Scenario("connect", connect, 10),
     Scenario("idle", idle, 45),
     Scenario("latency", latency, 10),
+    Scenario("mutate", mutate, 30),
+    Scenario("cold", cold, 5),
+    Scenario("watch", watch, 30),
     Scenario("cache", cache, 35),
 ]

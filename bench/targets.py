@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.process import LOAD_CORE, SERVER_CORE, Attached, Server, free_port, pinned, rss_kib
+from bench.state_fill import fill
 from bench.wire import Dialect, RawDialect, SyncdDialect
 from bench.worker import LoadFailed, Worker
 
@@ -58,6 +59,7 @@ class Target:
         self, server: Server | Attached, dialect: Callable[[], Dialect], profile: Path | None
     ) -> None:
         self.name, self.server, self._profile = server.name, server, profile
+        self.dialect = dialect
         self._worker = Worker(dialect, server.port, server.pid)
 
     def call(self, method: str, **arguments: Any) -> Any:
@@ -126,6 +128,29 @@ class Lab:
         arguments += ["--db", str(database), "--config", str(config)]
         return self._start("syncd", arguments, port, SyncdDialect)
 
+    def syncd_state(self, *, is_filled: bool = False) -> Target:
+        """A node that runs `bench/state_app.py`, with 100,000 entries or none."""
+        config = self.folder / "bench.toml"
+        config.write_text(_CONFIG)
+        port = free_port()
+        database = self.folder / f"state-{port}-{self._num_started}.db"
+        if is_filled:
+            fill(database)
+        application = str(Path(__file__).with_name("state_app.py"))
+        arguments = ["-m", "syncd.cli.main", "serve", application]
+        arguments += ["--listen", f"127.0.0.1:{port}"]
+        arguments += ["--db", str(database), "--config", str(config)]
+        return self._start("syncd", arguments, port, SyncdDialect)
+
+    def beside(self, target: Target) -> Target:
+        """Another load generator on the same server."""
+        server = Attached(target.server.port, target.server.pid)
+        return self._add(server, target.dialect)
+
+    def state_floor(self, count: int) -> dict[str, float]:
+        """Run the bare loop of mutations' rows on the server core, on the same disk."""
+        return self._sqlite("bench.floor_state", count)
+
     def floor(self, payload_bytes: int) -> Target:
         """The bare loop of sends."""
         port = free_port()
@@ -147,9 +172,12 @@ class Lab:
 
     def sqlite_floor(self, seconds: float) -> dict[str, float]:
         """Run the bare insert loop on the server core, on the same disk."""
+        return self._sqlite("bench.floor_sqlite", seconds)
+
+    def _sqlite(self, module: str, argument: float) -> dict[str, float]:
         path = self.folder / f"floor-{self._num_started}.db"
         self._num_started += 1
-        command = [sys.executable, "-m", "bench.floor_sqlite", str(path), str(seconds)]
+        command = [sys.executable, "-m", module, str(path), str(argument)]
         with pinned(SERVER_CORE):
             answer = subprocess.run(command, check=True, capture_output=True, text=True)
         for leftover in self.folder.glob(path.name + "*"):

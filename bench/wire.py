@@ -181,7 +181,9 @@ def _take(chunk: Chunk, kind: str, body: dict[str, Any]) -> None:
         chunk.is_welcome = True
     elif kind == "ping":
         chunk.pings += 1
-    elif kind in {"error", "bye", "lagged", "unsubscribed", "reset"}:
+    elif kind == "outcome" and body["status"] == "ok":
+        chunk.oks.append(body["mid"])
+    elif kind in {"error", "outcome", "out_of_order", "bye", "lagged", "unsubscribed", "reset"}:
         raise Mismatch(f"{kind}: {body}")
 
 
