@@ -18,7 +18,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Hashable, Iterable
 from math import inf
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from syncd.model.expiry_wheel import LATEST
 from syncd.model.lru_columns import NUM_TABLES, PARKED, LruColumns
@@ -179,36 +179,18 @@ class Lru(LruColumns[K], Generic[K, V]):
             self.oversized += 1
             self.remove(key, now)
             return False
-        if ttl_s == inf:
-            fresh_until = dead_at = inf
-        else:
-            if jitter and self._chance is not None:
-                ttl_s *= 1.0 - jitter * self._chance()
-            fresh_until = dead_at = now + ttl_s
-            if stale_s and value is not ABSENT:
-                dead_at += stale_s
+        if jitter and self._chance is not None:
+            ttl_s *= 1.0 - jitter * self._chance()
+        fresh_until = dead_at = now + ttl_s
+        if stale_s and value is not ABSENT:
+            dead_at += stale_s
         table = self._tables[hash(key) % NUM_TABLES]
         slot = table.get(key)
-        older, newer = self._older, self._newer
-        last = older[0]
-        gone: Any = None
         if slot is None:
-            self.insertions += 1
-            if self.num_entries < self._max_entries or self._pinned or now >= self._wheel.next_due:
-                slot = self._take_slot()
-            else:  # full: the oldest one's slot, in half the steps of `_make_room`
-                slot = newer[0]
-                gone = self._keys[slot]
-                self._forget(gone)
-                if now < self._dead[slot]:
-                    self.evictions += 1
-                else:
-                    self.expirations += 1
-            table[key] = slot
-            self._keys[slot] = key
+            slot = self._enter(key, now)
+        elif self._pinned and slot in self._pinned:
+            return False
         else:
-            if self._pinned and slot in self._pinned:
-                return False
             if now < self._dead[slot]:
                 self.replacements += 1
             else:
@@ -216,29 +198,23 @@ class Lru(LruColumns[K], Generic[K, V]):
                 self.insertions += 1
             if self._tags.tags_of:
                 self._tags.drop(key)
-        if slot != last:
+        older, newer = self._older, self._newer
+        if slot != (last := older[0]):
             before, after = older[slot], newer[slot]
-            newer[before] = after
-            older[after] = before
-            older[slot] = last
-            newer[last] = slot
-            newer[slot] = 0
-            older[0] = slot
-        former = self._values[slot]
+            newer[before], older[after] = after, before
+            older[slot], newer[last], newer[slot], older[0] = last, slot, 0, slot
+        _former = self._values[slot]  # freed on return: its end may run code that comes back
         self.num_bytes += size_bytes - self._sizes[slot]
         self._values[slot] = value
         self._sizes[slot] = size_bytes
-        self._fresh[slot] = fresh_until
-        self._dead[slot] = dead_at
+        self._fresh[slot], self._dead[slot] = fresh_until, dead_at
         if dead_at != inf and self._wheel.dues[slot] > dead_at + (dead_at - now) * LATEST:
             self._wheel.link(slot, dead_at, now)
         if tags:
             self._tags.add(key, tags)
         if self.num_bytes > self._max_bytes or self.num_entries > self._max_entries:
             self._make_room(now)
-            if self._pinned and key not in table:
-                return False
-        del former, gone  # last, as their end may run code that comes back here
+            return not self._pinned or key in table
         return True
 
     def remove(self, key: K, now: float) -> bool:
@@ -315,16 +291,13 @@ class Lru(LruColumns[K], Generic[K, V]):
         size_bytes += ENTRY_BYTES + TAG_BYTES * len(tags)
         slot = self._alive(key, now)
         if slot is None:
-            slot = self._take_slot()
-            self._tables[hash(key) % NUM_TABLES][key] = slot
-            self._keys[slot] = key
-            self.insertions += 1
+            slot = self._enter(key, now)
         else:
             self.replacements += 1
             self._tags.drop(key)
-            self.num_bytes -= self._sizes[slot]
             if slot in self._pinned:
                 self.pinned_bytes -= self._sizes[slot]
+        self.num_bytes -= self._sizes[slot]
         former = self._values[slot]
         self._make_newest(slot)
         self._values[slot] = value
@@ -365,6 +338,25 @@ class Lru(LruColumns[K], Generic[K, V]):
         return True
 
     # ---------------------------------------------------------------------------------------- inside
+
+    def _enter(self, key: K, now: float) -> int:
+        """Give a new key a slot: a free one, or, in a full cache, the oldest entry's, in half the steps of `_make_room`."""
+        self.insertions += 1
+        gone = None
+        if self.num_entries < self._max_entries or self._pinned or now >= self._wheel.next_due:
+            slot = self._take_slot()
+        else:
+            slot = self._newer[0]
+            gone = self._keys[slot]
+            self._forget(gone)
+            if now < self._dead[slot]:
+                self.evictions += 1
+            else:
+                self.expirations += 1
+        self._tables[hash(key) % NUM_TABLES][key] = slot
+        self._keys[slot] = key
+        del gone  # last, as its end may run code that comes back here
+        return slot
 
     def _alive(self, key: K, now: float) -> int | None:
         """The slot of a fresh or stale key; a dead one is dropped."""

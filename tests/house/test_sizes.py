@@ -13,7 +13,6 @@ LARGER_FILES = {
 
 LARGER_FUNCTIONS: dict[str, str] = {
     "syncd/gateway/connection.py:__init__": "one line a field",
-    "syncd/model/lru.py:put": "the hot path of a cache in one piece: each call more costs 60 ns",
 }
 """`path:name` to the reason."""
 
