@@ -112,7 +112,8 @@ class CollectionMemory:
     def keep(self, place: Place, entry: CachedEntry, now: float) -> None:
         """Keep an entry as the newest; the least recently used make room."""
         size = OBJECT_BYTES + len(place[1]) + len(entry.value or b"")
-        size += sum(map(len, entry.tags))
+        if entry.tags:
+            size += sum(map(len, entry.tags))
         self._lru.put(place, entry, size, now)
 
     def expire(self, place: Place, now: float) -> None:

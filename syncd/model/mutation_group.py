@@ -11,6 +11,7 @@ entry to load, a source that does not answer) does not, and holds back the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import attrs
 
@@ -38,6 +39,7 @@ __all__ = [
     "Decided",
     "Decision",
     "Mutation",
+    "MutationAsked",
     "MutationGroup",
     "NeedsKeys",
     "rerun_after",
@@ -45,6 +47,18 @@ __all__ = [
 
 MAX_RESULT_BYTES = 65_536
 """Of what a mutator returns: it is stored with the outcome, a thousand of them a client."""
+
+
+class MutationAsked(Protocol):
+    """One mutation as it was asked for, authorised already: what the group needs of it. `Mutation` is the plainest one."""
+
+    client: str | None
+    mid: int
+    name: str
+    args: object
+    identity: Identity
+    refusal: str | None
+    idempotency: IdempotencyKey | None
 
 
 @attrs.define(eq=False)
@@ -67,7 +81,7 @@ class Mutation:
 class Decided:
     """A mutation whose mutator has run, or can never run. Its effect is what the store makes of `commit`."""
 
-    mutation: Mutation
+    mutation: MutationAsked
     commit: MutationCommit
     invalidations: list[Invalidation] = attrs.field(factory=list)
     """To be told and acted on after the commit; the caller may add their events to `commit.events` before."""
@@ -105,7 +119,7 @@ class MutationGroup:
         self._before: dict[Place, tuple[int, Change] | None] = {}
         """What the overlay had where the last mutation wrote."""
 
-    def run(self, mutation: Mutation) -> Decision:
+    def run(self, mutation: MutationAsked) -> Decision:
         """Run one more mutation. `Decided` ones have joined `commits`; others leave no trace but hold back their client."""
         if mutation.client in self._held:
             return self._held[mutation.client]
@@ -120,7 +134,7 @@ class MutationGroup:
             )
         return self._attempt(mutator, mutation, recording)
 
-    def _attempt(self, mutator: Mutator, mutation: Mutation, recording: Recording) -> Decision:
+    def _attempt(self, mutator: Mutator, mutation: MutationAsked, recording: Recording) -> Decision:
         """Run a mutator; whatever it does is a decision."""
         try:
             return self._run(mutator, mutation, recording)
@@ -141,7 +155,7 @@ class MutationGroup:
                 code, text = "mutator_timeout", "It took too long."
             return self._reject(mutation, recording, code, text, failure)
 
-    def _run(self, mutator: Mutator, mutation: Mutation, recording: Recording) -> Decision:
+    def _run(self, mutator: Mutator, mutation: MutationAsked, recording: Recording) -> Decision:
         rules = None
         if mutator.collection is not None:
             rules = self._ground.collections[mutator.collection]
@@ -156,7 +170,9 @@ class MutationGroup:
 
     # -------------------------------------------------------------------------------------------- what became of it
 
-    def _accept(self, mutation: Mutation, recording: Recording, value: bytes | None) -> Decided:
+    def _accept(
+        self, mutation: MutationAsked, recording: Recording, value: bytes | None
+    ) -> Decided:
         client, mid = mutation.client, mutation.mid
         writes = recording.entry_writes(mid)
         commit = MutationCommit(
@@ -180,7 +196,7 @@ class MutationGroup:
 
     def _reject(
         self,
-        mutation: Mutation,
+        mutation: MutationAsked,
         recording: Recording,
         code: str,
         message: str,
@@ -198,7 +214,7 @@ class MutationGroup:
         self._before = {}
         return self._decide(Decided(mutation, commit, failure=failure, is_rejected=True))
 
-    def _hold(self, mutation: Mutation, recording: Recording) -> Decision:
+    def _hold(self, mutation: MutationAsked, recording: Recording) -> Decision:
         """Leave it and its client's later ones for another time, unless what went wrong cannot pass."""
         failure = recording.failure
         if failure is None:
@@ -211,7 +227,7 @@ class MutationGroup:
         recording.missing.clear()
         return self._reject(mutation, recording, failure.code.value, failure.message)
 
-    def _hold_back(self, mutation: Mutation, decision: Decision) -> None:
+    def _hold_back(self, mutation: MutationAsked, decision: Decision) -> None:
         """Let the later mutations of the same client wait too."""
         if mutation.client is not None:
             self._held[mutation.client] = decision
@@ -234,7 +250,9 @@ class MutationGroup:
         return decided
 
 
-def rerun_after(decided: Sequence[Decided], results: Sequence[MutationResult]) -> list[Mutation]:
+def rerun_after(
+    decided: Sequence[Decided], results: Sequence[MutationResult]
+) -> list[MutationAsked]:
     """Return the mutations that have to run again, in order, before any newer one of their clients.
 
     These are the ones in conflict (what they read has changed, or was written by one that did not take effect) and their
@@ -244,7 +262,7 @@ def rerun_after(decided: Sequence[Decided], results: Sequence[MutationResult]) -
         decided: Of the group.
         results: The store's, one for each.
     """
-    again: list[Mutation] = []
+    again: list[MutationAsked] = []
     clients = set()
     for each, result in zip(decided, results, strict=True):
         mutation = each.mutation

@@ -172,7 +172,7 @@ async def test_an_invalidated_entry_is_loaded_anew_and_a_load_under_way_is_throw
         assert source.calls == ["a", "a"]
         told = world.listener.data("prices")
         assert (None, {"keys": ["a"]}) in told
-        assert (None, {"keys": ["a"]}) == told[0]
+        assert told[0] == (None, {"keys": ["a"]})
 
 
 async def test_a_watched_entry_is_loaded_and_told_after_its_invalidation(

@@ -7,11 +7,12 @@ before anything that its askers may ask next.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from syncd.actors.cache_owner.holdings import Holdings, value_of
+from syncd.actors.cache_owner.holdings import TOMBSTONE, Holdings
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.collection_memory import CachedEntry
@@ -83,28 +84,33 @@ class Group:
         return [item.commit for item in self.items]
 
 
+_NO_WRITES: list[EntryWrite] = []
+_NO_PLACES: frozenset[Place] = frozenset()
+
+
 def split(
     holdings: Holdings, commit: MutationCommit
-) -> tuple[MutationCommit, list[EntryWrite], set[Place]]:
+) -> tuple[MutationCommit, list[EntryWrite], frozenset[Place]]:
     """Part what the store keeps from what only memory does.
 
     Returns:
         The commit for the store, the volatile writes, and every volatile place that is read or written.
     """
     if not holdings.has_volatile:
-        return commit, [], set()
+        return commit, _NO_WRITES, _NO_PLACES
     is_volatile = holdings.is_volatile
+    touched = [write.channel for write in commit.writes] + [read.channel for read in commit.reads]
+    if not any(map(is_volatile, touched)):
+        return commit, _NO_WRITES, _NO_PLACES
     volatile = [write for write in commit.writes if is_volatile(write.channel)]
     places = {(write.channel, write.key) for write in volatile}
     places |= {(read.channel, read.key) for read in commit.reads if is_volatile(read.channel)}
-    if not places:
-        return commit, [], places
     kept = attrs.evolve(
         commit,
         reads=[read for read in commit.reads if not is_volatile(read.channel)],
         writes=[write for write in commit.writes if not is_volatile(write.channel)],
     )
-    return kept, volatile, places
+    return kept, volatile, frozenset(places)
 
 
 def tell(holdings: Holdings, group: Group, results: list[MutationResult]) -> DeliverCommitted:
@@ -160,33 +166,34 @@ def _volatile_event(write: EntryWrite, position: Position, at_ms: int) -> Commit
     return CommittedEvent(write.channel, position.epoch, position.offset, at_ms, write.key, record)
 
 
-def write_memory(
-    holdings: Holdings, item: Item, result: Committed, *, fresh_until: float | None = None
-) -> None:
-    """Bring memory to what a commit made so. `fresh_until` is given for what a loader brought."""
-    client = item.commit.client
-    versions = [*result.versions, *(position.offset for position in item.volatile_positions)]
+def write_memory(holdings: Holdings, item: Item, result: Committed) -> None:
+    """Bring memory to what a mutation's commit made so."""
     for channel, position in result.positions.items():
         if holdings.of_channel(channel) is not None:
             holdings.advance(channel, position)
+    client = item.commit.client
+    for write, version in zip(item.commit.writes, result.versions, strict=True):
+        _write_entry(holdings, write, version, client)
     for write, position in zip(item.volatile, item.volatile_positions, strict=True):
         holdings.advance(write.channel, position)
-    for write, version in zip([*item.commit.writes, *item.volatile], versions, strict=True):
-        holding = holdings.of_channel(write.channel)
-        assert holding is not None, "entries are written by collections"
-        value = None if write.value is None else value_of(write.value)
-        until = fresh_until
-        if until is None:
-            until = holding.fresh_until(holdings.now, is_there=True)
-        entry = CachedEntry(version, value, write.tags, until, client)
-        if write.value is None:
-            entry.version = 0
-        place = (write.channel, write.key)
-        holding.memory.keep(place, entry, holdings.now)
-        if place in holdings.borrowed:
-            holdings.borrowed[place] = entry
-        if write.is_forwarded:
-            holding.dirty[place] = version
+        _write_entry(holdings, write, position.offset, client)
+
+
+def _write_entry(holdings: Holdings, write: EntryWrite, version: int, client: str | None) -> None:
+    holding, now, value = holdings.of_channel(write.channel), holdings.now, write.value
+    assert holding is not None, "entries are written by collections"
+    until = holding.fresh_until(now, is_there=True) if holding.has_source else math.inf
+    if value is None:
+        version = 0
+    elif value == TOMBSTONE:
+        value = None
+    entry = CachedEntry(version, value, write.tags, until, client)
+    place = (write.channel, write.key)
+    holding.memory.keep(place, entry, now)
+    if holdings.borrowed and place in holdings.borrowed:
+        holdings.borrowed[place] = entry
+    if write.is_forwarded:
+        holding.dirty[place] = version
 
 
 def write_volatile(

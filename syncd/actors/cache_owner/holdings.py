@@ -72,6 +72,10 @@ class Holding:
         self.is_owned = is_owned
         """syncd has the truth: nothing expires, and the loader fills only keys never seen."""
         self.is_volatile = definition.is_volatile
+        self.has_source = definition.loader is not None and not is_owned
+        """Entries come from a loader and are as old as their last load says."""
+        self.is_forwarded = definition.on_commit is not None
+        self.keeps_tombstones = definition.loader is not None and is_owned
         self.memory = CollectionMemory(
             Limits(
                 definition.max_entries, definition.max_bytes, definition.ttl_s, definition.stale_s
@@ -86,11 +90,6 @@ class Holding:
         self.num_forwarding = 0
         """Changes being told to the application."""
         self._chance = chance
-
-    @property
-    def has_source(self) -> bool:
-        """Whether entries come from a loader and are as old as their last load says."""
-        return self.definition.loader is not None and not self.is_owned
 
     def is_dirty(self, place: Place) -> bool:
         """Whether the source may not have heard yet of a change of this entry."""
@@ -174,7 +173,7 @@ class Holdings:
 
     def of_channel(self, channel: ChannelName) -> Holding | None:
         """Return the collection that a channel belongs to, if it is one's."""
-        return self.by_name.get(channel.partition("/")[0])
+        return self.by_name.get(channel) or self.by_name.get(channel.partition("/")[0])
 
     def is_volatile(self, channel: ChannelName) -> bool:
         """Whether a channel's entries live in memory alone."""
@@ -253,6 +252,6 @@ class Holdings:
         holding = self.of_channel(channel)
         assert holding is not None, "places come from rules of collections"
         entry = holding.memory.get(place, self.now) or self.borrowed.get(place)
-        if entry is None or not holding.is_usable(place, entry, self.now):
+        if entry is None or (holding.has_source and not holding.is_usable(place, entry, self.now)):
             raise Missing
         return entry

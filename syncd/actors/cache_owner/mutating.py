@@ -14,7 +14,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-import attrs
 import structlog
 
 from syncd.actors.cache_owner.committing import Group, Item, Settle, split, tell, write_memory
@@ -26,7 +25,6 @@ from syncd.errors import SyncdError
 from syncd.ids import ChannelName
 from syncd.model.mutation_group import (
     Decided,
-    Mutation,
     MutationGroup,
     NeedsKeys,
     rerun_after,
@@ -60,14 +58,6 @@ class RunningTimekeeper(Timekeeper, Protocol):
 
     def running(self) -> contextlib.AbstractContextManager[None]:
         """Keep the time of the mutators that are called within."""
-
-
-@attrs.define(eq=False)
-class _Waiting:
-    """One mutation that is not decided."""
-
-    command: MutateState
-    mutation: Mutation
 
 
 class Mutating:
@@ -106,8 +96,8 @@ class Mutating:
         self._fetch = fetch
         self._invalidated = invalidated
         self._changed = changed
-        self._queue: collections.deque[_Waiting] = collections.deque()
-        self._held: dict[object, collections.deque[_Waiting]] = {}
+        self._queue: collections.deque[MutateState] = collections.deque()
+        self._held: dict[object, collections.deque[MutateState]] = {}
         """By client: mutations that wait for entries, the first of them, and behind it."""
         self._own: list[tuple[MutationCommit, Settle]] = []
         """Changes of the owner's own for the next group."""
@@ -124,20 +114,10 @@ class Mutating:
         size = self._bytes_waiting + command.size_bytes
         if self.num_waiting >= MAX_WAITING or (self.num_waiting and size > MAX_WAITING_BYTES):
             raise SyncdError(ErrorCode.OVERLOADED, after_ms=RETRY_MS)
-        mutation = Mutation(
-            command.client,
-            command.mid,
-            command.name,
-            command.args,
-            command.identity,
-            command.refusal,
-            command.idempotency,
-        )
-        waiting = _Waiting(command, mutation)
         self.num_waiting += 1
         self._bytes_waiting += command.size_bytes
         self._queue.append(
-            waiting
+            command
         )  # behind earlier ones of its client, wherever those are: `_run` sees to that
 
     def commit(self, commit: MutationCommit, settle: Settle) -> None:
@@ -187,21 +167,22 @@ class Mutating:
             group.items.append(Item(commit, settle=settle))
         return group
 
-    def _run(self, runs: MutationGroup, waiting: _Waiting, group: Group) -> None:
-        command = waiting.command
-        held = None if command.client is None else self._held.get(command.client)
-        if held is not None:
-            held.append(waiting)
+    def _run(self, runs: MutationGroup, command: MutateState, group: Group) -> None:
+        if command.client in self._held:
+            self._held[command.client].append(command)
             return
-        decision = runs.run(waiting.mutation)
-        if isinstance(decision, SyncdError):
-            self._refuse(command, decision)
+        decision = runs.run(command)
+        if type(decision) is Decided:
+            self._join(runs, command, decision, group)
         elif isinstance(decision, NeedsKeys):
-            self._hold(waiting, decision.places)
+            self._hold(command, decision.places)
         else:
-            self._join(runs, waiting, decision, group)
+            assert isinstance(decision, SyncdError)
+            self._refuse(command, decision)
 
-    def _join(self, runs: MutationGroup, waiting: _Waiting, decided: Decided, group: Group) -> None:
+    def _join(
+        self, runs: MutationGroup, command: MutateState, decided: Decided, group: Group
+    ) -> None:
         """Let a decided mutation be of the group; one that meets another over a volatile entry waits for the next one."""
         commit = decided.commit
         self._prepare_writes(commit)
@@ -210,12 +191,12 @@ class Mutating:
         kept, volatile, places = split(self._holdings, commit)
         if places & group.volatile_places:
             runs.take_back()
-            self._hold(waiting, [])
+            self._hold(command, [])
             return
         group.volatile_places |= places
-        group.items.append(Item(kept, waiting.command, decided, volatile=volatile))
+        group.items.append(Item(kept, command, decided, volatile=volatile))
         if decided.failure is not None:
-            name = waiting.mutation.name
+            name = command.name
             _log.error("mutator_failed", mutator=name, exc_info=decided.failure)
 
     def _prepare_writes(self, commit: MutationCommit) -> None:
@@ -223,9 +204,9 @@ class Mutating:
         for write in commit.writes:
             holding = self._holdings.of_channel(write.channel)
             assert holding is not None, "entries are written by collections"
-            definition = holding.definition
-            write.is_forwarded = definition.on_commit is not None
-            if write.value is None and holding.is_owned and definition.loader is not None:
+            if holding.is_forwarded:
+                write.is_forwarded = True
+            elif write.value is None and holding.keeps_tombstones:
                 write.value = TOMBSTONE
 
     def _refuse(self, command: MutateState, error: SyncdError) -> None:
@@ -238,11 +219,10 @@ class Mutating:
 
     # ---------------------------------------------------------------- waiting for entries
 
-    def _hold(self, waiting: _Waiting, places: Sequence[Place]) -> None:
+    def _hold(self, command: MutateState, places: Sequence[Place]) -> None:
         """Keep a mutation, and the later ones of its client, until its entries are there (or the next group)."""
-        client = waiting.command.client
-        key: object = waiting if client is None else client
-        self._held[key] = collections.deque([waiting])
+        key: object = command if command.client is None else command.client
+        self._held[key] = collections.deque([command])
         if not places:
             self._release_after_group.append(key)
             return
@@ -257,11 +237,11 @@ class Mutating:
         if held is None:
             return
         if error is not None and error.retryable:
-            for waiting in held:
-                self._refuse(waiting.command, error)
+            for command in held:
+                self._refuse(command, error)
             return
         if error is not None:
-            held[0].mutation.refusal = error.code.value
+            held[0].refusal = error.code.value
         self._queue.extendleft(reversed(held))
 
     # ---------------------------------------------------------------- decided
@@ -291,30 +271,49 @@ class Mutating:
                 item.settle(error)
 
     def _decided(self, items: list[Item], results: list[MutationResult]) -> None:
-        mutations: list[tuple[Item, MutationResult]] = []
+        failed: list[tuple[Item, MutationResult]] = []
         for item, result in zip(items, results, strict=True):
-            if isinstance(result, Committed) and item.settle is None:
-                write_memory(self._holdings, item, result)
             if item.settle is not None:
                 item.settle(result)
+            elif type(result) is Committed:
+                write_memory(self._holdings, item, result)
+                self._committed(item, result)
             else:
-                mutations.append((item, result))
-        again = {
-            id(mutation)
-            for mutation in rerun_after(
-                [item.decided for item, _ in mutations if item.decided is not None],
-                [result for _, result in mutations],
-            )
-        }
+                failed.append((item, result))
+        if failed:
+            self._not_committed(failed)
+
+    def _committed(self, item: Item, result: Committed) -> None:
+        """Do what is left to do for a mutation; its outcome was told with its events."""
+        command, decided = item.command, item.decided
+        assert command is not None
+        assert decided is not None
+        self.num_waiting -= 1
+        self._bytes_waiting -= command.size_bytes
+        self._count(decided)
+        for write in item.commit.writes:
+            if write.is_forwarded:
+                self._changed((write.channel, write.key))
+        for invalidation in decided.invalidations:
+            self._invalidated(invalidation, result)
+
+    def _not_committed(self, failed: list[tuple[Item, MutationResult]]) -> None:
+        """Run those in conflict again, before anything newer of their clients; tell the others."""
+        decided = [item.decided for item, _ in failed if item.decided is not None]
+        again = {id(each) for each in rerun_after(decided, [result for _, result in failed])}
         rerun = []
-        for item, result in mutations:
-            assert item.command is not None
-            assert item.decided is not None
-            if id(item.decided.mutation) in again:
-                rerun.append(_Waiting(item.command, item.decided.mutation))
+        for item, result in failed:
+            command = item.command
+            assert command is not None
+            if id(command) in again:
+                rerun.append(command)
                 self._count_conflict(result)
+            elif isinstance(result, SyncdError):
+                self._refuse(command, result)
             else:
-                self._settle(item, item.command, item.decided, result)
+                self._forget(command)
+                if isinstance(result, OutOfOrder):
+                    command.asker.send_out_of_order(command.client or "", result.expect)
         self._queue.extendleft(reversed(rerun))
 
     def _count_conflict(self, result: MutationResult) -> None:
@@ -322,24 +321,6 @@ class Mutating:
             holding = self._holdings.of_channel(result.read.channel)
             if holding is not None:
                 holding.counts.conflicts += 1
-
-    def _settle(
-        self, item: Item, command: MutateState, decided: Decided, result: MutationResult
-    ) -> None:
-        """Do what is left to do for one mutation; its outcome was told with its events."""
-        if isinstance(result, SyncdError):
-            self._refuse(command, result)
-            return
-        self._forget(command)
-        if isinstance(result, OutOfOrder):
-            command.asker.send_out_of_order(command.client or "", result.expect)
-        elif isinstance(result, Committed):
-            self._count(decided)
-            for write in item.commit.writes:
-                if write.is_forwarded:
-                    self._changed((write.channel, write.key))
-            for invalidation in decided.invalidations:
-                self._invalidated(invalidation, result)
 
     def _count(self, decided: Decided) -> None:
         name = decided.mutation.name.partition(".")[0]
@@ -355,11 +336,11 @@ class Mutating:
 
     def fail_all(self, error: SyncdError) -> None:
         """Tell everybody who waits; nothing is under way any more that anybody hears of."""
-        for waiting in self._queue:
-            self._refuse(waiting.command, error)
+        for command in self._queue:
+            self._refuse(command, error)
         for held in self._held.values():
-            for waiting in held:
-                self._refuse(waiting.command, error)
+            for command in held:
+                self._refuse(command, error)
         if self.in_flight is not None:
             self._failed(self.in_flight.items, error)
         self._queue.clear()
