@@ -63,10 +63,6 @@ class StatePermissions:
             return self._call(None, is_built_in=False)
         return self._call(collection, is_built_in=short_name in BUILT_IN)
 
-    def has_collection(self, collection: str) -> bool:
-        """Tell whether there is a collection of that name."""
-        return collection in self._read
-
     def may_read(self, identity: Identity, channel: ChannelName) -> bool | None:
         """Tell whether any rule admits to read a channel; None when there are no rules."""
         return _admits(self._read.get(channel.partition("/")[0]), identity, channel)

@@ -391,6 +391,37 @@ async def test_parked_batches_go_over_in_order_and_their_sessions_are_read_again
     assert not any(lane.parked for lane in desk.hub.lanes)
 
 
+async def test_a_full_mailbox_holds_up_nobody_elses_batches(nursery):
+    desk = Desk(driver="stream")
+    client, other = desk.client(), desk.client()
+    await nursery.start(make_gateway(desk).run, [])
+    fill(desk.broadcaster)
+    fill(desk.presence)
+    client.say_all(publish(1))
+    other.say("presence", id=1, channel="open:a", state=1)
+    await trio.testing.wait_all_tasks_blocked()
+    await desk.presence.mailbox.take()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [type(command) for command in desk.presence.take()] == [Announce]
+    assert [client.connection.is_paused, other.connection.is_paused] == [True, False]
+
+
+async def test_a_session_stays_unread_until_every_lane_has_taken_its_commands(nursery):
+    desk = Desk(driver="stream")
+    client = desk.client()
+    await nursery.start(make_gateway(desk).run, [])
+    fill(desk.broadcaster)
+    fill(desk.presence)
+    client.say_all(publish(1), ("presence", {"id": 1, "channel": "open:a", "state": 1}))
+    await trio.testing.wait_all_tasks_blocked()
+    await desk.presence.mailbox.take()
+    await trio.testing.wait_all_tasks_blocked()
+    assert client.connection.is_paused
+    await desk.broadcaster.mailbox.take()
+    await trio.testing.wait_all_tasks_blocked()
+    assert not client.connection.is_paused
+
+
 async def test_a_session_that_reads_nothing_stays_unread_when_its_batch_went_over(nursery):
     desk = Desk(driver="stream", limits={"outbox_bytes": 1000})
     client = desk.client()
