@@ -149,8 +149,7 @@ class Connection:
         """Watches with a further page of their snapshot to be sent when the outbox is empty."""
         self.is_paused = False
         """Nothing is read: its commands found a full mailbox, or it does not read our answers."""
-        self.num_errors = 0
-        self.num_over_rate = 0
+        self.num_errors = self.num_over_rate = 0
         self.num_pages = 0
         """History requests on their way (`gateway.pages`)."""
         self.num_reads = 0
@@ -158,10 +157,8 @@ class Connection:
         self.counts_address = False
         self.rate_full_at = 0.0
         """State of its message rate (`model.rate_limit`)."""
-        self.last_seen = 0.0
-        self.drained_at = 0.0
-        self.hello_deadline = 0.0
-        self.ping_due = 0.0
+        self.last_seen = self.drained_at = 0.0
+        self.hello_deadline = self.ping_due = 0.0
         self.due = float("inf")
         """Next time the coarse timer looks at it."""
 

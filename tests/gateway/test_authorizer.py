@@ -498,13 +498,15 @@ async def test_mutations_of_a_session_that_waited_keep_their_order(desk, oracle)
 async def test_the_rest_of_a_frame_waits_before_the_frames_that_came_after_it(desk, oracle):
     oracle.answers["write", "orders"] = True
     client = desk.client()
-    client.say_all(publish(1), ("mutate", {"mid": 1, "name": "orders.ship"}))
-    client.say_all(("mutate", {"mid": 2, "name": "orders.put", "args": {"key": "a"}}))
+    client.say("mutate", mid=1, name="orders.put", args={"key": "a"})
+    await settled(desk)
+    client.say_all(publish(1), ("mutate", {"mid": 2, "name": "orders.ship"}))
+    client.say_all(("mutate", {"mid": 3, "name": "orders.put", "args": {"key": "a"}}))
     await settled(desk)
     await oracle.say("publish", "open:a", True)
     await oracle.say("mutate", "orders.ship", True)
     desk.turn()
-    assert [command.mid for command in desk.cache_owner.take()] == [1, 2]
+    assert [command.mid for command in desk.cache_owner.take()] == [1, 2, 3]
 
 
 async def test_a_watch_that_waits_is_entered_when_it_is_allowed(desk, oracle):
