@@ -293,8 +293,9 @@ class WatchChannel:
     """Widen a subscription to `keys` (None: all of the channel) and go on from `since`, behind the prelude.
 
     If everything after `since` can be had, `prelude` (an encoded `watched`) is queued, then what came after it, then the subscription
-    is live. Otherwise nothing happens but `on_lost()`, which never waits. It is also called when the subscription is closed already
-    (whoever made the snapshot then answers the request, if it is to be answered), and after a crash of the broadcaster.
+    is live. Otherwise nothing happens but `on_lost()`, which never waits. It is also called after a crash of the broadcaster, and
+    when the subscription is closed or was ended just now: then `pending_id` is answered, any other request is for the cache-owner to
+    answer.
     """
 
     subscription: Subscription
@@ -314,7 +315,10 @@ class NarrowWatch:
 
 @attrs.define(eq=False)
 class RenewChannel:
-    """A volatile channel has lost its state and begins anew: subscribers are told `lagged` and watch again."""
+    """A volatile channel has lost its state and begins anew: subscribers are told `lagged` and watch again.
+
+    Of a durable channel it says that commits may not have been told, after a crash of the cache-owner: they are read from the log.
+    """
 
     channel: ChannelName
 

@@ -7,7 +7,7 @@ the promises.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -50,6 +50,11 @@ NAMESPACES = {
     "lat": Namespace("lat", Mode.LATEST, HistoryKind.MEMORY, history_size=6),
     "dlat": Namespace("dlat", Mode.LATEST, HistoryKind.DURABLE, history_size=6),
     "live": Namespace("live", Mode.EPHEMERAL, HistoryKind.NONE),
+}
+
+COLLECTIONS = {
+    "orders": Namespace("orders", Mode.COLLECTION, HistoryKind.DURABLE, history_size=24),
+    "cached": Namespace("cached", Mode.COLLECTION, HistoryKind.MEMORY, history_size=12),
 }
 
 
@@ -110,6 +115,23 @@ class FakeSession(SessionPort):
         self, request_id: int, epoch: Epoch, offset: int, bodies: Iterable[bytes]
     ) -> None:
         self.send(encode.ok_events(request_id, epoch, offset, list(bodies)))
+
+    def send_outcome(self, outcome: bytes, positions: Mapping[ChannelName, Position]) -> None:
+        told = {name: [position.epoch, position.offset] for name, position in positions.items()}
+        body = {"value": msgpack.unpackb(outcome), "positions": told}
+        self.send(encode.message("outcome", body))
+
+    def send_out_of_order(self, client: str, expect: int) -> None:
+        raise NotImplementedError
+
+    def refuse_mutation(self, client: str | None, mid: int, error: SyncdError) -> None:
+        raise NotImplementedError
+
+    def subscription(self, channel: ChannelName) -> Subscription | None:
+        return self.subscriptions.get(channel)
+
+    def page_when_drained(self, subscription: Subscription) -> None:
+        raise NotImplementedError
 
     def end_subscription(self, subscription: Subscription, error: SyncdError) -> None:
         self.release(subscription)
@@ -177,8 +199,8 @@ class FakeFanout(Fanout):
             if subscription.is_closed or session.closed:
                 continue
             offset = run.offset - len(run.messages)
-            for _key, message in run.messages:
-                offset += 1
+            for index, (_key, message) in enumerate(run.messages):
+                offset = offset + 1 if run.offsets is None else run.offsets[index]
                 size = session.outbox_bytes + len(message)
                 if session.outbox_bytes and size > session.budget_bytes:
                     session.lag(subscription)
@@ -186,6 +208,8 @@ class FakeFanout(Fanout):
                     break
                 session.send(message)
                 subscription.offset = offset if run.epoch is not None else 0
+            else:
+                subscription.offset = run.offset
         return fallen
 
     def _count(self) -> None:
@@ -266,7 +290,7 @@ class ScriptedStore(StoreHandle):
 
 def make_log() -> MemoryStore:
     def retention_of(channel: ChannelName) -> Retention:
-        namespace = NAMESPACES[namespace_of(channel)]
+        namespace = (NAMESPACES | COLLECTIONS)[namespace_of(channel)]
         is_latest = namespace.mode is Mode.LATEST
         return Retention(namespace.history_size, namespace.history_age_s, is_latest)
 
@@ -303,7 +327,13 @@ class World:
             store=self.store,
             wall_ms=lambda: self.wall_ms,
             new_epoch=lambda: Epoch(f"{next(self._epochs):016x}"),
+            collections=list(COLLECTIONS.values()),
+            volatile_head=self.volatile_head,
         )
+
+    def volatile_head(self, channel: ChannelName) -> Position:
+        """Where the channel of a volatile collection stands."""
+        return Position(Epoch("a" * 16), 0)
 
     async def start(self, nursery: trio.Nursery) -> None:
         async def run(*, task_status: trio.TaskStatus[None]) -> None:

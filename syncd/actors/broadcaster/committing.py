@@ -81,10 +81,8 @@ class Committing:
         self._publishing.enter(room, stored, event.full)
 
     def renew(self, message: RenewChannel) -> None:
-        """A volatile channel begins anew."""
-        room = self._rooms.by_name.get(message.channel)
-        if room is not None and not room.is_durable:
-            self._publishing.lose(room)
+        """A volatile channel begins anew; a durable one is read anew, nobody there need come again."""
+        self._publishing.read_anew({message.channel})
 
     # ---------------------------------------------------------------- outcomes
 

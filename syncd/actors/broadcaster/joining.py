@@ -112,11 +112,9 @@ class Joining:
 
     @staticmethod
     def refuse_watch(command: WatchChannel, error: SyncdError) -> None:
-        """A first watch that cannot be served ends with the error; one that is there lags, and whoever widened it is told."""
-        is_watching = command.subscription.epoch is not None
+        """A first watch that cannot be served ends with the error; one that is there lags. Whoever made the snapshot is told."""
         Joining.refuse(command.subscription, error)
-        if is_watching:
-            command.on_lost()
+        command.on_lost()
 
     # ---------------------------------------------------------------- recovery
 
@@ -327,7 +325,7 @@ class Joining:
             num_events, num_bytes = min(num_events - 1, TAIL_EVENTS), TAIL_BYTES
 
         def done(answer: LoadedChannel | SyncdError) -> None:
-            self._post(ChannelRead(room.name, answer))
+            self._post(ChannelRead(room.name, answer, self))
 
         self._store.load(room.name, num_events, num_bytes, done)
 
@@ -337,7 +335,7 @@ class Joining:
         What was committed meanwhile is in `room.early` afterwards, ascending, as far as it does not join on.
         """
         room = self._rooms.by_name.get(message.channel)
-        if room is None or not room.is_loading:
+        if room is None or not room.is_loading or message.asked_by is not self:
             return []
         room.is_loading = False
         waiting, room.waiting = room.waiting, []

@@ -44,6 +44,8 @@ class ChannelRead:
 
     channel: ChannelName
     answer: LoadedChannel | SyncdError
+    asked_by: object
+    """Who asked: what was asked before a crash of ours may lack events that were told in it."""
 
 
 @attrs.define(eq=False)

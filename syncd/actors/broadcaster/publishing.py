@@ -294,14 +294,10 @@ class Publishing:
                 continue
             if room.is_durable:
                 self._post(ResumeSubscriptions(room.forget_channel()))
-            else:
-                self.lose(room)
-
-    def lose(self, room: Room) -> None:
-        """A volatile channel is not what it was: everybody there comes again."""
-        for subscription in self._rooms.forget(room):
-            if not subscription.is_closed:
-                subscription.session.lag(subscription)
+                continue
+            for subscription in self._rooms.forget(room):
+                if not subscription.is_closed:
+                    subscription.session.lag(subscription)
 
     # ---------------------------------------------------------------- out
 
