@@ -1,10 +1,12 @@
 """The cache-owner decides mutations: exactly once, in order, as a whole or not at all."""
 
+import msgpack
 import pytest
 import trio
 
 from syncd.app import App
 from syncd.ports_collections import MutateState
+from syncd.ports_state import EntryWrite, MutationCommit
 from tests.actors.cache_world import ANN, Asker, running
 
 
@@ -121,3 +123,17 @@ async def test_entries_of_both_kinds_change_together(autojump_clock, is_volatile
         assert await world.read("kept", "a") == {"a": 10}
         assert await world.read("shown", "a") == {"a": 10}
         assert len(world.listener.data("shown")) == 10
+
+
+async def test_memory_that_was_wrong_is_read_anew_after_a_conflict(autojump_clock):
+    async with running(orders_app()) as world:
+        asker = Asker()
+        await world.mutate(asker, 1, "orders.create", {"order_id": "7", "customer": "ann"})
+        # As after a crash of the store that committed all the same: the store knows more than memory.
+        write = EntryWrite("orders", "7", msgpack.packb({"customer": "bob"}), b"\x00")
+        world.file.begin_commit([MutationCommit(None, 0, [], [write], b"", 0)])
+        world.file.commit()
+        await world.mutate(asker, 2, "orders.ship", {"order_id": "7"})
+        assert asker.told[-1] == ("outcome", 2, "ok")
+        found = await world.read("orders", "7")
+        assert found == {"7": {"customer": "bob", "status": "shipped"}}

@@ -31,7 +31,7 @@ from syncd.model.mutation_group import (
 )
 from syncd.model.mutators import Mutators
 from syncd.model.recording import Ground, Invalidation, Place, Timekeeper
-from syncd.ports_collections import DeliverCommitted, MutateState
+from syncd.ports_collections import DeliverCommitted, MutateState, RenewChannel
 from syncd.ports_state import (
     Committed,
     Conflict,
@@ -72,7 +72,7 @@ class Mutating:
         keeper: RunningTimekeeper,
         is_logged: Callable[[ChannelName, int], bool],
         wall_ms: Callable[[], int],
-        deliver: Callable[[DeliverCommitted], None],
+        deliver: Callable[[DeliverCommitted | RenewChannel], None],
         post: Callable[[GroupDone | Turn], None],
         fetch: Callable[[Sequence[Place], Callable[[SyncdError | None], None]], None],
         invalidated: Callable[[Invalidation, Committed], None],
@@ -264,11 +264,28 @@ class Mutating:
             self._holdings.borrowed.clear()
 
     def _failed(self, items: Iterable[Item], error: SyncdError) -> None:
+        """Tell everybody of a group that was not decided. If the store crashed, nobody knows whether it was: look at it anew."""
+        is_unknown = error.code is ErrorCode.INTERNAL_ERROR
+        channels: set[ChannelName] = set()
         for item in items:
+            if is_unknown:
+                channels |= {write.channel for write in item.commit.writes}
+                channels |= {event.channel for event in item.commit.events}
+                for write in item.commit.writes:
+                    self._forget_entry((write.channel, write.key))
             if item.command is not None:
                 self._refuse(item.command, error)
             elif item.settle is not None:
                 item.settle(error)
+        for channel in channels:
+            self._deliver(RenewChannel(channel))
+
+    def _forget_entry(self, place: Place) -> None:
+        """Memory may be wrong about an entry: it is read anew when it is next needed."""
+        holding = self._holdings.of_channel(place[0])
+        if holding is not None and not holding.is_volatile:
+            holding.memory.forget(place, self._holdings.now)
+            self._holdings.borrowed.pop(place, None)
 
     def _decided(self, items: list[Item], results: list[MutationResult]) -> None:
         failed: list[tuple[Item, MutationResult]] = []
@@ -318,9 +335,12 @@ class Mutating:
 
     def _count_conflict(self, result: MutationResult) -> None:
         if isinstance(result, Conflict):
-            holding = self._holdings.of_channel(result.read.channel)
+            read = result.read
+            holding = self._holdings.of_channel(read.channel)
             if holding is not None:
                 holding.counts.conflicts += 1
+            if read.written_by is None:
+                self._forget_entry((read.channel, read.key))
 
     def _count(self, decided: Decided) -> None:
         name = decided.mutation.name.partition(".")[0]
