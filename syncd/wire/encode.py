@@ -7,6 +7,7 @@ event is delivered live, recovered and read from history without ever being deco
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,7 +28,6 @@ __all__ = [
     "mark",
     "message",
     "ok",
-    "ok_at",
     "ok_events",
     "pack",
     "pack_uint",
@@ -38,23 +38,13 @@ _PACKER = msgpack.Packer(use_bin_type=True, strict_types=False, autoreset=True)
 pack: Callable[[object], bytes] = _PACKER.pack
 """Encode one value. Not re-entrant, which a single-threaded loop does not need."""
 
-_SMALL = [bytes([n]) for n in range(128)]
 
 MAX_RECORD_PAIRS = 5
 """name, data, key, by, at_ms."""
 
 
-def pack_uint(value: int) -> bytes:
-    """Encode a non-negative integer in its shortest form."""
-    if value < 128:
-        return _SMALL[value]
-    if value < 0x100:
-        return b"\xcc" + value.to_bytes(1, "big")
-    if value < 0x10000:
-        return b"\xcd" + value.to_bytes(2, "big")
-    if value < 0x1_0000_0000:
-        return b"\xce" + value.to_bytes(4, "big")
-    return b"\xcf" + value.to_bytes(8, "big")
+pack_uint: Callable[[int], bytes] = pack
+"""Encode a non-negative integer in its shortest form."""
 
 
 def message(kind: str, body: dict[str, Any]) -> bytes:
@@ -79,7 +69,7 @@ _THREE_PAIRS = b"\x03" + _DATA
 class EventPrefix:
     """The first pairs of every event body of one channel and epoch, encoded once."""
 
-    __slots__ = ("heads", "num_pairs", "ok_position", "pairs")
+    __slots__ = ("heads", "last", "num_pairs", "packed_last", "pairs")
 
     def __init__(self, channel: ChannelName, epoch: Epoch | None, *, has_prev: bool = True) -> None:
         """Encode them; `has_prev` False leaves `prev` out, as on latest channels, where events may be skipped."""
@@ -93,7 +83,9 @@ class EventPrefix:
             for num_pairs in range(MAX_RECORD_PAIRS + 1)
         ]
         """Beginning of an event message, by the number of pairs in its record."""
-        self.ok_position = b"" if epoch is None else _POSITION_EPOCH + pack(epoch) + _OFFSET
+        self.last = 0
+        """Offset of the event encoded last: the next one's `prev`."""
+        self.packed_last = pack(0)
 
 
 _packed_time = (0, b"\x00")
@@ -125,7 +117,7 @@ def event_record(
     if client is not None:
         num_pairs += 1
         parts += (_BY_CLIENT, pack(client))
-    parts[0] = _SMALL[num_pairs]
+    parts[0] = bytes((num_pairs,))
     return b"".join(parts)
 
 
@@ -152,8 +144,9 @@ def event_message(prefix: EventPrefix, offset: int, record: bytes) -> bytes:
     """Encode an `event` message."""
     head = prefix.heads[record[0]]
     if prefix.num_pairs == 4:
-        prev, at = pack_uint(offset - 1), pack_uint(offset)
-        return b"".join((head, prev, _OFFSET, at, record[1:]))
+        prev = prefix.packed_last if prefix.last == offset - 1 else pack(offset - 1)
+        prefix.last, prefix.packed_last = offset, pack(offset)
+        return b"".join((head, prev, _OFFSET, prefix.packed_last, record[1:]))
     if prefix.num_pairs == 1:
         return head + record[1:]
     return head + pack_uint(offset) + record[1:]
@@ -167,8 +160,13 @@ _OK_3 = b"\x92" + pack("ok") + b"\x83" + pack("id")
 _EVENTS = pack("events")
 
 
+@functools.lru_cache(maxsize=1024)
+def _position_head(epoch: Epoch) -> bytes:
+    return _POSITION_EPOCH + pack(epoch) + _OFFSET
+
+
 def _position(epoch: Epoch, offset: int) -> bytes:
-    return _POSITION_EPOCH + pack(epoch) + _OFFSET + pack_uint(offset)
+    return _position_head(epoch) + pack(offset)
 
 
 def array_header(length: int) -> bytes:
@@ -184,12 +182,7 @@ def ok(request_id: int, epoch: Epoch | None = None, offset: int = 0) -> bytes:
     """Encode `ok {id, position?}`."""
     if epoch is None:
         return _OK_1 + pack_uint(request_id)
-    return _OK_2 + pack_uint(request_id) + _position(epoch, offset)
-
-
-def ok_at(request_id: int, prefix: EventPrefix, offset: int) -> bytes:
-    """Encode `ok {id, position}` from a channel's prefix."""
-    return b"".join((_OK_2, pack_uint(request_id), prefix.ok_position, pack_uint(offset)))
+    return b"".join((_OK_2, pack(request_id), _position_head(epoch), pack(offset)))
 
 
 def ok_events(request_id: int, epoch: Epoch, offset: int, bodies: Sequence[bytes]) -> bytes:

@@ -65,13 +65,21 @@ def test_an_event_is_spliced_as_it_would_be_packed(event):
     assert encode.event_message(prefix, offset, record) == encode.message("event", body)
 
 
-@given(_uints, st.none() | _epochs, _uints, _channels)
-def test_ok_is_written_as_it_would_be_packed(request_id, epoch, offset, channel):
+@given(_epochs, st.lists(_uints, min_size=2, max_size=6))
+def test_events_of_one_prefix_are_spliced_right_in_whatever_order_they_are_encoded(epoch, offsets):
+    prefix = EventPrefix("demo:a", epoch)
+    record = encode.event_record(b"\xc0", 5, name=None, key=None, client=None)
+    for offset in (step for start in offsets for step in (start + 1, start + 2)):
+        body = {"channel": "demo:a", "epoch": epoch, "prev": offset - 1, "offset": offset}
+        message = encode.message("event", {**body, "data": None, "at_ms": 5})
+        assert encode.event_message(prefix, offset, record) == message
+
+
+@given(_uints, st.none() | _epochs, _uints)
+def test_ok_is_written_as_it_would_be_packed(request_id, epoch, offset):
     body = {"id": request_id}
     if epoch is not None:
         body["position"] = {"epoch": epoch, "offset": offset}
-        prefix = EventPrefix(channel, epoch)
-        assert encode.ok_at(request_id, prefix, offset) == encode.message("ok", body)
     assert encode.ok(request_id, epoch, offset) == encode.message("ok", body)
 
 
