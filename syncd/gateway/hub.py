@@ -42,7 +42,7 @@ from syncd.wire.frames import (
     encode_close,
     encode_frame,
 )
-from syncd.wire.messages import ClientMessage
+from syncd.wire.messages import ClientMessage, EncodedPublish
 from syncd.wire.session import TRANSITIONS, Phase
 
 if TYPE_CHECKING:
@@ -296,7 +296,9 @@ class Hub:
             self.close(connection, CloseCode.TOO_MANY_ERRORS, "too many bad messages")
 
     def _refuse_frame(
-        self, connection: Connection, decoded: list[ClientMessage | codec.BadMessage]
+        self,
+        connection: Connection,
+        decoded: list[ClientMessage | EncodedPublish | codec.BadMessage],
     ) -> None:
         """Answer every request of a frame that came too fast; who goes on like that is closed."""
         count = len(decoded)

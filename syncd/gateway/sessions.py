@@ -21,6 +21,7 @@ from syncd.gateway.hub import Hub
 from syncd.gateway.pages import PageAsker
 from syncd.gateway.presences import Presences
 from syncd.gateway.rechecks import Rechecks
+from syncd.ids import ChannelName
 from syncd.model.client_secrets import ClientSecrets
 from syncd.model.revocations import Revocations
 from syncd.model.tokens import TokenVerifier
@@ -84,6 +85,7 @@ class Sessions:
             m.Subscribe: self.subscribe,
             m.Unsubscribe: self.unsubscribe,
             m.Publish: self.publish,
+            m.EncodedPublish: self.publish_encoded,
             m.Presence: self.presences.announce,
             m.History: self.history,
             m.Mutate: self.collections.mutate,
@@ -186,13 +188,21 @@ class Sessions:
 
     def publish(self, connection: Connection, message: m.Publish) -> None:
         """Check, encode the data once and ask the broadcaster."""
-        channel = message.channel
+        self._publish(connection, message, encode.pack(message.data))
+
+    def publish_encoded(self, connection: Connection, message: m.EncodedPublish) -> None:
+        """Check and ask the broadcaster."""
+        self._publish(connection, message, bytes(message.data))
+
+    def _publish(
+        self, connection: Connection, message: m.Publish | m.EncodedPublish, data: bytes
+    ) -> None:
+        channel: ChannelName = message.channel  # type: ignore[assignment]
         grant = None if connection.grants is None else connection.grants.get(channel)
         if grant is not None and grant.bits & g.PUBLISH:
             namespace = grant.namespace
         else:
             namespace = self.grants.require(connection, channel, g.PUBLISH)
-        data = encode.pack(message.data)
         if len(data) > namespace.max_data_bytes:
             raise RequestRejected(
                 ErrorCode.TOO_LARGE, f"data may have {namespace.max_data_bytes} bytes here."
@@ -281,7 +291,9 @@ def _heard(_connection: Connection, _message: m.Pong) -> None:
     """A pong is heard by arriving: any frame counts as a sign of life."""
 
 
-def _idempotency(connection: Connection, message: m.Publish, data: bytes) -> IdempotencyKey:
+def _idempotency(
+    connection: Connection, message: m.Publish | m.EncodedPublish, data: bytes
+) -> IdempotencyKey:
     user = connection.identity.user
     who = f"user:{user}" if user is not None else f"client:{connection.clients[0]}"
     digest = hashlib.blake2b(data, digest_size=16)

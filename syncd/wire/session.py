@@ -33,6 +33,7 @@ _WHILE_OPEN: tuple[type, ...] = (
     m.Subscribe,
     m.Unsubscribe,
     m.Publish,
+    m.EncodedPublish,
     m.Presence,
     m.History,
     m.Mutate,

@@ -11,8 +11,8 @@ from bench.process import cpu_s
 from bench.report import Row
 from bench.wire import DATA_BYTES, Mismatch, RawDialect, SyncdDialect, masked, split_frames
 from syncd.wire import encode
-from syncd.wire.codec import decode
 from syncd.wire.messages import Hello, Publish, Subscribe
+from tests.wire.in_full import decode
 
 PREFIX = encode.EventPrefix("mem:0", "0123456789abcdef")
 DATA = msgpack.unpackb(b"\xc4\x80" + bytes(8) + bytes(range(64, 184)))

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
-from syncd.wire.codec import MAX_DEPTH, MAX_ITEMS, BadMessage, check_value, decode
-from syncd.wire.messages import CLIENT_MESSAGES, MAX_INTEGER, Probe, Publish
+from syncd.wire import codec
+from syncd.wire.codec import MAX_DEPTH, MAX_ITEMS, BadMessage, check_value
+from syncd.wire.messages import CLIENT_MESSAGES, MAX_INTEGER, EncodedPublish, Probe, Publish
+from tests.wire.in_full import decode
 
 FRAME_BYTES = 65_536
 
@@ -401,3 +403,71 @@ def test_values_that_come_by_json_are_held_to_the_same_bounds(value):
     except ValueError:
         is_good = False
     assert is_good == (data_of(publish(value)) is not ErrorCode.BAD_MESSAGE)
+
+
+# ---------------------------------------------------------------------------------------------- the hot lane
+
+_FIELDS = {"id": 7, "channel": "demo:a", "data": b"x" * 40}
+
+
+def _publish(pairs, data=None):
+    """A `publish` of these pairs as they stand, keys twice included."""
+    body = b"".join(msgpack.packb(key) + (data or msgpack.packb)(value) for key, value in pairs)
+    return b"\x92" + msgpack.packb("publish") + bytes((0x80 | len(pairs),)) + body
+
+
+@given(st.permutations(list(_FIELDS.items())), st.binary(max_size=300))
+def test_a_common_publish_takes_the_lane_in_whatever_order_its_fields_come(pairs, data):
+    pairs = [(key, data if key == "data" else value) for key, value in pairs]
+    payload = _publish(pairs)
+    (message,) = codec.decode(payload)
+    assert type(message) is EncodedPublish
+    assert bytes(message.data) == msgpack.packb(data)
+    assert decoded_of(payload) == expected_of(payload)
+
+
+_hostile_pairs = st.lists(
+    st.one_of(
+        st.sampled_from(list(_FIELDS.items())),
+        st.tuples(st.sampled_from(["id", "channel", "data", "name", "key", "uid", "x"]), _values),
+        st.tuples(st.sampled_from(["name", "key", "uid"]), st.text("aé€", max_size=140)),
+    ),
+    max_size=8,
+)
+
+
+@given(_hostile_pairs)
+def test_the_lane_takes_no_publish_that_the_long_way_reads_otherwise(extra):
+    payload = _publish([*_FIELDS.items(), *extra])
+    assert decoded_of(payload) == expected_of(payload)
+    assert decoded_of(payload + payload) == expected_of(payload + payload)
+
+
+@given(st.binary(max_size=12) | _values.map(msgpack.packb), st.integers(0, 4))
+def test_the_lane_takes_no_data_that_the_long_way_reads_otherwise(data, cut):
+    payload = b"\x92\xa7publish\x83\xa2id\x07\xa7channel\xa6demo:a\xa4data" + data
+    assert decoded_of(payload) == expected_of(payload)
+    assert decoded_of(payload[: len(payload) - cut]) == expected_of(payload[: len(payload) - cut])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x82\xa1a\x01\xa1a\x01",  # a key twice
+        b"\x91\x82\xa1a\x01\xa1a\x02",
+        b"\xa2\xff\xfe",  # no UTF-8
+        b"\xd4\x01\x00",  # an extension
+        b"\xcb\x7f\xf8\0\0\0\0\0\0",  # NaN
+        b"\x81\x01\x02",  # a key that is no string
+        b"\xcf\0\x20\0\0\0\0\0\0",  # 2^53
+        b"\x91" * 40 + b"\xc0",
+        b"\x91" * 3900 + b"\xc0",
+        b"\xc1",
+        b"",
+    ],
+)
+def test_the_lane_lets_nothing_pass_that_must_be_refused(data):
+    payload = b"\x92\xa7publish\x83\xa2id\x07\xa7channel\xa6demo:a\xa4data" + data
+    (item,) = codec.decode(payload)
+    assert isinstance(item, BadMessage)
+    assert item.error.code is ErrorCode.BAD_MESSAGE

@@ -7,8 +7,9 @@ import msgpack
 import pytest
 
 from scripts import make_vectors
-from syncd.wire.codec import BadMessage, decode
+from syncd.wire.codec import BadMessage
 from syncd.wire.messages import CLIENT_MESSAGES
+from tests.wire.in_full import decode
 
 VECTORS = Path("protocol/vectors")
 
