@@ -59,6 +59,7 @@ class Channel:
         "_tail",
         "epoch",
         "floor",
+        "is_latest",
         "name",
         "namespace",
         "prefix",
@@ -79,7 +80,8 @@ class Channel:
         self.size_bytes = 0
         """Bytes of the events kept in memory."""
         is_durable = namespace.history is HistoryKind.DURABLE
-        is_latest = namespace.mode is Mode.LATEST
+        self.is_latest = is_latest = namespace.mode is Mode.LATEST
+        """Whether only the newest event per key counts."""
         if namespace.history is HistoryKind.NONE:
             self._max_events = 0
         elif is_durable and not is_latest:
@@ -87,11 +89,6 @@ class Channel:
         else:
             self._max_events = namespace.history_size
         self._max_bytes = TAIL_BYTES if is_durable and not is_latest else MEMORY_BYTES
-
-    @property
-    def is_latest(self) -> bool:
-        """Whether only the newest event per key counts."""
-        return self.namespace.mode is Mode.LATEST
 
     @property
     def is_collection(self) -> bool:

@@ -6,11 +6,13 @@ from syncd.wire import messages as m
 from syncd.wire.messages import CLIENT_MESSAGES
 from syncd.wire.session import TRANSITIONS, Phase, next_phase
 
-EVERY_TYPE = sorted(m.ClientMessage.__args__, key=lambda kind: kind.__name__)
+FORMS = (*m.ClientMessage.__args__, m.EncodedPublish)
+"""A publish has two forms."""
+EVERY_TYPE = sorted(FORMS, key=lambda kind: kind.__name__)
 
 
 def test_every_client_message_has_its_place_in_the_table():
-    assert len(EVERY_TYPE) == len(CLIENT_MESSAGES)
+    assert len(EVERY_TYPE) == len(CLIENT_MESSAGES) + 1
     placed = {kind for table in TRANSITIONS.values() for kind in table}
     assert placed == set(EVERY_TYPE)
     assert set(TRANSITIONS) == set(Phase)
