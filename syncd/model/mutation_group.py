@@ -149,11 +149,11 @@ class MutationGroup:
             return self._hold(mutation, recording)
         except KeyboardInterrupt:
             raise
-        except BaseException as failure:  # noqa: BLE001 - one mutator's bug, whatever it raises, is its mutation's alone
+        except BaseException as failure:  # noqa: ASYNC103, BLE001 - no task runs here: one mutator's bug, whatever it raises, is its own
             code, text = "mutator_failed", "The server failed to do this."
             if isinstance(failure, MutatorTimedOut):
                 code, text = "mutator_timeout", "It took too long."
-            return self._reject(mutation, recording, code, text, failure)
+            return self._reject(mutation, recording, code, text, failure)  # noqa: ASYNC104 - as above
 
     def _run(self, mutator: Mutator, mutation: MutationAsked, recording: Recording) -> Decision:
         rules = None

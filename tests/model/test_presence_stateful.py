@@ -261,6 +261,10 @@ class PresenceMachine(RuleBasedStateMachine):
         for session in self.sessions:
             session.takes = True
         self.elapse_until(self.now + 2 * SETTLE_S)
+        while self.presence.next_deadline() <= self.now + DIFF_S:
+            self.elapse_until(
+                self.now + DIFF_S
+            )  # a grace ended just now: its leave is being gathered
         for session in self.sessions:
             assert session.views.keys() == session.watched
             for channel, view in session.views.items():
