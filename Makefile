@@ -62,6 +62,7 @@ soak: system
 protocol:
 	@scripts/venv.sh run
 	$(BIN)/python -m scripts.make_vectors
+	$(BIN)/python -m scripts.make_traces
 	$(BIN)/python -m scripts.spec_tables
 
 clean:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import msgpack
 
-__all__ = ["Case", "pack", "runs"]
+__all__ = ["Case", "pack", "plain", "runs"]
 
 
 def pack(value: object) -> bytes:
@@ -21,15 +21,15 @@ def runs(*parts: tuple[bytes, int]) -> list[tuple[bytes, int]]:
     return list(parts)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> Any:
     """Return a value as JSON holds it: bin as {"$bin": hex}."""
     match value:
         case bytes():
             return {"$bin": value.hex()}
         case dict():
-            return {key: _plain(item) for key, item in value.items()}
+            return {key: plain(item) for key, item in value.items()}
         case list():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case _:
             return value
 
@@ -57,7 +57,7 @@ class Case:
         else:
             entry["hex"] = [[part.hex(), times] for part, times in self.frame]
         if self.decoded or self.error is None:
-            entry["decoded"] = _plain(self.decoded)
+            entry["decoded"] = plain(self.decoded)
         if self.error is not None:
             entry["error"] = self.error
         if self.request_id is not None:

@@ -147,7 +147,8 @@ class ModelState:
     def lag(self, name: str) -> None:
         """Stop the delivery of a channel to everybody."""
         for session in self._sessions:
-            if session.state.watched.pop(name, None) is not None:
+            if name in session.state.watched:
+                del session.state.watched[name]
                 session.state.forget_pages(name)
                 session.send("lagged", {"channel": name})
 

@@ -201,11 +201,10 @@ class TwoClientsAndServer(RuleBasedStateMachine):
         self.sides = [Side(self.server, 1), Side(self.server, 2)]
         for side in self.sides:
             side.views[side.core.watch(SELECTIONS[0])] = {}
-        for _ in range(6):
-            self.all_moves()
+        self.all_moves()
 
     def all_moves(self):
-        for side in self.sides:
+        for side in self.sides * 4:
             side.server_reads()
             while side.session is not None and side.session.state.next_page():
                 pass
