@@ -159,6 +159,23 @@ def an_outcome_that_conflation_left_without_its_own_event() -> Scene:
     return scene
 
 
+def an_outcome_before_the_events_that_a_watch_missed() -> Scene:
+    """The watch goes on from its position; nobody says where the missed events end, so the position decides."""
+    scene = live({"n": (5, 0)})
+    scene.mutate("orders.incr", {"key": "n"})
+    scene.lose()
+    scene.open(last_mid=1)
+    scene.receive(scene.watched(10, recovered=True), scene.outcome(1, 12, value=1))
+    scene.shows({"n": 1}, pending=["n"])
+    scene.told()
+    scene.receive(scene.event(11, "x", value=0))
+    scene.shows({"n": 1, "x": 0}, pending=["n"])
+    scene.receive(scene.event(12, "n", by=1, value=1))
+    scene.shows({"n": 1, "x": 0}, pending=[])
+    scene.told((1, "ok"))
+    return scene
+
+
 def an_outcome_for_a_channel_nobody_watches_settles_at_once() -> Scene:
     """There is nothing to wait for."""
     scene = live()
@@ -353,6 +370,7 @@ SCENES = [
     an_event_before_the_lag_and_the_outcome_after_it,
     a_snapshot_older_than_the_outcome_keeps_the_prediction,
     an_outcome_that_conflation_left_without_its_own_event,
+    an_outcome_before_the_events_that_a_watch_missed,
     an_outcome_for_a_channel_nobody_watches_settles_at_once,
     a_watch_that_has_begun_holds_an_outcome_too,
     a_new_epoch_takes_the_place_of_the_view_when_it_is_complete,

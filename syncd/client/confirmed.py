@@ -11,10 +11,12 @@ from typing import Any
 
 import attrs
 
+from syncd.client.errors import BadServerMessage
+from syncd.client.frames import Body
 from syncd.client.values import NOTHING
 from syncd.wire.merge_patch import apply_patch
 
-__all__ = ["Change", "Entries", "Entry"]
+__all__ = ["Change", "Entries", "Entry", "change_from_body"]
 
 MAX_WAITING_PATCHES = 1000
 """Patches kept for entries whose page of a snapshot is still to come. Policy: past it, what is missing is asked for again."""
@@ -152,3 +154,22 @@ class Entries:
             del self._entries[key]
         self._waiting.clear()
         self._num_waiting = 0
+
+
+def change_from_body(body: Body) -> Change:
+    """Read an event of a collection.
+
+    Raises:
+        BadServerMessage: it says nothing that an event may say.
+    """
+    key, version, data = body["key"], body["offset"], body["data"]
+    match data:
+        case {"patch": dict() as patch, "base": int() as base}:
+            return Change(key, version, patch=patch, base=base)
+        case {"deleted": True}:
+            return Change(key, version)
+        case {"value": value}:
+            return Change(key, version, value)
+        case _:
+            msg = "An event of a collection says neither value, patch nor deleted."
+            raise BadServerMessage(msg)

@@ -94,7 +94,7 @@ class StateCore:
     @property
     def watches(self) -> Collection[Watch]:
         """All watches, to look at."""
-        return self._watching.watches.values()
+        return [w for w in self._watching.watches.values() if not w.is_leaving]
 
     def get(self, watch_id: int, key: str) -> Any:
         """Return what a watch shows of an entry, or `NOTHING`. Not to be changed."""
@@ -284,6 +284,13 @@ class StateCore:
         if not pending.waits:
             self._settle(pending)
 
+    def _is_shown(self, pending: Pending) -> bool:
+        """Whether what a decided mutation waits for has come."""
+        left: dict[str, set[str]] = {}
+        for collection, key in pending.writes.keys() - pending.confirmed:
+            left.setdefault(collection, set()).add(key)
+        return self._watching.have_told(pending.waits, left)
+
     def _on_event(self, body: Body, now: float) -> None:
         if not self._watching.on_event(body, now):
             return
@@ -345,7 +352,7 @@ class StateCore:
     def flush(self) -> None:
         """Settle what waited, predict anew where the ground has changed, and tell what is shown differently now."""
         for pending in list(self.pending):
-            if pending.waits and self._watching.reaches(pending.waits):
+            if pending.waits and self._is_shown(pending):
                 self._settle(pending)
         changed = self._watching.take_changed()
         if self._is_stale or self._predictions.rests_on(changed):

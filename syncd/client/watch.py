@@ -104,6 +104,8 @@ class Watch:
     """When something was last missing."""
     is_known_to_server: bool = False
     """The server may tell of its entries on the present connection."""
+    is_sure: bool = False
+    """Nothing it missed is still to come: false after it went on from a position, until a snapshot or a `mark` says so."""
     is_leaving: bool = False
     """Nobody wants it any more; it only waits to learn its channel, to end it there."""
     has_hole: bool = False
@@ -158,11 +160,18 @@ class Watch:
         if self.state is WatchState.CATCHING_UP and offset >= self.target:
             self.state = WatchState.LIVE
 
-    def reaches(self, position: Position) -> bool:
-        """Return whether it is complete up to a position, or goes on in another epoch."""
+    def has_told(self, position: Position, left: Iterable[str]) -> bool:
+        """Return whether it has told everything up to a position, or goes on in another epoch.
+
+        Args:
+            position: In its channel.
+            left: Keys that an effect is predicted for and was not told of; a watch of other keys tells nothing of it.
+        """
         if not self.is_settled or self.position is None:
             return False
-        return self.position.epoch != position.epoch or self.position.offset >= position.offset
+        if self.position.epoch != position.epoch or self.position.offset >= position.offset:
+            return True
+        return self.selection.keys is not None and self.selection.keys.isdisjoint(left)
 
 
 class WatchedChannel:
@@ -251,7 +260,7 @@ class WatchedChannel:
             entries.drop(watch.doubtful - watch.told)
         watch.position, watch.loaded = watch.loaded, None
         watch.state, watch.has_hole, watch.is_shown = WatchState.LIVE, False, True
-        watch.told, watch.doubtful = set(), set()
+        watch.told, watch.doubtful, watch.is_sure = set(), set(), True
         is_whole = not entries.is_waiting
         self.turn()
         return is_whole

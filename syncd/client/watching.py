@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 
-from syncd.client.confirmed import Change
-from syncd.client.errors import BadServerMessage, RequestFailed
+from syncd.client.confirmed import change_from_body
+from syncd.client.errors import RequestFailed
 from syncd.client.facts_state import Invalidated, StateFact, WatchEnded
 from syncd.client.frames import Body, position_from_body, position_to_wire
 from syncd.client.values import NOTHING
@@ -235,7 +235,7 @@ class WatchTable:
             return
         mine = watch.position
         if body["recovered"] and mine is not None and mine.epoch == position.epoch:
-            watch.target = position.offset
+            watch.target, watch.is_sure = position.offset, False
             is_there = mine.offset >= position.offset
             watch.state = WatchState.LIVE if is_there else WatchState.CATCHING_UP
             channel.turn()
@@ -285,7 +285,7 @@ class WatchTable:
         channel = self.channels.get(body["channel"])
         if channel is None:
             return False
-        change = _change_from_body(body)
+        change = change_from_body(body)
         epoch: str = body["epoch"]
         entries = channel.entries_of(epoch)
         if entries is None:
@@ -339,6 +339,7 @@ class WatchTable:
             return
         for watch in channel.watches:
             watch.advance(position.epoch, position.offset)
+            watch.is_sure = watch.is_sure or watch.is_live
 
     def on_lagged(self, body: Body, now: float) -> None:
         """The watch of a channel is over: watch again, from the position where there is one."""
@@ -367,30 +368,23 @@ class WatchTable:
     # -------------------------------------------------------------------------------- what is to be settled
 
     def is_live(self, name: str) -> bool:
-        """Return whether events of a channel come before outcomes: every watch of it is complete and live."""
-        return all(watch.is_live for watch in self._may_be_on(name))
+        """Return whether events of a channel come before outcomes: every watch of it is complete, live, and sure of it."""
+        return all(watch.is_live and watch.is_sure for watch in self._may_be_on(name))
 
-    def reaches(self, positions: Mapping[ChannelName, Position]) -> bool:
-        """Return whether every watch of these channels is complete up to there."""
+    def have_told(
+        self, positions: Mapping[ChannelName, Position], left: Mapping[str, set[str]]
+    ) -> bool:
+        """Return whether every watch of these channels has told what happened up to there.
+
+        Args:
+            positions: By channel.
+            left: By collection, keys that an effect is predicted for and was not told of.
+        """
         return all(
-            watch.reaches(position)
+            watch.has_told(position, left.get(watch.selection.collection, ()))
             for name, position in positions.items()
             for watch in self._may_be_on(name)
         )
 
     def _may_be_on(self, name: str) -> Iterator[Watch]:
         return (w for w in self.watches.values() if not w.is_leaving and w.may_be_on(name))
-
-
-def _change_from_body(body: Body) -> Change:
-    key, version, data = body["key"], body["offset"], body["data"]
-    match data:
-        case {"patch": dict() as patch, "base": int() as base}:
-            return Change(key, version, patch=patch, base=base)
-        case {"deleted": True}:
-            return Change(key, version)
-        case {"value": value}:
-            return Change(key, version, value)
-        case _:
-            msg = "An event of a collection says neither value, patch nor deleted."
-            raise BadServerMessage(msg)

@@ -68,6 +68,8 @@ class ModelState:
         """Errors, with `after_ms`, for the next watches."""
         self.page_size = 1_000_000
         self.tells_patches = True
+        self.tells_end = True
+        """Who goes on from a position is told where the missed events end."""
         self._fresh = fresh
         self._sessions = sessions
 
@@ -268,13 +270,16 @@ class ModelWatches:
         position = body.get("position")
         if position is not None and self._may_recover(channel, position):
             answer: Body = {"recovered": True, "entries": [], "unchanged": [], "more": False}
+            if not state.tells_end:
+                head["position"] = position
             self._session.send("watched", head | answer)
             for event in channel.events:
                 is_wanted = keys is None or event["key"] in keys
                 if event["offset"] > position["offset"] and is_wanted:
                     self._session.send("event", event)
-            mark = {"channel": channel.name, "position": channel.position()}
-            self._session.send("mark", mark)
+            if state.tells_end:
+                mark = {"channel": channel.name, "position": channel.position()}
+                self._session.send("mark", mark)
             return
         have = body.get("have") or {"epoch": "", "versions": {}}
         versions = have["versions"] if have["epoch"] == channel.epoch else {}

@@ -188,13 +188,17 @@ class Side:
 
 
 class TwoClientsAndServer(RuleBasedStateMachine):
-    @initialize(tells_patches=st.booleans(), page_size=st.sampled_from([1, 2, 1000]))
-    def begin(self, tells_patches, page_size):
+    @initialize(
+        tells_patches=st.booleans(),
+        tells_end=st.booleans(),
+        page_size=st.sampled_from([1, 2, 1000]),
+    )
+    def begin(self, tells_patches, tells_end, page_size):
         self.server = ModelServer()
         state = self.server.state
         state.partitioned.add("parts")
         state.mutators = MUTATORS
-        state.tells_patches, state.page_size = tells_patches, page_size
+        state.tells_patches, state.tells_end, state.page_size = tells_patches, tells_end, page_size
         self.marks = (f"m{n}" for n in itertools.count())
         for key in KEYS[:2]:
             state.write("things", key, {"marks": {}, "pad": PAD})
@@ -337,6 +341,9 @@ class TwoClientsAndServer(RuleBasedStateMachine):
 
     def settle(self):
         for _ in range(300):
+            self.all_moves()
+            for name in self.server.state.channels:
+                self.server.state.mark(name)
             self.all_moves()
             if all(side.has_quiet() for side in self.sides):
                 break
