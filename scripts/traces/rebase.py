@@ -229,7 +229,21 @@ def a_mutation_over_two_entries_whose_events_come_in_two_frames() -> Scene:
     return scene
 
 
+def an_own_event_says_that_earlier_mutations_are_decided_too() -> Scene:
+    """The event of the second holds the effect of the first; the lag took the first one's own event away."""
+    scene = live({"n": (5, 0)})
+    scene.mutate("orders.incr", {"key": "n"})
+    scene.mutate("orders.incr", {"key": "n", "by": 10})
+    scene.receive(scene.event(12, "n", by=2, value=11))
+    scene.shows({"n": 11}, pending=[])
+    scene.receive(scene.outcome(1, 11, value=1), scene.outcome(2, 12, value=11))
+    scene.shows({"n": 11})
+    scene.told((1, "ok"), (2, "ok"))
+    return scene
+
+
 SCENES = [
+    an_own_event_says_that_earlier_mutations_are_decided_too,
     a_prediction_shows_at_once_and_settles_with_its_outcome,
     an_event_one_frame_before_its_outcome_is_not_applied_twice,
     a_foreign_change_below_a_prediction_rebases_it,

@@ -113,7 +113,7 @@ def an_outcome_between_lag_and_snapshot_keeps_the_prediction() -> Scene:
     scene.shows({"n": 1}, pending=["n"])
     scene.told()
     scene.receive(scene.watched(11, {"n": (11, 1)}, more=True))
-    scene.shows({"n": 1}, pending=["n"])
+    scene.shows({"n": 1}, pending=[])
     scene.told()
     scene.receive(scene.page())
     scene.shows({"n": 1}, pending=[])

@@ -89,7 +89,7 @@ class Entries:
         Returns:
             False: a patch has no base here. What is missing must be asked for again.
         """
-        if change.version <= self._version_known(change.key):
+        if change.version <= self.known(change.key):
             return True
         if change.patch is None:
             self._set(change.key, Entry(change.version, change.value))
@@ -102,7 +102,7 @@ class Entries:
 
     def take_told(self, key: str, version: int, value: Any) -> None:
         """Take an entry of a snapshot; `value` is `NOTHING` for one that is deleted."""
-        if version > self._version_known(key):
+        if version > self.known(key):
             self._set(key, Entry(version, value))
         self.release(key)
 
@@ -113,7 +113,8 @@ class Entries:
         for change in waiting:
             self.take(change, may_wait=True)
 
-    def _version_known(self, key: str) -> int:
+    def known(self, key: str) -> int:
+        """Return the offset up to which it is known what became of a key."""
         entry = self._entries.get(key)
         known = self._known_upto(key)
         return (

@@ -5,7 +5,7 @@ Owned by `StateCore`. Invariant: after `renew`, `_values` holds every entry that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from syncd.client.local_tx import Place
@@ -13,6 +13,7 @@ from syncd.client.pending import Predictions
 from syncd.client.values import NOTHING, is_same
 from syncd.client.watch import Watch, WatchedChannel
 from syncd.client.watching import WatchTable
+from syncd.ids import ChannelName, Position
 
 __all__ = ["Shown"]
 
@@ -52,6 +53,14 @@ class Shown:
                 watch.is_shown and watch.selection.covers(place[1]) for watch in channel.watches
             )
         return NOTHING, 0, is_known
+
+    def holds(self, place: Place, positions: Mapping[ChannelName, Position]) -> bool:
+        """Return whether what is confirmed and shown of an entry is not older than its channel's position."""
+        for channel in self._channels(place):
+            position = positions.get(channel.name)
+            if position is not None:
+                return channel.shows(place[1], position.epoch, position.offset)
+        return False
 
     def _selected(self, watch_id: int) -> Watch | None:
         watch = self._watching.watches.get(watch_id)

@@ -298,17 +298,29 @@ class StateCore:
         queue = self._queue_of(by.get("client", ""))
         if queue is None:
             return
-        pending = self._find(queue, by.get("mid", 0))
-        if pending is not None:
-            collection = self._watching.channels[body["channel"]].collection
-            pending.is_frozen = True
-            pending.confirmed.add((collection, body["key"]))
-            self._is_stale = True
+        channel, key = self._watching.channels[body["channel"]], body["key"]
+        is_shown = channel.shows(key, body["epoch"], body["offset"])
+        self._confirm(queue, by.get("mid", 0), (channel.collection, key), is_shown=is_shown)
 
-    def _find(self, queue: MutationQueue, mid: int) -> Pending | None:
-        """Return a mutation that is not settled, decided or not."""
-        mine = (p for p in self.pending if p.mid == mid and self._queues[p.slot] is queue)
-        return queue.undecided.get(mid) or next(mine, None)
+    def _confirm(self, queue: MutationQueue, mid: int, place: Place, *, is_shown: bool) -> None:
+        """An event told of a mutation: it is decided, and with it every earlier one of its client.
+
+        None of them is predicted at that place any more, if the event is shown: it holds what became of them.
+        """
+        for pending in self.pending:
+            if self._queues[pending.slot] is queue and pending.mid <= mid:
+                pending.is_frozen = True
+                if is_shown:
+                    pending.confirmed.add(place)
+                self._is_stale = True
+
+    def _confirm_by_version(self) -> None:
+        """Whatever is shown of a version that a decided mutation's effect stands below holds that effect."""
+        for pending in self.pending:
+            for place in pending.writes if pending.waits else ():
+                if place not in pending.confirmed and self._shown.holds(place, pending.waits):
+                    pending.confirmed.add(place)
+                    self._is_stale = True
 
     def reset(self, channel: str | None, now: float) -> None:
         """Forget positions and versions of one channel, or of all."""
@@ -354,6 +366,7 @@ class StateCore:
         for pending in list(self.pending):
             if pending.waits and self._is_shown(pending):
                 self._settle(pending)
+        self._confirm_by_version()
         changed = self._watching.take_changed()
         if self._is_stale or self._predictions.rests_on(changed):
             changed |= self._predictions.fold()

@@ -294,6 +294,11 @@ class WatchedChannel:
         """Return whether any watch covers a key."""
         return _any_covers(self.watches, key)
 
+    def shows(self, key: str, epoch: str, offset: int) -> bool:
+        """Return whether what is shown of a key is known up to an offset."""
+        entries = self.shown
+        return entries is not None and entries.epoch == epoch and entries.known(key) >= offset
+
     def value(self, key: str) -> object:
         """Return the confirmed value that is shown."""
         return NOTHING if self.shown is None else self.shown.value(key)

@@ -200,8 +200,8 @@ class ModelWatches:
     def __init__(self, state: ModelState, session: ModelSession) -> None:
         self.watched: dict[str, set[str] | None] = {}
         """Channel to watched keys; None: all of it."""
-        self.pages: list[tuple[str, Body, list[str], Mapping[str, int]]] = []
-        """Snapshots that are not complete: channel, head, keys left, and the versions the client has."""
+        self.pages: list[tuple[str, Body, list[Body], Mapping[str, int]]] = []
+        """Snapshots that are not complete: channel, head, entries left as they were, and the versions the client has."""
         self._state = state
         self._session = session
         self.handlers: dict[str, Callable[[Body], None]] = {
@@ -230,27 +230,24 @@ class ModelWatches:
         """Send one more page of the oldest snapshot; return whether there was one."""
         if not self.pages:
             return False
-        name, head, keys, have = self.pages.pop(0)
-        self._send_page("snapshot", name, head, keys, have)
+        self._send_page("snapshot", *self.pages.pop(0))
         return True
 
     def _send_page(
-        self, kind: str, name: str, head: Body, keys: list[str], have: Mapping[str, int]
+        self, kind: str, name: str, head: Body, entries: list[Body], have: Mapping[str, int]
     ) -> None:
-        channel, size = self._state.channels[name], self._state.page_size
+        size = self._state.page_size
         told, unchanged = [], []
-        for key in keys[:size]:
-            entry = channel.told(key)
-            if key in have and have[key] == entry["version"] and "value" in entry:
-                unchanged.append(key)
-            elif "value" in entry or self.watched.get(name) is not None:
+        for entry in entries[:size]:
+            if have.get(entry["key"]) == entry["version"] and "value" in entry:
+                unchanged.append(entry["key"])
+            else:
                 told.append(entry)
-        rest = keys[size:]
+        rest = entries[size:]
         body = {**head, "entries": told, "unchanged": unchanged, "more": bool(rest)}
         self._session.send(kind, body)
         if rest:
-            plain = {"id": head["id"], "channel": name}
-            self.pages.append((name, plain, rest, have))
+            self.pages.append((name, {"id": head["id"], "channel": name}, rest, have))
 
     def _on_watch(self, body: Body) -> None:
         state, collection = self._state, body["collection"]
@@ -285,7 +282,8 @@ class ModelWatches:
         versions = have["versions"] if have["epoch"] == channel.epoch else {}
         wanted = sorted(channel.entries) if keys is None else list(keys)
         head["recovered"] = False
-        self._send_page("watched", channel.name, head, wanted, versions)
+        entries = [channel.told(key) for key in wanted]
+        self._send_page("watched", channel.name, head, entries, versions)
 
     @staticmethod
     def _may_recover(channel: ModelEntries, position: Body) -> bool:

@@ -138,6 +138,18 @@ class Side:
             if self.session is session:
                 self.core.receive(message, self.now)
                 self.perform()
+                self.check()
+
+    def come_back(self):
+        """Lose the connection, and have the next one greeted and asked."""
+        self.lose()
+        self.now = max(self.now, min(self.core.next_deadline(), self.now + 20))
+        self.core.tick(self.now)
+        self.perform()
+        for _ in range(2):
+            self.server_reads()
+            self.client_reads(1)
+        self.server_reads()
 
     def mutate(self, name, args, marked):
         try:
@@ -284,6 +296,37 @@ class TwoClientsAndServer(RuleBasedStateMachine):
     @rule(n=sides_)
     def a_connection_breaks(self, n):
         self.sides[n].lose()
+
+    @rule(
+        n=sides_,
+        key=st.sampled_from(KEYS),
+        fate=st.sampled_from(["keep", "trim", "epoch"]),
+        does_hear=st.booleans(),
+        count=st.integers(0, 8),
+    )
+    def an_outcome_is_lost_on_its_way(self, n, key, fate, does_hear, count):
+        """What was sent is decided, or not; the connection breaks, and the next one tells of both out of step."""
+        side = self.sides[n]
+        mark = next(self.marks)
+        side.mutate("things.add", {"key": key, "mark": mark}, [key])
+        if does_hear:
+            side.server_reads()
+        if fate == "trim":
+            self.the_past_is_trimmed("things")
+        if fate == "epoch":
+            self.an_epoch_changes("things")
+        side.come_back()
+        side.client_reads(count)
+
+    @rule(n=sides_, key=st.sampled_from(KEYS), count=st.integers(0, 8))
+    def an_outcome_comes_amid_a_lag(self, n, key, count):
+        side = self.sides[n]
+        side.mutate("things.add", {"key": key, "mark": next(self.marks)}, [key])
+        side.server_reads()
+        self.an_entry_comes_and_goes(1)
+        self.server.state.lag("things")
+        side.client_reads(count)
+        side.server_reads()
 
     @rule(seconds=st.floats(0.1, 30.0))
     def time_passes(self, seconds):
