@@ -55,6 +55,9 @@ class Tx:
 
     __slots__ = ("_collection", "_recording", "identity", "now_ms")
 
+    reason = "authoritative"
+    """Here the mutation is decided; where a client predicts it, the same mutator sees `optimistic` or `rebase`."""
+
     def __init__(
         self, recording: Recording, collection: CollectionRules | None, identity: Identity
     ) -> None:

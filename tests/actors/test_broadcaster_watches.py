@@ -108,10 +108,10 @@ async def test_a_watch_behind_the_tail_is_told_page_by_page_what_its_filter_lets
     paged.watch(session, "orders", ["b"], Position(epoch, 0))
     paged.snapshot()
     await paged.quiet()
-    assert heard(session) == [("watched", 0), ("event", 2), ("event", 5), ("event", 8)]
+    assert heard(session) == [("watched", 0), ("event", 2), ("event", 5), ("event", 8), ("mark", 9)]
     await changed(paged, "a", "b")
     assert heard(session)[-1] == ("event", 11)
-    assert len(heard(session)) == 5
+    assert len(heard(session)) == 6
 
 
 async def test_a_position_that_the_log_does_not_have_any_more_is_lost(paged):

@@ -250,6 +250,7 @@ class Joining:
             subscription.offset = channel.top
             room.catching_up.pop(subscription, None)
             subscription.since = None
+            _mark_end(channel, subscription)
             room.go_live(subscription)
         else:
             subscription.offset = events[count - 1].offset
@@ -377,3 +378,12 @@ def _send_events(
         subscription.session.send_event(channel.name, channel.message(event))
     if events and subscription.watch is not None:
         subscription.watch.marked = events[-1].offset
+
+
+def _mark_end(channel: Channel, subscription: Subscription) -> None:
+    """Tell a watch where what it missed ends, which its last event does not say if it is filtered."""
+    watch = subscription.watch
+    if watch is not None and watch.marked < channel.top:
+        watch.marked = channel.top
+        message = encode.mark(channel.name, channel.epoch, channel.top)
+        subscription.session.send_event(channel.name, message)
