@@ -43,6 +43,8 @@ class CachedEntry:
     fresh_until: float = math.inf
     writer: str | None = None
     """Client whose mutation made it so."""
+    num_expiries: int = 0
+    """Kept by the memory: how often all was expired before it came."""
 
 
 @attrs.define
@@ -60,6 +62,8 @@ class CollectionMemory:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self._expired_at: list[float] = []
+        """When all was expired. Entries find out when they are looked at: going through all of them would hold the loop."""
         self.hits = self.negative_hits = self.stale_hits = self.misses = 0
         self._lru: Lru[Place, CachedEntry] = Lru(
             max_entries=limits.max_entries, max_bytes=limits.max_bytes
@@ -81,11 +85,22 @@ class CollectionMemory:
     def get(self, place: Place, now: float) -> CachedEntry | None:
         """Return an entry and make it the newest; no count."""
         found = self._lru.hit(place, now, None)
-        return found if isinstance(found, CachedEntry) else None
+        if not isinstance(found, CachedEntry):
+            return None
+        return found if found.num_expiries == len(self._expired_at) else self._expired(found)
 
     def peek(self, place: Place, now: float) -> CachedEntry | None:
         """Return an entry and change nothing."""
-        return self._lru.peek(place, now)[1]
+        found = self._lru.peek(place, now)[1]
+        if found is None or found.num_expiries == len(self._expired_at):
+            return found
+        return self._expired(found)
+
+    def _expired(self, entry: CachedEntry) -> CachedEntry:
+        """End the freshness of an entry that was there when all was expired."""
+        entry.fresh_until = min(entry.fresh_until, self._expired_at[entry.num_expiries])
+        entry.num_expiries = len(self._expired_at)
+        return entry
 
     def look_up(self, place: Place, now: float) -> CachedEntry | None:
         """Return an entry for somebody who asked for it: counted."""
@@ -114,7 +129,8 @@ class CollectionMemory:
         size = OBJECT_BYTES + len(place[1]) + len(entry.value or b"")
         if entry.tags:
             size += sum(map(len, entry.tags))
-        self._lru.put(place, entry, size, now)
+        entry.num_expiries = len(self._expired_at)
+        self._lru.put(place, entry, size, now, tags=entry.tags)
 
     def expire(self, place: Place, now: float) -> None:
         """The entry may have changed at its source: it is fresh no more."""
@@ -123,9 +139,8 @@ class CollectionMemory:
             entry.fresh_until = min(entry.fresh_until, now)
 
     def expire_all(self, now: float) -> None:
-        """Any entry may have changed at its source."""
-        for place in self.places():
-            self.expire(place, now)
+        """Any entry may have changed at its source. Returns at once, however many there are."""
+        self._expired_at.append(now)
 
     def forget(self, place: Place, now: float) -> bool:
         """Drop an entry; tell whether it was there."""
@@ -139,10 +154,17 @@ class CollectionMemory:
         """Return where entries in memory lie, the least recently used first."""
         return self._lru.keys()
 
-    def tagged(self, tag: str, now: float) -> list[Place]:
-        """Return where the entries in memory that have a tag lie. Takes time in proportion to all."""
-        found = ((place, self.peek(place, now)) for place in self.places())
-        return [place for place, entry in found if entry is not None and tag in entry.tags]
+    def scan(self, cursor: int, max_places: int) -> tuple[list[Place], int]:
+        """Return some places and the cursor for the next ones; see `Lru.scan`."""
+        return self._lru.scan(cursor, max_places)
+
+    def newest(self, max_places: int) -> list[Place]:
+        """Return where the most recently used entries lie, the newest first."""
+        return self._lru.newest_keys(max_places)
+
+    def tagged(self, tag: str) -> list[Place]:
+        """Return where the entries in memory that have a tag lie."""
+        return self._lru.tagged(tag)
 
     def change_limits(self, limits: Limits, now: float) -> None:
         """Replace all limits; what is too much goes at once."""

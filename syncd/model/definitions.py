@@ -168,7 +168,9 @@ class CollectionDefinition:
     @property
     def rules(self) -> CollectionRules:
         """What its entries may be, for mutators."""
-        return CollectionRules(self.name, self.is_partitioned, self.max_value_bytes)
+        return CollectionRules(
+            self.name, self.is_partitioned, self.max_value_bytes, self.takes_writes
+        )
 
     @property
     def takes_writes(self) -> bool:

@@ -130,6 +130,8 @@ class CollectionRules:
     is_partitioned: bool = False
     """Keys are `<partition>/<id>`, and each partition is a channel of its own."""
     max_value_bytes: int = 262_144
+    takes_writes: bool = True
+    """Whether mutations may change its entries, see `CollectionDefinition.takes_writes`."""
 
     def place(self, key: object) -> Place:
         """Return where the entry of a key lives.

@@ -115,11 +115,18 @@ class CacheOwner:
         self._num_done = 0
         self._joins: list[WatchChannel] = []
         self._greetings: list[AddClients] = []
+        self._life = 0
         self._start_empty()
 
     def _start_empty(self) -> None:
         """Hold nothing, as at the start."""
+        self._life += 1
         post, store, wall_ms = self.mailbox.put_reply, self._store, self._wall_ms
+        life = self._life
+
+        def call(work: Callable[[], None]) -> None:
+            post(Call(work, life))
+
         holdings = self.holdings = Holdings(
             self._app, new_epoch=self._new_epoch, chance=self._chance, now=trio.current_time
         )
@@ -153,12 +160,12 @@ class CacheOwner:
             store,
             commit=self.mutating.commit,
             deliver=deliver,
-            call=self._call,
+            call=call,
             num_watching=self._broadcaster.num_watching,
             wall_ms=wall_ms,
         )
         self.forwarding = Forwarding(holdings, store, post=post, chance=self._chance)
-        self.upkeep = Upkeep(holdings, self.fetching, store, call=self._call)
+        self.upkeep = Upkeep(holdings, self.fetching, store, call=call)
         self._joins, self._greetings = [], []
         self._handlers = self._handle()
 
@@ -240,8 +247,9 @@ class CacheOwner:
         self.loading.start()
         self.forwarding.start()
         if self._joins:
-            joins, self._joins = self._joins, []
+            joins = self._joins
             await self._broadcaster.submit(joins, sum(len(join.prelude) for join in joins))
+            self._joins = []  # not before: if this crashed, `fail_all` sees to them
         self._flush()
 
     def _handle(self) -> dict[type, Callable[[Any], None]]:
@@ -255,7 +263,7 @@ class CacheOwner:
             AddClients: self._greetings.append,
             ReadEntries: self.watching.read,
             WatchEntries: self.watching.watch,
-            WatchLost: lambda message: self.watching.watch_anew(message.command),
+            WatchLost: lambda message: self.watching.lost(message.command, message.num_lost),
             SnapshotPage: self.watching.page_read,
             SnapshotDrained: self.watching.go_on,
             ResumeSnapshots: lambda message: self.watching.resume(message.subscriptions),
@@ -265,13 +273,17 @@ class CacheOwner:
             ChangeForwarded: self.forwarding.forwarded,
             ClearCache: self.upkeep.clear,
             WarmCache: self.upkeep.warm,
-            Call: lambda message: message.work(),
-            Turn: lambda _message: self.watching.look_again(),
+            Call: self._do,
+            Turn: self._turn,
         }
 
     def _group_done(self, message: GroupDone) -> None:
         self.mutating.group_done(message)
         self.watching.look_again()
+
+    def _turn(self, _message: Turn) -> None:
+        self.watching.look_again()
+        self.watching.forget_closed()
 
     def _greet(self) -> None:
         """Ask the store once for all who greet in this batch."""
@@ -324,7 +336,11 @@ class CacheOwner:
 
     def _call(self, work: Callable[[], None]) -> None:
         """Have something done in a turn of ours."""
-        self.mailbox.put_reply(Call(work))
+        self.mailbox.put_reply(Call(work, self._life))
+
+    def _do(self, call: Call) -> None:
+        if call.life == self._life:
+            call.work()
 
     # ---------------------------------------------------------------- tasks beside
 
@@ -355,8 +371,14 @@ class CacheOwner:
     # ---------------------------------------------------------------- failures and the end
 
     def _fail_one(self, message: CacheOwnerMessage, error: Exception) -> None:
-        """An exception over one message fails that message, not the actor."""
+        """An exception over one command fails that command, not the actor.
+
+        Over what the store, a source or the actor's own tasks brought it fails the actor: memory may be half changed then, and
+        who waits for it is known only to the rooms.
+        """
         if not isinstance(error, SyncdError):
+            if not isinstance(message, CacheOwnerCommand):
+                raise error
             kind = type(message).__name__
             _log.error("message_failed", actor=self.name, kind=kind, exc_info=error)
             error = internal_error()
@@ -369,7 +391,10 @@ class CacheOwner:
             fail(message, error)
         self.mutating.fail_all(error)
         self.fetching.fail_all(error)
-        self.watching.fail_all(error)
+        joins, self._joins = self._joins, []
+        self.watching.fail_all(error, joins)
+        self.invalidating.fail_all(error)
+        self.upkeep.fail_all(error)
 
     def _close(self) -> None:
         """Answer everybody: nobody else will."""

@@ -69,6 +69,8 @@ class Item:
     volatile: list[EntryWrite] = attrs.field(factory=list)
     volatile_positions: list[Position] = attrs.field(factory=list)
     """Of the volatile writes, given when the commit is known to stand."""
+    is_told: bool = False
+    """Whoever waits for it knows what became of it, or it runs again."""
 
 
 @attrs.define(eq=False)
@@ -78,10 +80,22 @@ class Group:
     items: list[Item]
     volatile_places: set[Place] = attrs.field(factory=set)
     """Read or written here: nothing else may change them until it is decided."""
+    answer: list[MutationResult] | SyncdError | None = None
+    """The store's; events and outcomes are told already."""
+    left_with: SyncdError | None = None
+    """The cache-owner crashed or stopped meanwhile: told to those whose mutation the store did not decide."""
 
     def commits(self) -> list[MutationCommit]:
         """Return what the store is to decide."""
         return [item.commit for item in self.items]
+
+    def leave(self, error: SyncdError) -> None:
+        """Nobody holds any more what the group's volatile writes would change; changes of the owner's own are told the error."""
+        self.left_with = error
+        for item in self.items:
+            item.volatile, item.volatile_positions = [], []
+            if item.settle is not None and not item.is_told:
+                item.settle(error)
 
 
 _NO_WRITES: list[EntryWrite] = []
@@ -111,6 +125,20 @@ def split(
         writes=[write for write in commit.writes if not is_volatile(write.channel)],
     )
     return kept, volatile, frozenset(places)
+
+
+def refuse_untold(group: Group, error: SyncdError) -> None:
+    """Tell the askers of a group that was left whose outcomes `tell` did not tell."""
+    answer = group.answer
+    for index, item in enumerate(group.items):
+        command = item.command
+        if command is None or item.is_told:
+            continue
+        result = answer if isinstance(answer, SyncdError) or answer is None else answer[index]
+        if isinstance(result, Committed | KnownOutcome):
+            continue
+        failure = result if isinstance(result, SyncdError) else error
+        command.asker.refuse_mutation(command.client, command.mid, failure)
 
 
 def tell(holdings: Holdings, group: Group, results: list[MutationResult]) -> DeliverCommitted:
@@ -166,14 +194,18 @@ def _volatile_event(write: EntryWrite, position: Position, at_ms: int) -> Commit
     return CommittedEvent(write.channel, position.epoch, position.offset, at_ms, write.key, record)
 
 
-def write_memory(holdings: Holdings, item: Item, result: Committed) -> None:
-    """Bring memory to what a mutation's commit made so."""
+def write_memory(
+    holdings: Holdings, item: Item, result: Committed, *, is_old: bool = False
+) -> None:
+    """Bring memory to what a commit made so. `is_old`: its source is to be asked again."""
     for channel, position in result.positions.items():
         if holdings.of_channel(channel) is not None:
             holdings.advance(channel, position)
     client = item.commit.client
     for write, version in zip(item.commit.writes, result.versions, strict=True):
         _write_entry(holdings, write, version, client)
+        if is_old:
+            holdings.expire((write.channel, write.key))
     for write, position in zip(item.volatile, item.volatile_positions, strict=True):
         holdings.advance(write.channel, position)
         _write_entry(holdings, write, position.offset, client)
@@ -183,15 +215,14 @@ def _write_entry(holdings: Holdings, write: EntryWrite, version: int, client: st
     holding, now, value = holdings.of_channel(write.channel), holdings.now, write.value
     assert holding is not None, "entries are written by collections"
     until = holding.fresh_until(now, is_there=True) if holding.has_source else math.inf
-    if value is None:
-        version = 0
-    elif value == TOMBSTONE:
+    if value == TOMBSTONE:
         value = None
-    entry = CachedEntry(version, value, write.tags, until, client)
+    entry = CachedEntry(0 if write.value is None else version, value, write.tags, until, client)
     place = (write.channel, write.key)
     holding.memory.keep(place, entry, now)
     if holdings.borrowed and place in holdings.borrowed:
         holdings.borrowed[place] = entry
+    holdings.outdate(place)
     if write.is_forwarded:
         holding.dirty[place] = version
 

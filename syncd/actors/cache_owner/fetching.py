@@ -89,6 +89,7 @@ class Fetching:
         self._post = post
         self._load = load
         self.flights: dict[Place, Flight] = {}
+        holdings.outdate = self.outdate
         self._to_page: dict[ChannelName, list[Flight]] = {}
 
     # ---------------------------------------------------------------- asking
@@ -189,7 +190,7 @@ class Fetching:
         known = gathering.position
         if known is None or position.offset < known.offset:
             gathering.position = position
-        if gathering.needs_fresh:
+        if gathering.needs_fresh and place in self._holdings.borrowers:
             self._holdings.borrowed[place] = entry
 
     def _finish(self, gathering: Gathering) -> None:
@@ -284,8 +285,11 @@ class Fetching:
         if failure is not None:
             after_ms = int((failure.retry_at - self._holdings.now) * 1000) + 1
             self.fail(flight, SyncdError(ErrorCode.LOAD_FAILED, after_ms=after_ms))
-            return
-        self._load(flight)
+        elif holding.is_dirty(flight.place):
+            # So many are dirty that this one may be, as deleted: what the source has of it may not be taken.
+            self.fail(flight, SyncdError(ErrorCode.OVERLOADED, after_ms=1000))
+        else:
+            self._load(flight)
 
     def outdate(self, place: Place) -> None:
         """An entry was changed or invalidated: a load under way may bring something older."""

@@ -8,6 +8,8 @@ newest: what the application gets is always what the entry is.
 from __future__ import annotations
 
 import collections
+import heapq
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +56,15 @@ class Forwarding:
         self.nursery: trio.Nursery
         self._waiting: dict[str, collections.deque[Place]] = {}
         self._telling: set[Place] = set()
+        """Wait, are being told, or are to be told again."""
+        self._again: list[tuple[float, int, Place]] = []
+        """A heap: when to tell a change again that the application did not take."""
+        self._num_failed: dict[Place, int] = {}
+        """How often in a row."""
+        self._num_failed_in_row: dict[str, int] = {}
+        """By collection, since any change of it was taken."""
+        self._serial = itertools.count()
+        self._num_overflows = 0
 
     async def read_dirty(self) -> None:
         """Learn from the store what was not acknowledged before this start. Nothing may be loaded before. Waits for the store."""
@@ -64,12 +75,14 @@ class Forwarding:
     async def _read_dirty(self, holding: Holding) -> None:
         after: Place | None = None
         holding.has_unread_dirty = True
+        num_overflows = self._num_overflows
         while len(holding.dirty) < MAX_DIRTY:
             page = await self._ask(lambda reader: reader.dirty(holding.name, after, DIRTY_PER_READ))  # noqa: B023 - awaited here
             for each in page:
                 self._note(holding, each)
             if len(page) < DIRTY_PER_READ:
-                holding.has_unread_dirty = False
+                # What found no room meanwhile may lie before the pages read since.
+                holding.has_unread_dirty = num_overflows != self._num_overflows
                 return
             after = (page[-1].channel, page[-1].key)
 
@@ -103,8 +116,9 @@ class Forwarding:
         holding = self._holdings.of_channel(place[0])
         assert holding is not None, "entries belong to collections"
         if len(holding.dirty) > MAX_DIRTY:
-            del holding.dirty[place]
+            holding.dirty.pop(place, None)
             holding.has_unread_dirty = True
+            self._num_overflows += 1
             return
         if place not in self._telling:
             self._telling.add(place)
@@ -112,8 +126,14 @@ class Forwarding:
 
     def start(self) -> None:
         """Begin to tell what there is room for."""
-        for name, waiting in self._waiting.items():
-            holding = self._holdings.by_name[name]
+        again, now = self._again, trio.current_time()
+        while again and again[0][0] <= now:
+            place = heapq.heappop(again)[2]
+            holding = self._holdings.of_channel(place[0])
+            assert holding is not None, "entries belong to collections"
+            self._waiting[holding.name].append(place)
+        for holding in self._holdings.by_name.values():
+            waiting = self._waiting.get(holding.name, ())
             while waiting and holding.num_forwarding < WORKERS:
                 holding.num_forwarding += 1
                 self.nursery.start_soon(self._tell, holding, waiting.popleft())
@@ -127,35 +147,52 @@ class Forwarding:
         self._post(ChangeForwarded(holding, None, 0))
 
     async def _tell(self, holding: Holding, place: Place) -> None:
-        """Tell one key's newest change until it is acknowledged."""
+        """Tell one key's newest change; if the application does not take it, others have its place until it is told again."""
         definition = holding.definition
         call = definition.on_commit
         assert call is not None, "only such collections have dirty keys"
-        num_failures = 0
-        while True:
-            change = await self._change(holding, place)
-            try:
-                with trio.fail_after(definition.on_commit_timeout_s):
-                    await call(change)
-            except Exception as failure:  # noqa: BLE001 - isolation: whatever the application raises, the change is told again
-                holding.counts.forward_failures += 1
-                if not num_failures:
-                    name, key = holding.name, place[1]
-                    _log.error("on_commit_failed", collection=name, key=key, exc_info=failure)
-                longest_s = definition.on_commit_retry_s * 2.0 ** min(num_failures, 30)
-                longest_s = min(longest_s, definition.on_commit_max_retry_s)
-                num_failures += 1
-                await trio.sleep(longest_s * (1.0 - self._chance() / 2))
-            else:
-                self._post(ChangeForwarded(holding, place, change.version))
-                return
+        change = await self._change(holding, place)
+        try:
+            with trio.fail_after(definition.on_commit_timeout_s):
+                await call(change)
+        except Exception as failure:  # noqa: BLE001 - isolation: whatever the application raises, the change is told again
+            pause_s = self._failed(holding, place, failure)
+            await trio.sleep(pause_s)
+            holding.num_forwarding -= 1
+            self._post(ChangeForwarded(holding, None, 0))
+        else:
+            self._num_failed_in_row[holding.name] = 0
+            self._post(ChangeForwarded(holding, place, change.version))
+
+    def _failed(self, holding: Holding, place: Place, failure: Exception) -> float:
+        """Note when to tell a change again; return for how long its place stays empty, so that a source in trouble has peace."""
+        holding.counts.forward_failures += 1
+        num_failed = self._num_failed[place] = self._num_failed.get(place, 0) + 1
+        in_row = self._num_failed_in_row[holding.name] = (
+            self._num_failed_in_row.get(holding.name, 0) + 1
+        )
+        if num_failed == 1:
+            name, key = holding.name, place[1]
+            _log.error("on_commit_failed", collection=name, key=key, exc_info=failure)
+        at = trio.current_time() + self._wait_s(holding, num_failed)
+        heapq.heappush(self._again, (at, next(self._serial), place))
+        return self._wait_s(holding, in_row // WORKERS)
+
+    def _wait_s(self, holding: Holding, num_failed: int) -> float:
+        if not num_failed:
+            return 0.0
+        definition = holding.definition
+        longest_s = definition.on_commit_retry_s * 2.0 ** min(num_failed - 1, 30)
+        return min(longest_s, definition.on_commit_max_retry_s) * (1.0 - self._chance() / 2)
 
     async def _change(self, holding: Holding, place: Place) -> EntryChange:
         """Return what an entry is now, with the version of its newest dirty change."""
         channel, key = place
-        version = holding.dirty.get(place, 0)
+        version = holding.dirty.get(place, 0)  # before: what comes meanwhile is told again
         page = await self._ask(lambda reader: read_entries(reader, channel, [key]))
         entry: Entry | None = page.entries[0] if page.entries else None
+        if entry is not None:
+            version = max(version, entry.version)
         value = None if entry is None else value_of(entry.value)
         memory = holding.memory.peek(place, self._holdings.now)
         return EntryChange(
@@ -173,17 +210,13 @@ class Forwarding:
         """The application has acknowledged a change; a newer one meanwhile is told next."""
         place, holding = message.place, message.holding
         if place is None or self._holdings.by_name.get(holding.name) is not holding:
-            return  # more were read; or of before a crash: it is told again
+            return  # there is room for another; or of before a crash: it is told again
         holding.num_forwarding -= 1
         holding.counts.forwarded += 1
         self._telling.discard(place)
+        self._num_failed.pop(place, None)
         self._store.acknowledge_forwarded(place[0], place[1], message.version)
         if holding.dirty.get(place, 0) <= message.version:
             holding.dirty.pop(place, None)
         else:
             self.changed(place)
-
-    def forget(self) -> None:
-        """Nothing is being told any more; `read_dirty` begins anew."""
-        self._waiting.clear()
-        self._telling.clear()

@@ -9,7 +9,7 @@ that position misses nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -148,7 +148,12 @@ class Holdings:
         self.volatile: dict[ChannelName, Position] = {}
         """Epoch and top of volatile channels: their offsets are given here."""
         self.borrowed: dict[Place, CachedEntry] = {}
-        """Entries for mutations that wait to run again, in case memory has no room for all of them at once."""
+        """Entries for mutations that wait to run again, in case memory has no room for all of them at once, or they are not to
+        be kept at all: brought for them, they are usable until they have run."""
+        self.borrowers: dict[Place, int] = {}
+        """How many mutations wait for each."""
+        self.outdate: Callable[[Place], None] = lambda _place: None
+        """An entry was changed: a load under way may bring something older. Set by `Fetching`."""
         self._new_epoch = new_epoch
         self._now = now
         self.now = now()
@@ -236,6 +241,23 @@ class Holdings:
         position = self.volatile[channel] = Position(head.epoch, head.offset + 1)
         return position
 
+    def expire(self, place: Place) -> None:
+        """An entry may have changed at its source: it is fresh no more."""
+        holding = self.of_channel(place[0])
+        if holding is not None and holding.has_source:
+            holding.memory.expire(place, self.now)
+
+    def volatile_channels(self, holding: Holding) -> list[ChannelName]:
+        """Return a volatile collection's channels that anybody ever asked about."""
+        return [channel for channel in self.volatile if self.of_channel(channel) is holding]
+
+    def take_back(self, holding: Holding, tags: Sequence[str]) -> None:
+        """What was brought for mutations is no good any more: entries of a collection with one of these tags, or (without) all."""
+        for place, entry in list(self.borrowed.items()):
+            is_meant = not tags or any(tag in entry.tags for tag in tags)
+            if is_meant and self.of_channel(place[0]) is holding:
+                del self.borrowed[place]
+
     # ---------------------------------------------------------------- model.recording.View
 
     def version_and_value(self, channel: ChannelName, key: KeyName) -> tuple[int, bytes | None]:
@@ -251,7 +273,9 @@ class Holdings:
         place = (channel, key)
         holding = self.of_channel(channel)
         assert holding is not None, "places come from rules of collections"
-        entry = holding.memory.get(place, self.now) or self.borrowed.get(place)
+        entry = holding.memory.get(place, self.now)
         if entry is None or (holding.has_source and not holding.is_usable(place, entry, self.now)):
-            raise Missing
+            entry = self.borrowed.get(place)
+            if entry is None:
+                raise Missing
         return entry

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.holdings import Holding, Holdings
-from syncd.errors import SyncdError
+from syncd.codes import ErrorCode
+from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import ChannelName, Position
-from syncd.model.recording import Invalidation
+from syncd.model.recording import Invalidation, Place, Rejected
 from syncd.ports import AppendRequest
 from syncd.ports_collections import CommittedEvent, DeliverCommitted, InvalidateEntries
 from syncd.ports_state import (
@@ -28,7 +29,12 @@ from syncd.wire.encode_entries import invalidation_record
 __all__ = ["Invalidating", "events_of"]
 
 MAX_PARTITIONS = 10_000
-"""Told of one invalidation of a partitioned collection; more at once are refused."""
+"""Told of one invalidation of a partitioned collection. Policy when there are more: refuse, `too_large`."""
+_TOO_MANY = f"This concerns more than {MAX_PARTITIONS} partitions; invalidate by keys, or by tags that fewer have."
+LAST_KEY = KeyName("\U0010ffff" * 64)
+"""After every key of a partition, in the order of code points."""
+RELOADS_PER_TURN = 1_000
+"""Entries looked at in one go: about a millisecond."""
 
 Commit = Callable[[MutationCommit, Callable[[MutationResult | SyncdError], None]], None]
 
@@ -57,12 +63,19 @@ class Invalidating:
         self._call = call
         self._num_watching = num_watching
         self._wall_ms = wall_ms
+        self._asked: set[InvalidateEntries] = set()
+        """Invalidations that wait for the store to tell their partitions."""
 
     # ---------------------------------------------------------------- asked
 
     def invalidate(self, command: InvalidateEntries) -> None:
         """Expire, tell, and load anew what is watched. Raises what its asker is told."""
         holding = self._holdings.holding(command.collection)
+        try:
+            for key in command.keys:
+                holding.rules.place(key)
+        except Rejected as refusal:
+            raise RequestRejected(ErrorCode.BAD_KEY, refusal.message) from None
         holding.counts.invalidations += 1
         self._expire(holding, command.keys, command.tags)
         if command.keys:
@@ -78,10 +91,9 @@ class Invalidating:
         """Return the channels of a collection that are known without asking the store."""
         if not holding.definition.is_partitioned:
             return [ChannelName(holding.name)]
-        memory, now = holding.memory, self._holdings.now
-        places = memory.places()
-        if tags:
-            places = [place for tag in tags for place in memory.tagged(tag, now)]
+        if not tags:
+            return self._holdings.volatile_channels(holding)
+        places = [place for tag in tags for place in holding.memory.tagged(tag)]
         return [*dict.fromkeys(place[0] for place in places)]
 
     def _find_partitions(self, holding: Holding, command: InvalidateEntries) -> None:
@@ -89,24 +101,24 @@ class Invalidating:
         name, tags = holding.name, command.tags
 
         def work(reader: StateReader) -> list[ChannelName]:
-            if not tags:
-                return list(reader.channels(name, MAX_PARTITIONS))
-            found: dict[ChannelName, None] = {}
-            for tag in tags:
-                for place in reader.keys_by_tag(name, tag, None, MAX_PARTITIONS):
-                    found[place[0]] = None
-            return list(found)
+            if tags:
+                return _tagged_channels(reader, name, tags)
+            return list(reader.channels(name, MAX_PARTITIONS + 1))
 
         def done(answer: list[ChannelName] | SyncdError) -> None:
             def tell() -> None:
+                self._asked.discard(command)
                 if isinstance(answer, SyncdError):
                     command.done(answer)
+                elif len(answer) > MAX_PARTITIONS:
+                    command.done(RequestRejected(ErrorCode.TOO_LARGE, _TOO_MANY))
                 else:
                     what: dict[str, Sequence[str]] = {"tags": tags} if tags else {}
                     self._tell(command, dict.fromkeys(answer, what))
 
             self._call(tell)
 
+        self._asked.add(command)
         self._store.read_state(work, done)
 
     def _tell(
@@ -179,14 +191,16 @@ class Invalidating:
             for key in keys:
                 place = holding.rules.place(key)
                 memory.expire(place, now)
+                self._holdings.borrowed.pop(place, None)
                 fetching.outdate(place)
                 holding.failures.forget(place)
             return
         if tags:
-            for place in (place for tag in tags for place in memory.tagged(tag, now)):
+            for place in (place for tag in tags for place in memory.tagged(tag)):
                 memory.expire(place, now)
         else:
             memory.expire_all(now)
+        self._holdings.take_back(holding, tags)
         # Which tags a load will bring is not known: all of them are asked again.
         fetching.outdate_all(lambda channel: channel.partition("/")[0] == holding.name)
 
@@ -194,18 +208,62 @@ class Invalidating:
         """Load what somebody watches, most watched first (`Loading` sorts)."""
         if not holding.has_source:
             return
-        memory, now = holding.memory, self._holdings.now
         if keys:
-            places = [holding.rules.place(key) for key in keys]
+            self._reload_some(holding, [holding.rules.place(key) for key in keys])
         elif tags:
-            places = [place for tag in tags for place in memory.tagged(tag, now)]
+            self._reload_slowly(
+                holding, [place for tag in tags for place in holding.memory.tagged(tag)], 0
+            )
         else:
-            places = memory.places()
+            self._reload_all(holding, 0)
+
+    def _reload_slowly(self, holding: Holding, places: list[Place], start: int) -> None:
+        """Go through places in steps, so that others have their turn."""
+        end = start + RELOADS_PER_TURN
+        self._reload_some(holding, places[start:end])
+        if end < len(places):
+            self._call(lambda: self._reload_slowly(holding, places, end))
+
+    def _reload_all(self, holding: Holding, cursor: int) -> None:
+        """Go through all that is in memory in steps."""
+        places, cursor = holding.memory.scan(cursor, RELOADS_PER_TURN)
+        self._reload_some(holding, places)
+        if cursor:
+            self._call(lambda: self._reload_all(holding, cursor))
+
+    def _reload_some(self, holding: Holding, places: Sequence[Place]) -> None:
+        memory, now = holding.memory, self._holdings.now
         for place in places:
             count = self._num_watching(*place)
-            if count:
-                entry = memory.peek(place, now)
+            if not count:
+                continue
+            entry = memory.peek(place, now)
+            if entry is None or not holding.is_usable(place, entry, now):
                 self._fetching.refresh(holding, place, entry, num_watching=count)
+
+    # ---------------------------------------------------------------- the end
+
+    def fail_all(self, error: SyncdError) -> None:
+        """Tell everybody who waits for the store here; what is to be committed is settled by `Mutating`."""
+        asked, self._asked = self._asked, set()
+        for command in asked:
+            command.done(error)
+
+
+def _tagged_channels(
+    reader: StateReader, collection: str, tags: Sequence[str]
+) -> list[ChannelName]:
+    """Return the partitions where a tag occurs, a few too many at most. In the store's thread."""
+    found: dict[ChannelName, None] = {}
+    for tag in tags:
+        after: Place | None = None
+        while len(found) <= MAX_PARTITIONS:
+            page = reader.keys_by_tag(collection, tag, after, 1)
+            if not page:
+                break
+            found[page[0][0]] = None
+            after = (page[0][0], LAST_KEY)
+    return list(found)
 
 
 def _ignore(_answer: object) -> None:

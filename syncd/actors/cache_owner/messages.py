@@ -74,11 +74,13 @@ class WatchLost:
     """What a watch wanted to go on from cannot be had: it needs a snapshot."""
 
     command: WatchEntries
+    num_lost: int
+    """How often, in a row."""
 
 
 @attrs.define(eq=False)
 class ChangeForwarded:
-    """The application has acknowledged a change; without a place, more of them were read."""
+    """The application has acknowledged a change; without a place, there is room for another one to be told."""
 
     holding: Holding
     place: Place | None
@@ -90,6 +92,8 @@ class Call:
     """Something to be done in the actor's turn."""
 
     work: Callable[[], None]
+    life: int
+    """Which start of the actor this belongs to; of before a crash it is not done."""
 
 
 @attrs.define(eq=False)

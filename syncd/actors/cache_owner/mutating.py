@@ -16,12 +16,21 @@ from typing import Protocol
 
 import structlog
 
-from syncd.actors.cache_owner.committing import Group, Item, Settle, split, tell, write_memory
+from syncd.actors.cache_owner.committing import (
+    Group,
+    Item,
+    Settle,
+    refuse_untold,
+    split,
+    tell,
+    write_memory,
+)
+from syncd.actors.cache_owner.held import Held
 from syncd.actors.cache_owner.holdings import TOMBSTONE, Holdings
 from syncd.actors.cache_owner.invalidating import events_of
 from syncd.actors.cache_owner.messages import GroupDone, Turn
 from syncd.codes import ErrorCode
-from syncd.errors import SyncdError
+from syncd.errors import SyncdError, internal_error
 from syncd.ids import ChannelName
 from syncd.model.mutation_group import (
     Decided,
@@ -93,16 +102,12 @@ class Mutating:
         self._wall_ms = wall_ms
         self._deliver = deliver
         self._post = post
-        self._fetch = fetch
         self._invalidated = invalidated
         self._changed = changed
         self._queue: collections.deque[MutateState] = collections.deque()
-        self._held: dict[object, collections.deque[MutateState]] = {}
-        """By client: mutations that wait for entries, the first of them, and behind it."""
+        self._held = Held(holdings, fetch=fetch, refuse=self._refuse, go_on=self._queue.extendleft)
         self._own: list[tuple[MutationCommit, Settle]] = []
         """Changes of the owner's own for the next group."""
-        self._release_after_group: list[object] = []
-        """Keys of `_held` that wait for nothing but the end of the group."""
         self.in_flight: Group | None = None
         self.num_waiting = 0
         self._bytes_waiting = 0
@@ -138,17 +143,20 @@ class Mutating:
         if group.items:
             self.in_flight = group
             self._ask(group)
-        elif self._queue:
-            self._post(
-                Turn()
-            )  # all so far wait for entries or were refused: others first, then the rest
+            return
+        self._held.release_those_of_group()
+        if self._queue:
+            self._post(Turn())  # all so far wait or were refused: others first, then the rest
 
     def _ask(self, group: Group) -> None:
         holdings, deliver, post = self._holdings, self._deliver, self._post
 
         def done(answer: list[MutationResult] | SyncdError) -> None:
+            group.answer = answer
             if not isinstance(answer, SyncdError):
                 deliver(tell(holdings, group, answer))
+            if group.left_with is not None:
+                refuse_untold(group, group.left_with)
             post(GroupDone(group, answer))
 
         self._store.commit(group.commits(), done)
@@ -161,21 +169,30 @@ class Mutating:
         group = Group([])
         with self._keeper.running():
             for _ in range(min(GROUP_MUTATIONS, len(self._queue))):
-                self._run(runs, self._queue.popleft(), group)
+                command = self._queue.popleft()
+                try:
+                    self._run(runs, command, group)
+                except Exception:
+                    # A fault of ours: the actor crashes, and nobody of this group may be forgotten.
+                    group.answer, self.in_flight = internal_error(), group
+                    self._queue.appendleft(command)
+                    raise
         own, self._own = self._own, []
         for commit, settle in own:
             group.items.append(Item(commit, settle=settle))
         return group
 
     def _run(self, runs: MutationGroup, command: MutateState, group: Group) -> None:
-        if command.client in self._held:
-            self._held[command.client].append(command)
+        held = self._held
+        if held.takes(command):
             return
         decision = runs.run(command)
+        if isinstance(decision, NeedsKeys):
+            held.hold(command, decision.places)
+            return
+        held.give_back(command)
         if type(decision) is Decided:
             self._join(runs, command, decision, group)
-        elif isinstance(decision, NeedsKeys):
-            self._hold(command, decision.places)
         else:
             assert isinstance(decision, SyncdError)
             self._refuse(command, decision)
@@ -191,7 +208,7 @@ class Mutating:
         kept, volatile, places = split(self._holdings, commit)
         if places & group.volatile_places:
             runs.take_back()
-            self._hold(command, [])
+            self._held.hold(command, [])
             return
         group.volatile_places |= places
         group.items.append(Item(kept, command, decided, volatile=volatile))
@@ -217,66 +234,51 @@ class Mutating:
         self.num_waiting -= 1
         self._bytes_waiting -= command.size_bytes
 
-    # ---------------------------------------------------------------- waiting for entries
-
-    def _hold(self, command: MutateState, places: Sequence[Place]) -> None:
-        """Keep a mutation, and the later ones of its client, until its entries are there (or the next group)."""
-        key: object = command if command.client is None else command.client
-        self._held[key] = collections.deque([command])
-        if not places:
-            self._release_after_group.append(key)
-            return
-
-        def fetched(error: SyncdError | None) -> None:
-            self._fetched(key, error)
-
-        self._fetch(places, fetched)
-
-    def _fetched(self, key: object, error: SyncdError | None) -> None:
-        held = self._held.pop(key, None)
-        if held is None:
-            return
-        if error is not None and error.retryable:
-            for command in held:
-                self._refuse(command, error)
-            return
-        if error is not None:
-            held[0].refusal = error.code.value
-        self._queue.extendleft(reversed(held))
-
     # ---------------------------------------------------------------- decided
 
     def group_done(self, message: GroupDone) -> None:
         """The store has decided: bring memory up to date, and see who has to run again."""
         group, answer = message.group, message.answer
-        if group is not self.in_flight:
-            return  # of before a crash: its askers are told
-        self.in_flight = None
         self._holdings.tick()
+        if group is not self.in_flight:
+            self._inherit(group, answer)
+            return
+        self._held.release_those_of_group()  # first: one that runs again comes before its client's later ones
         if isinstance(answer, SyncdError):
             self._failed(group.items, answer)
         else:
             self._decided(group.items, answer)
-        release, self._release_after_group = self._release_after_group, []
-        for key in release:
-            self._fetched(key, None)
-        if not self._held:
-            self._holdings.borrowed.clear()
+        self.in_flight = None  # last: if this crashed, `fail_all` tells who is not told
+
+    def _inherit(self, group: Group, answer: list[MutationResult] | SyncdError) -> None:
+        """Bring memory up to date with a group of before a crash. Its askers are told already."""
+        if isinstance(answer, SyncdError):
+            if answer.code is ErrorCode.INTERNAL_ERROR:
+                self._look_anew(group.items)
+            return
+        for item, result in zip(group.items, answer, strict=True):
+            if isinstance(result, Committed):
+                write_memory(self._holdings, item, result, is_old=item.settle is not None)
+                self._follow(item, result)
 
     def _failed(self, items: Iterable[Item], error: SyncdError) -> None:
         """Tell everybody of a group that was not decided. If the store crashed, nobody knows whether it was: look at it anew."""
-        is_unknown = error.code is ErrorCode.INTERNAL_ERROR
-        channels: set[ChannelName] = set()
+        if error.code is ErrorCode.INTERNAL_ERROR:
+            self._look_anew(items)
         for item in items:
-            if is_unknown:
-                channels |= {write.channel for write in item.commit.writes}
-                channels |= {event.channel for event in item.commit.events}
-                for write in item.commit.writes:
-                    self._forget_entry((write.channel, write.key))
+            item.is_told = True
             if item.command is not None:
                 self._refuse(item.command, error)
             elif item.settle is not None:
                 item.settle(error)
+
+    def _look_anew(self, items: Iterable[Item]) -> None:
+        channels: set[ChannelName] = set()
+        for item in items:
+            channels |= {write.channel for write in item.commit.writes}
+            channels |= {event.channel for event in item.commit.events}
+            for write in item.commit.writes:
+                self._forget_entry((write.channel, write.key))
         for channel in channels:
             self._deliver(RenewChannel(channel))
 
@@ -291,6 +293,7 @@ class Mutating:
         failed: list[tuple[Item, MutationResult]] = []
         for item, result in zip(items, results, strict=True):
             if item.settle is not None:
+                item.is_told = True
                 item.settle(result)
             elif type(result) is Committed:
                 write_memory(self._holdings, item, result)
@@ -308,11 +311,16 @@ class Mutating:
         self.num_waiting -= 1
         self._bytes_waiting -= command.size_bytes
         self._count(decided)
+        self._follow(item, result)
+
+    def _follow(self, item: Item, result: Committed) -> None:
+        """Have done what a commit entails."""
         for write in item.commit.writes:
             if write.is_forwarded:
                 self._changed((write.channel, write.key))
-        for invalidation in decided.invalidations:
-            self._invalidated(invalidation, result)
+        if item.decided is not None:
+            for invalidation in item.decided.invalidations:
+                self._invalidated(invalidation, result)
 
     def _not_committed(self, failed: list[tuple[Item, MutationResult]]) -> None:
         """Run those in conflict again, before anything newer of their clients; tell the others."""
@@ -322,6 +330,7 @@ class Mutating:
         for item, result in failed:
             command = item.command
             assert command is not None
+            item.is_told = True
             if id(command) in again:
                 rerun.append(command)
                 self._count_conflict(result)
@@ -355,15 +364,16 @@ class Mutating:
     # ---------------------------------------------------------------- the end
 
     def fail_all(self, error: SyncdError) -> None:
-        """Tell everybody who waits; nothing is under way any more that anybody hears of."""
+        """Tell everybody who waits. The group in flight is left to the store, which tells its askers what became of it."""
         for command in self._queue:
             self._refuse(command, error)
-        for held in self._held.values():
-            for command in held:
-                self._refuse(command, error)
-        if self.in_flight is not None:
-            self._failed(self.in_flight.items, error)
         self._queue.clear()
-        self._held.clear()
-        self._own.clear()
-        self.in_flight = None
+        self._held.fail_all(error)
+        own, self._own = self._own, []
+        for _commit, settle in own:
+            settle(error)
+        group, self.in_flight = self.in_flight, None
+        if group is not None:
+            group.leave(error)
+            if group.answer is not None:
+                refuse_untold(group, error)

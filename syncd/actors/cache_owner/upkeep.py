@@ -45,6 +45,7 @@ class Upkeep:
         self._fetching = fetching
         self._store = store
         self._call = call
+        self._asked: set[WarmCache] = set()
 
     # ---------------------------------------------------------------- counts and limits
 
@@ -118,8 +119,10 @@ class Upkeep:
         def finish(name: str, count: int) -> None:
             warmed[name] = count
             if len(warmed) == len(holdings):
+                self._asked.discard(command)
                 command.done(warmed)
 
+        self._asked.add(command)
         for holding in holdings:
             self._warm(holding, command.keys, finish)
 
@@ -153,6 +156,12 @@ class Upkeep:
                 continue
         _Warming(self._fetching, self._call, places, done).go_on()
 
+    def fail_all(self, error: SyncdError) -> None:
+        """Tell everybody who waits."""
+        asked, self._asked = self._asked, set()
+        for command in asked:
+            command.done(error)
+
     # ---------------------------------------------------------------- hottest
 
     def remember_hottest(self) -> None:
@@ -160,8 +169,7 @@ class Upkeep:
         for holding in self._holdings.by_name.values():
             count = holding.definition.warm
             if isinstance(count, int) and count > 0 and not holding.is_volatile:
-                newest = holding.memory.places()[-min(count, MAX_WARM) :]
-                keys = [place[1] for place in reversed(newest)]
+                keys = [place[1] for place in holding.memory.newest(min(count, MAX_WARM))]
                 self._store.remember(_note_of(holding.name), msgpack.packb(keys))
 
 

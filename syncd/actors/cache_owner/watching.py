@@ -36,6 +36,9 @@ READ_BYTES = 1_048_576
 """Of the values that one `read` may bring: what a session's outbox holds."""
 BEHIND_S = 2.0
 """DESIGN 5.8: how long a request waits for a position that is not known here yet."""
+MAX_LOST = 5
+"""Snapshots of one request that were too old when they came to the broadcaster: its channel changes faster than its log is long.
+Policy then: refuse, `overloaded` (retryable)."""
 MAX_BEHIND = 10_000
 """Requests that wait so. Policy when full: refuse, `behind`."""
 
@@ -50,6 +53,10 @@ class Snapshot:
     after_key: KeyName | None = None
     is_joined: bool = False
     """The broadcaster has it: `watched` is told, further pages are `snapshot`."""
+    num_lost: int = 0
+    """How often what was handed to the broadcaster before this was lost."""
+    on_lost: Callable[[], None] | None = None
+    """Of what the broadcaster was handed."""
 
 
 @attrs.define(eq=False)
@@ -116,11 +123,25 @@ class Watching:
         )
         self._hand_over(command, command.position, prelude)
 
-    def watch_anew(self, command: WatchEntries) -> None:
-        """Tell what is there, and go on from that."""
+    def lost(self, command: WatchEntries, num_lost: int) -> None:
+        """The broadcaster could not go on from what it was handed."""
+        if num_lost < MAX_LOST:
+            self.watch_anew(command, num_lost)
+        else:
+            self._forget(command)
+            refuse(command, SyncdError(ErrorCode.OVERLOADED, after_ms=1000))
+
+    def _forget(self, command: WatchEntries) -> None:
+        for begun in list(self._snapshots.get(command.subscription, ())):
+            if begun.command is command:
+                self._close(begun)
+
+    def watch_anew(self, command: WatchEntries, num_lost: int = 0) -> None:
+        """Tell what is there, and go on from that; from the beginning, if this was begun before."""
         if command.subscription.is_closed:
             return
-        snapshot = Snapshot(command, self._keys_to_tell(command))
+        self._forget(command)
+        snapshot = Snapshot(command, self._keys_to_tell(command), num_lost=num_lost)
         self._snapshots.setdefault(command.subscription, []).append(snapshot)
         if snapshot.keys_left is None:
             watch = command.subscription.watch
@@ -139,12 +160,15 @@ class Watching:
         places = holding.memory.places()
         return sorted(place[1] for place in places if place[0] == command.channel)
 
-    def _hand_over(self, command: WatchEntries, since: Position, prelude: bytes) -> None:
+    def _hand_over(
+        self, command: WatchEntries, since: Position, prelude: bytes, num_lost: int = 0
+    ) -> Callable[[], None]:
         def lost() -> None:
-            self._post(WatchLost(command))
+            self._post(WatchLost(command, num_lost + 1))
 
         subscription, keys = command.subscription, command.keys
         self._join(WatchChannel(subscription, keys, since, prelude, lost))
+        return lost
 
     # ---------------------------------------------------------------- pages
 
@@ -232,7 +256,7 @@ class Watching:
                 request_id, channel, position, told, unchanged=unchanged, more=more
             )
             snapshot.is_joined = True
-            self._hand_over(command, position, prelude)
+            snapshot.on_lost = self._hand_over(command, position, prelude, snapshot.num_lost)
         if not more:
             self._close(snapshot)
             return
@@ -281,6 +305,11 @@ class Watching:
             self._behind.append(_Behind(command, self._holdings.now + BEHIND_S))
         return True
 
+    def forget_closed(self) -> None:
+        """Drop the snapshots of sessions that are gone: nobody asks for their next page."""
+        for subscription in [each for each in self._snapshots if each.is_closed]:
+            del self._snapshots[subscription]
+
     def look_again(self) -> None:
         """Something was committed, or time has passed."""
         now = self._holdings.now
@@ -320,12 +349,22 @@ class Watching:
             self._snapshots.setdefault(subscription, []).append(snapshot)
             self._next_page(snapshot)
 
-    def fail_all(self, error: SyncdError) -> None:
-        """Tell everybody who waits; snapshots that were begun are gone on with by `resume`, or begin anew."""
+    def fail_all(self, error: SyncdError, joins: Sequence[WatchChannel]) -> None:
+        """Tell everybody who waits; snapshots that were begun are gone on with by `resume`, or begin anew.
+
+        Args:
+            joins: Were not handed to the broadcaster.
+        """
+        unsent = {id(join.on_lost) for join in joins}
+        for join in joins:
+            join.on_lost()  # the next life begins them anew, if they are still wanted
         snapshots, self._snapshots = self._snapshots, {}
         for snapshot in (each for several in snapshots.values() for each in several):
             subscription = snapshot.command.subscription
-            if not snapshot.is_joined:
+            if id(snapshot.on_lost) in unsent:
+                if subscription.watch is not None:
+                    subscription.watch.snapshot_id = None
+            elif not snapshot.is_joined:
                 if subscription.watch is not None:
                     subscription.watch.snapshot_id = None
                 refuse(snapshot.command, error)
