@@ -112,6 +112,7 @@ class Rejection(enum.Enum):
     OUT_OF_RANGE = "out_of_range"
     MUTATOR_FAILED = "mutator_failed"
     MUTATOR_TIMEOUT = "mutator_timeout"
+    SOURCE_OWNED = "source_owned"
     BAD_SOURCE = "bad_source"
 
 

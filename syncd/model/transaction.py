@@ -36,6 +36,10 @@ MAX_MESSAGE_LENGTH = 500
 MAX_TAGS = 32
 MAX_TAG_LENGTH = 128
 
+MAX_NAME_LENGTH = 128
+MAX_EVENT_KEY_LENGTH = 255
+"""Of a published event, as `protocol/messages.toml` has them for `publish`."""
+
 
 def encode_value(value: object) -> bytes:
     """Encode a value that leaves a mutator.
@@ -135,7 +139,10 @@ class Tx:
 
     def delete(self, key: str, *, collection: str | None = None) -> bool:
         """Remove an entry; return whether there was one."""
-        return self._recording.delete(self._place(key, collection))
+        rules = self._rules(collection)
+        place = rules.place(key)
+        self._check_writable(rules)
+        return self._recording.delete(place)
 
     def incr(
         self,
@@ -191,6 +198,9 @@ class Tx:
     ) -> None:
         """Publish an event if and when the mutation takes effect."""
         checked = check_channel(channel)
+        for text, max_length in ((name, MAX_NAME_LENGTH), (key, MAX_EVENT_KEY_LENGTH)):
+            if text is not None and (type(text) is not str or not 0 < len(text) <= max_length):
+                raise ValueError("name and key of an event are short texts, or None")
         encoded = encode_value(data)
         recording = self._recording
         ground = recording.ground
@@ -236,9 +246,15 @@ class Tx:
 
     def _write(self, rules: CollectionRules, place: Place, change: Change) -> None:
         assert change.value is not None
+        self._check_writable(rules)
         if len(change.value) > rules.max_value_bytes:
             self.reject("too_large", f"A value has {rules.max_value_bytes} bytes at most here.")
         self._recording.change(place, change)
+
+    def _check_writable(self, rules: CollectionRules) -> None:
+        if not rules.takes_writes:
+            text = f"The entries of {rules.name} belong to its source; they can only be read here."
+            self.reject("source_owned", text)
 
 
 def check_tags(tags: object) -> tuple[str, ...]:
