@@ -9,10 +9,9 @@ Invariant: everything changes in `_serve`, message by message, so that whatever 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -216,7 +215,7 @@ class CacheOwner:
                 await self.forwarding.read_dirty()
                 self.forwarding.start()
                 nursery.start_soon(self._sweep)
-                nursery.start_soon(self._warm_up)
+                nursery.start_soon(self.upkeep.warm_up)
                 task_status.started()
                 while True:
                     await self._serve_batch(await self.mailbox.take())
@@ -354,20 +353,6 @@ class CacheOwner:
                 remember_at = trio.current_time() + REMEMBER_S
                 self.upkeep.remember_hottest()
 
-    async def _warm_up(self) -> None:
-        for holding in self.holdings.by_name.values():
-            warm = holding.definition.warm
-            if callable(warm):
-                with _logged("warm_up_failed", holding.name):
-                    keys = list(await warm())
-                    self._call(
-                        lambda holding=holding, keys=keys: self.upkeep.bring(  # type: ignore[misc]
-                            holding, keys, lambda _count: None
-                        )
-                    )
-            elif warm:
-                self.upkeep.warm_hottest(holding)
-
     # ---------------------------------------------------------------- failures and the end
 
     def _fail_one(self, message: CacheOwnerMessage, error: Exception) -> None:
@@ -411,11 +396,3 @@ class CacheOwner:
         self._start_empty()
         for channel in volatile:
             self._broadcaster.deliver_committed(RenewChannel(channel))
-
-
-@contextlib.contextmanager
-def _logged(event: str, collection: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as failure:  # noqa: BLE001 - isolation: an application's warm-up concerns nobody else
-        _log.error(event, collection=collection, exc_info=failure)

@@ -5,6 +5,7 @@ Owner of nothing. Which keys were hottest is remembered in the store now and the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -142,6 +143,20 @@ class Upkeep:
 
         self._store.read_state(lambda reader: _hottest(reader, holding.name), done)
 
+    async def warm_up(self) -> None:
+        """Begin to warm up all collections, as a node does at its start."""
+        for holding in self._holdings.by_name.values():
+            warm = holding.definition.warm
+            if callable(warm):
+                try:
+                    keys = list(await warm())
+                except Exception as failure:  # noqa: BLE001 - isolation: an application's warm-up concerns nobody else
+                    _log.error("warm_up_failed", collection=holding.name, exc_info=failure)
+                    continue
+                self._call(functools.partial(self.bring, holding, keys, _ignore))
+            elif warm:
+                self.warm_hottest(holding)
+
     def warm_hottest(self, holding: Holding) -> None:
         """Warm up as a node does at its start."""
         self._warm(holding, None, _note_warmed)
@@ -206,6 +221,10 @@ class _Warming:
 
     def _failed(self, _error: SyncdError) -> None:
         self._call(self.go_on)
+
+
+def _ignore(_count: int) -> None:
+    """Nobody waits."""
 
 
 def _note_warmed(collection: str, count: int) -> None:

@@ -7,14 +7,20 @@ snapshot follow one by one as the session drains; what changes meanwhile comes a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
 from syncd.actors.cache_owner.fetching import Fetching, Gathering
 from syncd.actors.cache_owner.holdings import Holdings, value_of
 from syncd.actors.cache_owner.messages import SnapshotPage, WatchLost
-from syncd.actors.cache_owner.paging import KEYS_PER_JOB, PAGE_BYTES, PAGE_ENTRIES
+from syncd.actors.cache_owner.paging import (
+    KEYS_PER_JOB,
+    PAGE_BYTES,
+    PAGE_ENTRIES,
+    num_fitting,
+    sort_out,
+)
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import Position
@@ -192,7 +198,7 @@ class Watching:
             return
 
         def done(entries: list[EntryState], position: Position) -> None:
-            count = _num_fitting(entries)
+            count = num_fitting(entries)
             if self._is_over(snapshot) or self._waits(snapshot.command, position):
                 self._close(snapshot)
                 return
@@ -245,7 +251,7 @@ class Watching:
         """Send one page; the first one goes with the watch to the broadcaster."""
         command = snapshot.command
         request_id, channel = command.request_id, command.channel
-        told, unchanged = _sort_out(entries, position, command)
+        told, unchanged = sort_out(entries, position, command)
         if snapshot.is_joined:
             message = encode_state.snapshot(
                 request_id, channel, told, unchanged=unchanged, more=more
@@ -387,32 +393,6 @@ def _refuse_any(command: ReadEntries | WatchEntries, error: SyncdError) -> None:
         command.done(error)
     else:
         refuse(command, error)
-
-
-def _sort_out(
-    entries: Sequence[EntryState], position: Position, command: WatchEntries
-) -> tuple[list[bytes], list[KeyName]]:
-    """Return entries to be told, encoded, and the keys of those that the client has just so."""
-    have: Mapping[str, int] = command.have
-    if command.have_epoch is not None and command.have_epoch != position.epoch:
-        have = {}
-    told, unchanged = [], []
-    for entry in entries:
-        if entry.value is not None and have.get(entry.key) == entry.version:
-            unchanged.append(entry.key)
-        else:
-            told.append(encode_state.entry(entry.key, entry.version, entry.value))
-    return told, unchanged
-
-
-def _num_fitting(entries: Sequence[EntryState]) -> int:
-    """How many entries fit into a page; one at least."""
-    size = 0
-    for index, entry in enumerate(entries):
-        size += len(entry.key) + len(entry.value or b"")
-        if size > PAGE_BYTES and index:
-            return index
-    return len(entries)
 
 
 def _first(clients: Sequence[str]) -> str | None:
