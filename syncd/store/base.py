@@ -94,6 +94,10 @@ class StoreOptions:
     """Time between two walks over all channels that look for events past their age."""
     cached_channels: int = 10_000
     """Channel rows kept in memory, about 0.4 KiB each."""
+    cached_clients: int = 10_000
+    """Clients that mutate, kept in memory, about 0.3 KiB each."""
+    cached_entries: int = 32_768
+    """Versions of entries kept in memory, about 0.4 KiB each."""
     outcomes_s: float = 86_400.0
     """Outcomes of mutations are kept at least this long, unless acknowledged, or pushed out by newer ones of their client."""
     outcomes_per_client: int = 1000

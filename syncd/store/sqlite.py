@@ -56,6 +56,7 @@ from syncd.store.sqlite_entries import (
     scan_entries,
 )
 from syncd.store.sqlite_file import BACKUP_MARK, open_file, size_bytes, translated
+from syncd.store.sqlite_known import KnownRows
 from syncd.store.sqlite_rows import ChannelRow, ChannelRows
 from syncd.store.sqlite_state import Mutations
 from syncd.store.sqlite_trim import Trimmer
@@ -109,6 +110,7 @@ class SqliteStore:
             self._connection.close()
             raise
         self._rows = ChannelRows(self._connection, options.retention_of, options.cached_channels)
+        self._known = KnownRows(self._connection, options.cached_clients, options.cached_entries)
         self._trimmer = Trimmer(self._connection, self._rows, options)
 
     def _prepare_meta(self) -> None:
@@ -145,7 +147,7 @@ class SqliteStore:
             if self._mutations is None:
                 self._acknowledged.drop(self._connection, _DIRTY_A_TRANSACTION)
                 max_outcomes = self._options.outcomes_per_client
-                self._mutations = Mutations(self._connection, self._rows, pending, max_outcomes)
+                self._mutations = Mutations(self._connection, pending, self._known, max_outcomes)
             return self._mutations.write(group)
 
     def acknowledge(self, client: str, upto: int) -> None:
@@ -196,6 +198,7 @@ class SqliteStore:
                 mismatches=mutations.num_mismatches,
             )
             self._acknowledged.settle()
+            self._known.shrink()
 
     def _count(self, **counts: int) -> None:
         self._counts.update(counts)
@@ -203,7 +206,9 @@ class SqliteStore:
     def rollback(self) -> None:
         """See `Store.rollback`."""
         batch, self._batch = self._batch, None
-        self._mutations = None
+        if self._mutations is not None:
+            self._mutations = None
+            self._known.clear()
         if batch is not None:
             self._rows.forget(batch.touched)
         self._undo()
@@ -348,6 +353,8 @@ class SqliteStore:
             raise
         has_more = self._acknowledged.settle() or report.has_more
         self._rows.shrink()
+        if report.num_clients:
+            self._known.clear()
         self._count(
             trimmed=report.num_events,
             forgotten=report.num_idempotency,

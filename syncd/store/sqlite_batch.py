@@ -46,7 +46,7 @@ class Batch:
         self.touched: set[ChannelRow] = set()
         self.num_written = self.num_duplicates = self.num_mismatches = 0
         self._connection = connection
-        self._rows = rows
+        self.rows = rows
         self._epoch_of = epoch_of
         self._events: list[_Event] = []
         self._new_known: list[_Known] = []
@@ -86,7 +86,7 @@ class Batch:
         for row in self._unsaved:
             if row.retention.is_latest and row.num_events > row.retention.size:
                 drop_oldest(self._connection, row, row.num_events - row.retention.size)
-        self._rows.save(self._unsaved)
+        self.rows.save(self._unsaved)
         self._unsaved.clear()
 
     def _append(self, request: AppendRequest) -> AppendResult:
@@ -101,9 +101,9 @@ class Batch:
         return Appended(row.epoch, offset)
 
     def _row_of(self, channel: ChannelName) -> ChannelRow:
-        row = self._rows.find(channel)
+        row = self.rows.find(channel)
         if row is None:
-            row = self._rows.create(channel, self._epoch_of(channel))
+            row = self.rows.create(channel, self._epoch_of(channel))
         if row not in self._unsaved:
             self._unsaved.add(row)
             self.touched.add(row)

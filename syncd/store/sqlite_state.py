@@ -1,7 +1,7 @@
 """The write statements of mutations in one transaction. Made by `SqliteStore.begin_commit`, gone when the transaction ends.
 
 A mutation is checked before anything of it is written, so that one that does not stand leaves no trace. What was written so
-far is seen through `_slots`, `_clients` and `_known_here`; rows reach their tables in `_flush`, once per entry and client
+far is seen through `KnownRows` and `_outcomes_here`; rows reach their tables in `_flush`, once per entry and client
 however often they changed. Events go through the transaction's `Batch`.
 """
 
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-
-import attrs
+from collections.abc import Iterable, Sequence
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
@@ -21,7 +19,6 @@ from syncd.ports_state import (
     Conflict,
     EntryRead,
     EntryWrite,
-    KeyName,
     KnownOutcome,
     MutationCommit,
     MutationResult,
@@ -31,18 +28,17 @@ from syncd.ports_state import (
 from syncd.store.base import CLIENT_USE_MS, mismatch
 from syncd.store.sqlite_batch import Batch
 from syncd.store.sqlite_keyed import KeyedOutcomes
-from syncd.store.sqlite_rows import ChannelRow, ChannelRows
+from syncd.store.sqlite_known import NEW_CLIENT, KnownClient, KnownEntry, KnownRows
+from syncd.store.sqlite_rows import ChannelRow
 
 __all__ = ["Mutations", "tags_from_text"]
 
-_SELECT_ENTRY = "SELECT version, tags FROM entry WHERE channel_id = ? AND key = ?"
 _PUT_ENTRY = (
     "INSERT OR REPLACE INTO entry (channel_id, key, version, tags, value) VALUES (?, ?, ?, ?, ?)"
 )
 _DELETE_ENTRY = "DELETE FROM entry WHERE channel_id = ? AND key = ?"
 _PUT_TAG = "INSERT OR REPLACE INTO tag (tag, channel, key) VALUES (?, ?, ?)"
 _DELETE_TAG = "DELETE FROM tag WHERE tag = ? AND channel = ? AND key = ?"
-_SELECT_CLIENT = "SELECT id, last, at_ms FROM client WHERE name = ?"
 _INSERT_CLIENT = "INSERT INTO client (name, last, at_ms) VALUES (?, 0, ?)"
 _UPDATE_LAST = "UPDATE client SET last = ? WHERE id = ?"
 _UPDATE_USE = "UPDATE client SET at_ms = ? WHERE id = ?"
@@ -53,68 +49,43 @@ _INSERT_OUTCOME = (
 _DROP_OUTCOMES = "DELETE FROM outcome WHERE client_id = ? AND mid <= ?"
 _PUT_DIRTY = "INSERT OR REPLACE INTO dirty (channel, key, version) VALUES (?, ?, ?)"
 
-_NEW_CLIENT = 0
-"""Id of a client without a row; SQLite begins with 1."""
-
-
-@attrs.define(eq=False)
-class _Slot:
-    """One entry as this transaction has it."""
-
-    row: ChannelRow
-    key: KeyName
-    version: int
-    """0: there is none."""
-    tags: str | None
-    tags_on_disk: str | None
-    value: bytes | None = None
-    """Known only of what was written here."""
-    writer: int = -1
-    """Number of the mutation that wrote it last in this transaction."""
-
-
-@attrs.define(eq=False)
-class _Client:
-    """One client as this transaction has it."""
-
-    id: int
-    last: int
-    at_ms: int
-
 
 class Mutations:
     """What one transaction of mutations changes besides the logs."""
 
     def __init__(
-        self, connection: sqlite3.Connection, rows: ChannelRows, batch: Batch, max_outcomes: int
+        self,
+        connection: sqlite3.Connection,
+        batch: Batch,
+        known: KnownRows,
+        max_outcomes: int,
     ) -> None:
         self.num_decided = self.num_resent = self.num_conflicts = self.num_mismatches = 0
         self._connection = connection
-        self._rows = rows
+        self._rows = batch.rows
+        self._known = known
         self._batch = batch
         self._max_outcomes = max_outcomes
-        self._slots: dict[tuple[int, KeyName], _Slot] = {}
-        self._changed: set[_Slot] = set()
-        self._clients: dict[str, _Client] = {}
-        self._advanced: set[_Client] = set()
-        self._used: set[_Client] = set()
-        self._crowded: set[_Client] = set()
+        self._changed: dict[KnownEntry, bytes | None] = {}
+        """What entries become, since the last `_flush`."""
+        self._advanced: set[KnownClient] = set()
+        self._used: set[KnownClient] = set()
+        self._crowded: set[KnownClient] = set()
         self._outcomes: list[tuple[int, int, int, str, bytes]] = []
-        self._known_here: dict[tuple[int, int], tuple[str, bytes]] = {}
+        self._outcomes_here: dict[tuple[int, int], tuple[str, bytes]] = {}
         self._keyed = KeyedOutcomes(connection)
         self._dirty: dict[TaggedKey, int] = {}
-        self._number = 0
-        """Of the mutation at hand, in the transaction."""
         self._first = 0
         """Number of the first mutation of the group at hand."""
 
     def write(self, group: Sequence[MutationCommit]) -> list[MutationResult]:
         """Run all statements but BEGIN and COMMIT."""
-        self._first = self._number
+        known = self._known
+        self._first = known.number
         results = []
         for mutation in group:
             results.append(self._decide(mutation))
-            self._number += 1
+            known.number += 1
         self._batch.flush()
         self._flush()
         return results
@@ -126,12 +97,10 @@ class Mutations:
             if known is not None:
                 return known
         else:
-            client = self._clients.get(name)
-            if client is None:
-                client = self._clients[name] = self._find_client(name)
+            client = self._known.clients.get(name) or self._known.client(name)
             if mutation.mid <= client.last:
                 self.num_resent += 1
-                return self._known(client, mutation.mid)
+                return self._known_outcome(client, mutation.mid)
             if mutation.mid != client.last + 1:
                 return OutOfOrder(client.last + 1)
         for read in mutation.reads:
@@ -143,62 +112,58 @@ class Mutations:
     def _is_so(self, read: EntryRead) -> bool:
         """Tell whether what was seen is still there."""
         row = self._rows.find(read.channel)
+        if row is None:
+            return read.written_by is None and read.version == 0
+        entry = self._known.entries.get((row.id, read.key)) or self._known.entry(row, read.key)
         if read.written_by is None:
-            version = 0 if row is None else self._slot(row, read.key).version
-            return version == read.version
-        if row is None or read.written_by < 0:
-            return False
-        slot = self._slots.get((row.id, read.key))
-        return slot is not None and slot.writer == self._first + read.written_by
+            return entry.version == read.version
+        return read.written_by >= 0 and entry.writer == self._first + read.written_by
 
     # -------------------------------------------------------------------------------------------- effects
 
-    def _take_effect(self, mutation: MutationCommit, client: _Client | None) -> Committed:
-        at_ms = mutation.at_ms
+    def _take_effect(self, mutation: MutationCommit, client: KnownClient | None) -> Committed:
+        at_ms, append = mutation.at_ms, self._batch.append_event
         tops: dict[ChannelRow, int] = {}
-        versions = []
+        versions, appended = [], []
         for write in mutation.writes:
-            row, offset = self._batch.append_event(write.channel, at_ms, write.key, write.record)
+            row, offset = append(write.channel, at_ms, write.key, write.record)
             self._change(row, write, offset)
             tops[row] = offset
             versions.append(offset)
-        appended = []
         for event in mutation.events:
-            row, offset = self._batch.append_event(
-                event.channel, event.at_ms, event.key, event.record
-            )
+            row, offset = append(event.channel, event.at_ms, event.key, event.record)
             tops[row] = offset
             appended.append(Appended(row.epoch, offset))
-        self._conclude(mutation, client, tops)
-        positions = {row.name: Position(row.epoch, offset) for row, offset in tops.items()}
+        texts, positions = [], {}
+        for row, offset in tops.items():
+            texts.append(f"{row.id} {offset}")
+            positions[row.name] = Position(row.epoch, offset)
+        self.num_decided += 1
+        text = " ".join(texts)
+        if client is None:
+            self._keyed.remember(mutation, text)
+        else:
+            self._advance(mutation, client, text)
         return Committed(versions, positions, appended)
 
     def _change(self, row: ChannelRow, write: EntryWrite, offset: int) -> None:
-        slot = self._slot(row, write.key)
-        slot.value = write.value
-        is_there = write.value is not None
-        row.num_entries += is_there - (slot.version != 0)
-        slot.version = offset if is_there else 0
-        slot.tags = json.dumps(write.tags) if is_there and write.tags else None
-        slot.writer = self._number
-        self._changed.add(slot)
-        if write.is_forwarded:
-            self._dirty[write.channel, write.key] = offset
-
-    def _conclude(
-        self, mutation: MutationCommit, client: _Client | None, tops: Mapping[ChannelRow, int]
-    ) -> None:
-        """Store the outcome, under its number or its key."""
-        positions = " ".join([f"{row.id} {offset}" for row, offset in tops.items()])
-        self.num_decided += 1
-        if client is None:
-            self._keyed.remember(mutation, positions)
+        key, value, known = write.key, write.value, self._known
+        entry = known.entries.get((row.id, key)) or known.entry(row, key)
+        was_there = entry.version != 0
+        if value is None:
+            row.num_entries -= was_there
+            entry.version, entry.tags = 0, None
         else:
-            self._advance(mutation, client, positions)
+            row.num_entries += not was_there
+            entry.version, entry.tags = offset, json.dumps(write.tags) if write.tags else None
+        entry.writer = known.number
+        self._changed[entry] = value
+        if write.is_forwarded:
+            self._dirty[write.channel, key] = offset
 
-    def _advance(self, mutation: MutationCommit, client: _Client, positions: str) -> None:
+    def _advance(self, mutation: MutationCommit, client: KnownClient, positions: str) -> None:
         """Store the outcome and bump `last`."""
-        if client.id == _NEW_CLIENT:
+        if client.id == NEW_CLIENT:
             inserted = self._connection.execute(_INSERT_CLIENT, (mutation.client, mutation.at_ms))
             assert inserted.lastrowid is not None
             client.id, client.at_ms = inserted.lastrowid, mutation.at_ms
@@ -209,31 +174,18 @@ class Mutations:
             self._used.add(client)
         if client.last % (self._max_outcomes // 4 + 1) == 0:
             self._crowded.add(client)
-        self._known_here[client.id, mutation.mid] = (positions, mutation.outcome)
+        self._outcomes_here[client.id, mutation.mid] = (positions, mutation.outcome)
         self._outcomes.append(
             (client.id, mutation.mid, mutation.at_ms, positions, mutation.outcome)
         )
 
     # -------------------------------------------------------------------------------------------- looking up
 
-    def _find_client(self, name: str) -> _Client:
-        found = self._connection.execute(_SELECT_CLIENT, (name,)).fetchone()
-        return _Client(_NEW_CLIENT, 0, 0) if found is None else _Client(*found)
-
-    def _slot(self, row: ChannelRow, key: KeyName) -> _Slot:
-        place = (row.id, key)
-        slot = self._slots.get(place)
-        if slot is None:
-            found = self._connection.execute(_SELECT_ENTRY, place).fetchone()
-            version, tags = (0, None) if found is None else found
-            slot = self._slots[place] = _Slot(row, key, version, tags, tags)
-        return slot
-
-    def _known(self, client: _Client, mid: int) -> KnownOutcome:
+    def _known_outcome(self, client: KnownClient, mid: int) -> KnownOutcome:
         place = (client.id, mid)
         found: tuple[str, bytes] | None = None
         if mid > client.last - self._max_outcomes:
-            found = self._known_here.get(place)
+            found = self._outcomes_here.get(place)
             if found is None:
                 found = self._connection.execute(_SELECT_OUTCOME, place).fetchone()
         if found is None:
@@ -282,26 +234,31 @@ class Mutations:
             done.clear()
 
     def _flush_entries(self) -> None:
+        there, gone, retagged = [], [], []
+        for entry, value in self._changed.items():
+            if value is None:
+                gone.append((entry.channel_id, entry.key))
+            else:
+                there.append((entry.channel_id, entry.key, entry.version, entry.tags, value))
+            if entry.tags != entry.tags_on_disk:
+                retagged.append(entry)
         execute_many = self._connection.executemany
-        there = [s for s in self._changed if s.value is not None]
-        gone = [s for s in self._changed if s.value is None]
         if there:
-            execute_many(_PUT_ENTRY, [(s.row.id, s.key, s.version, s.tags, s.value) for s in there])
+            execute_many(_PUT_ENTRY, there)
         if gone:
-            execute_many(_DELETE_ENTRY, [(s.row.id, s.key) for s in gone])
-        retagged = [slot for slot in self._changed if slot.tags != slot.tags_on_disk]
+            execute_many(_DELETE_ENTRY, gone)
         if retagged:
             self._flush_tags(retagged)
         self._changed.clear()
 
-    def _flush_tags(self, slots: Iterable[_Slot]) -> None:
+    def _flush_tags(self, entries: Iterable[KnownEntry]) -> None:
         old, new = [], []
-        for slot in slots:
-            place = (slot.row.name, slot.key)
-            before, now = set(tags_from_text(slot.tags_on_disk)), set(tags_from_text(slot.tags))
+        for entry in entries:
+            place = (entry.channel, entry.key)
+            before, now = set(tags_from_text(entry.tags_on_disk)), set(tags_from_text(entry.tags))
             old += [(tag, *place) for tag in before - now]
             new += [(tag, *place) for tag in now - before]
-            slot.tags_on_disk = slot.tags
+            entry.tags_on_disk = entry.tags
         self._connection.executemany(_DELETE_TAG, old)
         self._connection.executemany(_PUT_TAG, new)
 

@@ -319,3 +319,35 @@ def test_channels_beyond_the_cache_keep_their_entries(make_sqlite, options, muta
         )
     assert [store.entries(ChannelName(n), ["k"])[0].version for n in names] == [2] * 5
     assert store.statistics().num_channels_cached == 2
+
+
+def test_clients_and_entries_beyond_the_caches_are_looked_up_again(
+    make_sqlite, options, mutation, put
+):
+    store = make_sqlite(options=attrs.evolve(options, cached_clients=2, cached_entries=2))
+    versions = dict.fromkeys("abcde", 0)
+    for mid in (1, 2, 3):
+        for name in versions:
+            write, read = put("orders", name), ("orders", name, versions[name])
+            (result,) = commit(store, mutation(name, mid, write, reads=[read]))
+            (versions[name],) = result.versions
+    assert [*versions.values()] == [11, 12, 13, 14, 15]
+
+
+def test_a_transaction_that_was_undone_leaves_no_client_and_no_version_behind(
+    make_sqlite, mutation, put
+):
+    store = make_sqlite()
+    commit(store, mutation("c", 1, put("orders", "k")))
+    store.begin_commit([mutation("c", 2, put("orders", "k")), mutation("d", 1)])
+    store.rollback()
+    again = [mutation("c", 2, put("orders", "k"), reads=[("orders", "k", 1)]), mutation("d", 1)]
+    assert [type(result) for result in commit(store, *again)] == [Committed, Committed]
+
+
+def test_a_forgotten_client_begins_anew_without_a_restart(make_sqlite, options, mutation):
+    store = make_sqlite(options=attrs.evolve(options, clients_s=1.0))
+    commit(store, mutation("c", 1))
+    store.trim(CLIENT_USE_MS + 1001, 1.0)
+    assert type(commit(store, mutation("c", 1))[0]) is Committed
+    assert (count(store, "client"), store.last_mids(["c"])) == (1, [1])

@@ -79,6 +79,8 @@ class StateMachine(RuleBasedStateMachine):
             entropy=random.Random(1).randbytes,
             sweep_s=0.0,
             cached_channels=2,
+            cached_clients=1,
+            cached_entries=2,
             outcomes_s=OUTCOMES_S,
             outcomes_per_client=MAX_OUTCOMES,
             clients_s=CLIENTS_S,
