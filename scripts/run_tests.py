@@ -33,7 +33,7 @@ class Part:
 
 PARTS = (
     Part("house", ("house",), 40, is_measured=False),
-    Part("unit", ("wire", "model", "cache", "actors", "gateway", "cli", "bench"), 60),
+    Part("unit", ("wire", "model", "cache", "actors", "gateway", "http", "cli", "bench"), 60),
     Part("conformance", ("conformance",), 60),
     Part("integration", ("integration", "simulation", "soak"), 300),
     Part("e2e", ("e2e",), 180, is_measured=False),

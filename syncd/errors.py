@@ -13,6 +13,7 @@ __all__ = [
     "Disconnect",
     "MailboxFull",
     "MutationRejected",
+    "NoAnswer",
     "RequestRejected",
     "StoreUnavailable",
     "SyncdError",
@@ -57,6 +58,13 @@ class MailboxFull(SyncdError):
 
     def __init__(self, message: str = "", *, after_ms: int | None = 250) -> None:
         super().__init__(ErrorCode.OVERLOADED, message, after_ms=after_ms)
+
+
+class NoAnswer(SyncdError):
+    """Whoever was asked did not answer in time: what was asked for may have happened, may happen yet, or not."""
+
+    def __init__(self, message: str = "", *, after_ms: int | None = 1000) -> None:
+        super().__init__(ErrorCode.STORE_UNAVAILABLE, message, after_ms=after_ms)
 
 
 class ActorStopped(SyncdError):

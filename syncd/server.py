@@ -177,6 +177,8 @@ class Node:
             presence=self.presence,
             gateway=self.admin,
             node=self,
+            cache_owner=self.cache_owner,
+            definition=self.app,
         )
         return HttpServer(app, self.config)
 

@@ -13,23 +13,22 @@ from syncd.actors.kit import Reply
 from syncd.codes import ErrorCode
 from syncd.config import Config, Namespace
 from syncd.errors import MailboxFull, RequestRejected, SyncdError
-from syncd.http.asking import Answer, Answers, EventsAnswer
+from syncd.http.answers import position_json, publish_result
+from syncd.http.asking import COMMAND_BYTES, Answers, EventsAnswer, size_bytes
+from syncd.http.bodies import read_object
 from syncd.http.commands import (
-    MAX_BATCH_KEY_BYTES,
     Channels,
-    batch_items,
-    batch_publication,
     parse_disconnect,
     parse_idempotency_key,
     parse_revoke,
     parse_unsubscribe,
-    query_uint,
 )
-from syncd.http.failures import HttpError, error_body, json_response, no_answer
-from syncd.http.json_values import json_from_bodies, jsonable, parse_object
+from syncd.http.failures import json_response, no_answer
+from syncd.http.fields import query_uint
+from syncd.http.json_values import json_from_bodies, jsonable
 from syncd.http.ports import NodeInfo
-from syncd.ids import Position
-from syncd.model.permissions import Permissions
+from syncd.http.state_api import collections_json
+from syncd.model.definitions import AppDefinition
 from syncd.ports import (
     BroadcasterHandle,
     GatewayPort,
@@ -41,24 +40,6 @@ from syncd.ports import (
 
 __all__ = ["Api", "actors_json"]
 
-CHUNK_COMMANDS = 100
-"""Commands of a batch handed over at a time, in order: well within a mailbox, and one group commit."""
-
-COMMAND_BYTES = 64
-"""Counted for a command besides its data."""
-
-
-@attrs.define(eq=False)
-class _Batch:
-    """One `/api/batch` on its way."""
-
-    items: list[Any]
-    service: str
-    key: str | None
-    answers: Answers
-    num_taken: int = 0
-    """Commands the broadcaster has, or that were refused one by one."""
-
 
 @attrs.define(eq=False)
 class Api:
@@ -69,16 +50,14 @@ class Api:
     presence: PresenceHandle
     gateway: GatewayPort
     node: NodeInfo
-    channels: Channels = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.channels = Channels(Permissions(self.config.namespaces))
+    app: AppDefinition
+    channels: Channels
 
     # -------------------------------------------------------------------------------------------- publish
 
     async def publish(self, service: str) -> Response:
         """Answer `POST /api/publish`."""
-        body = await _read_object()
+        body = await read_object()
         key = parse_idempotency_key(request.headers.get("Idempotency-Key"))
         if key is not None and body.get("uid") not in (None, key):
             text = "Idempotency-Key and uid are two names of one thing and differ here."
@@ -86,58 +65,14 @@ class Api:
         answers = Answers(1)
         command = self.channels.publish(body, service=service, asker=answers, idempotency_key=key)
         await self._ask([command], answers)
-        return json_response(_publish_result(answers.get(0, no_answer())))
-
-    async def batch(self, service: str) -> Response:
-        """Answer `POST /api/batch`."""
-        items = batch_items(await _read_object())
-        header = request.headers.get("Idempotency-Key")
-        key = parse_idempotency_key(header, max_bytes=MAX_BATCH_KEY_BYTES)
-        batch = _Batch(items, service, key, Answers(len(items)))
-        try:
-            with trio.fail_after(self.config.timing.http_request_s):
-                await self._submit_batch(batch)
-                await batch.answers.wait()
-        except trio.TooSlowError:
-            _refuse_rest(batch, MailboxFull())
-        return json_response({"results": _results(batch.answers, len(items))})
-
-    async def _submit_batch(self, batch: _Batch) -> None:
-        """Hand over all commands, in order; a refusal of one concerns it alone."""
-        while batch.num_taken < len(batch.items):
-            start = batch.num_taken
-            commands = self._parse_chunk(batch, start)
-            try:
-                await self.broadcaster.submit(commands, _size_bytes(commands))
-            except SyncdError as refusal:
-                _refuse_rest(batch, refusal)
-                return
-            batch.num_taken = start + CHUNK_COMMANDS
-
-    def _parse_chunk(self, batch: _Batch, start: int) -> list[PublishEvent]:
-        commands: list[PublishEvent] = []
-        for index, item in enumerate(batch.items[start : start + CHUNK_COMMANDS], start):
-            key = None if batch.key is None else f"{batch.key}/{index}"
-            try:
-                command = self.channels.publish(
-                    batch_publication(item),
-                    service=batch.service,
-                    asker=batch.answers,
-                    request_id=index,
-                    idempotency_key=key,
-                )
-            except SyncdError as refusal:
-                batch.answers.reply_error(index, refusal)
-            else:
-                commands.append(command)
-        return commands
+        return json_response(publish_result(answers.get(0, no_answer())))
 
     async def _ask(self, commands: Sequence[PublishEvent | ReadHistory], answers: Answers) -> None:
         """Hand over and wait for the answers, both within the request's time."""
         is_taken = False
         try:
             with trio.fail_after(self.config.timing.http_request_s):
-                await self.broadcaster.submit(commands, _size_bytes(commands))
+                await self.broadcaster.submit(commands, size_bytes(commands))
                 is_taken = True
                 await answers.wait()
         except trio.TooSlowError:
@@ -157,7 +92,7 @@ class Api:
             raise RequestRejected(ErrorCode.NOT_SUPPORTED)
         texts = await json_from_bodies(answer.bodies)
         rest = json_response(
-            {"channel": command.channel, "position": _position_json(answer.position)}
+            {"channel": command.channel, "position": position_json(answer.position)}
         )
         rest.set_data((await rest.get_data(as_text=True))[:-1] + f',"events":[{",".join(texts)}]}}')
         return rest
@@ -213,6 +148,7 @@ class Api:
             "namespaces": {
                 name: _namespace_json(item) for name, item in self.config.namespaces.items()
             },
+            "collections": collections_json(self.app),
         }
         return json_response(payload)
 
@@ -220,7 +156,7 @@ class Api:
 
     async def disconnect(self, _service: str) -> Response:
         """Answer `POST /api/disconnect`."""
-        wanted = parse_disconnect(await _read_object())
+        wanted = parse_disconnect(await read_object())
         count = self.gateway.disconnect(
             wanted.target, reconnect=wanted.reconnect, reason=wanted.reason
         )
@@ -228,55 +164,17 @@ class Api:
 
     async def unsubscribe(self, _service: str) -> Response:
         """Answer `POST /api/unsubscribe`."""
-        wanted = parse_unsubscribe(await _read_object(), self.channels)
+        wanted = parse_unsubscribe(await read_object(), self.channels)
         return json_response(
             {"num_sessions": self.gateway.unsubscribe(wanted.target, wanted.channel)}
         )
 
     async def revoke(self, _service: str) -> Response:
         """Answer `POST /api/revoke`."""
-        wanted = parse_revoke(await _read_object())
+        wanted = parse_revoke(await read_object())
         return json_response(
             {"num_sessions": self.gateway.revoke(wanted.target, until_s=wanted.until_s)}
         )
-
-
-async def _read_object() -> dict[str, Any]:
-    """Return the request's body, which must say it is JSON: a form of a foreign page cannot, without asking first."""
-    if request.mimetype != "application/json" or not _is_utf8(request.mimetype_params):
-        text = "The body must be sent as application/json, in UTF-8."
-        raise HttpError(415, ErrorCode.BAD_REQUEST, text)
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise HttpError(415, ErrorCode.BAD_REQUEST, "Compressed bodies are not read.")
-    return parse_object(await request.get_data(cache=False, as_text=False, parse_form_data=False))
-
-
-def _is_utf8(params: Any) -> bool:
-    return str(params.get("charset", "utf-8")).lower() in ("utf-8", "utf8")
-
-
-def _size_bytes(commands: Sequence[PublishEvent | ReadHistory]) -> int:
-    return sum(
-        COMMAND_BYTES + (len(item.data) if isinstance(item, PublishEvent) else 0)
-        for item in commands
-    )
-
-
-def _refuse_rest(batch: _Batch, error: SyncdError) -> None:
-    for index in range(batch.num_taken, len(batch.items)):
-        batch.answers.reply_error(index, error)
-
-
-def _results(answers: Answers, count: int) -> list[dict[str, Any]]:
-    missing = no_answer()
-    results: list[dict[str, Any]] = []
-    for index in range(count):
-        answer = answers.get(index, missing)
-        if isinstance(answer, SyncdError):
-            results.append({"error": error_body(answer)})
-        else:
-            results.append({"ok": _publish_result(answer)})
-    return results
 
 
 def _settler(reply: Reply[list[dict[str, Any]]]) -> Any:
@@ -287,16 +185,6 @@ def _settler(reply: Reply[list[dict[str, Any]]]) -> Any:
             reply.resolve(answer)
 
     return done
-
-
-def _publish_result(answer: Answer) -> dict[str, Any]:
-    if isinstance(answer, SyncdError):
-        raise answer
-    return {"position": _position_json(answer) if isinstance(answer, Position) else None}
-
-
-def _position_json(position: Position) -> dict[str, Any]:
-    return {"epoch": position.epoch, "offset": position.offset}
 
 
 def actors_json(node: NodeInfo) -> list[dict[str, Any]]:

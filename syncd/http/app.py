@@ -14,15 +14,21 @@ from werkzeug.exceptions import HTTPException
 from syncd.config import Config
 from syncd.errors import SyncdError, internal_error
 from syncd.http.api import Api
+from syncd.http.batch import Batches
+from syncd.http.commands import Channels
 from syncd.http.failures import error_response, http_error
 from syncd.http.guard import HostRule, secure
 from syncd.http.json_values import MAX_BODY_BYTES
 from syncd.http.keys import ApiKeys
 from syncd.http.pages import Pages
 from syncd.http.ports import NodeInfo
+from syncd.http.state_api import StateApi
 from syncd.http.static_files import load_static_files
+from syncd.model.definitions import AppDefinition
+from syncd.model.permissions import Permissions
 from syncd.model.proxy_networks import ProxyNetworks
 from syncd.ports import BroadcasterHandle, GatewayPort, PresenceHandle
+from syncd.ports_collections import CacheOwnerHandle
 
 __all__ = ["STATIC_FOLDER", "create_app"]
 
@@ -41,6 +47,8 @@ def create_app(
     presence: PresenceHandle,
     gateway: GatewayPort,
     node: NodeInfo,
+    cache_owner: CacheOwnerHandle,
+    definition: AppDefinition,
     static_folder: Path | None = STATIC_FOLDER,
 ) -> QuartTrio:
     """Build the application. It starts nothing and reads no file later than now.
@@ -51,12 +59,17 @@ def create_app(
         presence: Asked for members.
         gateway: Acts on live sessions.
         node: Tells health and version.
+        cache_owner: Asked for mutations, entries and the cache.
+        definition: What the application has defined, to be listed.
         static_folder: The demo page's files; None serves none.
     """
     app = _bare_app(config)
-    api = Api(config, broadcaster, presence, gateway, node)
+    channels = Channels(Permissions(config.namespaces))
+    api = Api(config, broadcaster, presence, gateway, node, definition, channels)
+    state = StateApi(config, cache_owner)
+    batches = Batches(config, broadcaster, channels, state)
     pages = Pages(config, node, load_static_files(static_folder))
-    _add_api(app, api, _key_check(config))
+    _add_api(app, _routes(api, state, batches), _key_check(config))
     _add_pages(app, pages)
     _add_rules(app, HostRule(config))
     return app
@@ -92,18 +105,34 @@ def _key_check(config: Config) -> Callable[[], str]:
     return caller
 
 
-def _add_api(app: QuartTrio, api: Api, caller: Callable[[], str]) -> None:
-    posts = ("publish", "batch", "disconnect", "unsubscribe", "revoke")
-    gets = {
-        "channels": api.list_channels,
-        "presence": api.list_presence,
-        "history": api.history,
-        "info": api.info,
+def _routes(api: Api, state: StateApi, batches: Batches) -> dict[tuple[str, str], _Handler]:
+    """Return who answers what under `/api/`."""
+    return {
+        ("POST", "publish"): api.publish,
+        ("POST", "batch"): batches.answer,
+        ("POST", "mutate"): state.mutate,
+        ("POST", "invalidate"): state.invalidate,
+        ("POST", "disconnect"): api.disconnect,
+        ("POST", "unsubscribe"): api.unsubscribe,
+        ("POST", "revoke"): api.revoke,
+        ("GET", "channels"): api.list_channels,
+        ("GET", "presence"): api.list_presence,
+        ("GET", "history"): api.history,
+        ("GET", "entries"): state.entries,
+        ("GET", "info"): api.info,
+        ("GET", "cache/stats"): state.cache_stats,
+        ("GET", "cache/config"): state.cache_config,
+        ("POST", "cache/config"): state.change_cache_config,
+        ("POST", "cache/clear"): state.cache_clear,
+        ("POST", "cache/warm"): state.cache_warm,
     }
-    for name in posts:
-        _add(app, f"/api/{name}", _with_key(getattr(api, name), caller), "POST")
-    for name, handler in gets.items():
-        _add(app, f"/api/{name}", _with_key(handler, caller), "GET")
+
+
+def _add_api(
+    app: QuartTrio, routes: dict[tuple[str, str], _Handler], caller: Callable[[], str]
+) -> None:
+    for (method, name), handler in routes.items():
+        _add(app, f"/api/{name}", _with_key(handler, caller), method)
 
 
 def _with_key(handler: _Handler, caller: Callable[[], str]) -> Callable[[], Awaitable[Response]]:
@@ -115,7 +144,11 @@ def _with_key(handler: _Handler, caller: Callable[[], str]) -> Callable[[], Awai
 
 def _add(app: QuartTrio, rule: str, handler: Callable[..., Any], method: str) -> None:
     app.add_url_rule(
-        rule, endpoint=rule, view_func=handler, methods=[method], provide_automatic_options=False
+        rule,
+        endpoint=f"{method} {rule}",
+        view_func=handler,
+        methods=[method],
+        provide_automatic_options=False,
     )
 
 

@@ -12,8 +12,12 @@ import trio
 
 from syncd.errors import SyncdError
 from syncd.ids import Epoch, Position
+from syncd.ports import PublishEvent, ReadHistory
 
-__all__ = ["Answer", "Answers", "EventsAnswer"]
+__all__ = ["COMMAND_BYTES", "Answer", "Answers", "EventsAnswer", "size_bytes"]
+
+COMMAND_BYTES = 64
+"""Counted for a command besides its data."""
 
 
 @attrs.define
@@ -66,3 +70,11 @@ class Answers:
     def get(self, request_id: int, missing: SyncdError) -> Answer:
         """Return one answer, or `missing` when it has not come."""
         return self._answers.get(request_id, missing)
+
+
+def size_bytes(commands: Sequence[PublishEvent | ReadHistory]) -> int:
+    """Return what a mailbox counts for commands."""
+    return sum(
+        COMMAND_BYTES + (len(item.data) if isinstance(item, PublishEvent) else 0)
+        for item in commands
+    )

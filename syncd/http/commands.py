@@ -12,6 +12,7 @@ import attrs
 from syncd.codes import ErrorCode
 from syncd.config import HistoryKind, Namespace
 from syncd.errors import RequestRejected
+from syncd.http.fields import only, optional_text, query_bool, query_uint, rejected
 from syncd.http.json_values import encode_data, pack_base64
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.permissions import Permissions
@@ -26,18 +27,19 @@ __all__ = [
     "Disconnect",
     "Revoke",
     "Unsubscribe",
+    "batch_command",
     "batch_items",
-    "batch_publication",
     "parse_disconnect",
     "parse_idempotency_key",
     "parse_revoke",
     "parse_unsubscribe",
-    "query_bool",
-    "query_uint",
 ]
 
 MAX_COMMANDS = 1000
 """In one batch: with one commit for all of them the store is at its best far below that."""
+
+COMMAND_KINDS = frozenset({"publish", "mutate", "invalidate"})
+"""What a batch may hold."""
 
 MAX_LIMIT = 1000
 MAX_KEY_BYTES = 128
@@ -46,28 +48,6 @@ MAX_BATCH_KEY_BYTES = 120
 """Leaves room for the `/n` that each command of a batch adds."""
 MAX_REASON_BYTES = 120
 """A close frame holds 123 bytes of reason."""
-
-
-def _rejected(text: str) -> RequestRejected:
-    return RequestRejected(ErrorCode.BAD_REQUEST, text)
-
-
-def _only(body: Mapping[str, Any], *allowed: str) -> None:
-    for field in body:
-        if field not in allowed:
-            known = ", ".join(allowed)
-            raise _rejected(f"Unknown field {field[:64]!a}; known here: {known}.")
-
-
-def _text(body: Mapping[str, Any], field: str, max_bytes: int) -> str:
-    value = body.get(field)
-    if type(value) is not str or len(value.encode()) > max_bytes:
-        raise _rejected(f"Field {field!r} must be a string of at most {max_bytes} bytes.")
-    return value
-
-
-def _optional_text(body: Mapping[str, Any], field: str, max_bytes: int) -> str | None:
-    return None if body.get(field) is None else _text(body, field, max_bytes)
 
 
 # ------------------------------------------------------------------------------------------------ channels
@@ -86,7 +66,7 @@ class Channels:
             RequestRejected: `bad_channel`, or `permission_denied` when its namespace is not configured.
         """
         if type(name) is not str:
-            raise _rejected("Field 'channel' must be a string of at most 255 bytes.")
+            raise rejected("Field 'channel' must be a string of at most 255 bytes.")
         channel = check_channel(name)
         namespace = self._permissions.namespace(channel)
         if namespace is None:
@@ -148,14 +128,14 @@ class Channels:
 
 def _publish_fields(body: object) -> dict[str, Any]:
     if type(body) is not dict:
-        raise _rejected("A publish command must be an object.")
-    _only(body, "channel", "data", "data_base64", "name", "key", "uid")
+        raise rejected("A publish command must be an object.")
+    only(body, "channel", "data", "data_base64", "name", "key", "uid")
     return body
 
 
 def _packed_data(fields: dict[str, Any]) -> bytes:
     if ("data" in fields) == ("data_base64" in fields):
-        raise _rejected("Give either 'data' (null is allowed) or 'data_base64'.")
+        raise rejected("Give either 'data' (null is allowed) or 'data_base64'.")
     if "data" in fields:
         return encode_data(fields["data"])
     return pack_base64(fields["data_base64"])
@@ -164,7 +144,7 @@ def _packed_data(fields: dict[str, Any]) -> bytes:
 def _idempotency(key: str, fields: dict[str, Any], service: str) -> IdempotencyKey:
     """Return the key with a hash of what was asked; the order of object keys does not matter."""
     if key == "":
-        raise _rejected("An idempotency key must not be empty.")
+        raise rejected("An idempotency key must not be empty.")
     asked = {name: value for name, value in fields.items() if name != "uid" and value is not None}
     if "data" in fields:
         asked["data"] = fields["data"]
@@ -178,7 +158,7 @@ def parse_idempotency_key(header: str | None, *, max_bytes: int = MAX_KEY_BYTES)
     if header is None:
         return None
     if not (header and len(header) <= max_bytes and header.isascii() and header.isprintable()):
-        raise _rejected(f"Idempotency-Key must be 1 to {max_bytes} printable ASCII characters.")
+        raise rejected(f"Idempotency-Key must be 1 to {max_bytes} printable ASCII characters.")
     return header
 
 
@@ -212,11 +192,11 @@ class Revoke:
 
 def _target(body: Mapping[str, Any], *fields: str) -> Target:
     """Return who is meant by those of `fields` that are given, all of which must match."""
-    values = {field: _optional_text(body, field, 255) for field in fields}
+    values = {field: optional_text(body, field, 255) for field in fields}
     if not any(values.values()):
-        raise _rejected(f"Give at least one of {', '.join(fields)}.")
+        raise rejected(f"Give at least one of {', '.join(fields)}.")
     if "" in values.values():
-        raise _rejected(f"None of {', '.join(fields)} may be empty.")
+        raise rejected(f"None of {', '.join(fields)} may be empty.")
     return Target(**values)
 
 
@@ -225,27 +205,27 @@ _EVERYONE = ("user", "session", "client", "token_id")
 
 def parse_disconnect(body: dict[str, Any]) -> Disconnect:
     """Read the body of `/api/disconnect`."""
-    _only(body, *_EVERYONE, "reconnect", "reason")
+    only(body, *_EVERYONE, "reconnect", "reason")
     reconnect = body.get("reconnect", False)
     if type(reconnect) is not bool:
-        raise _rejected("Field 'reconnect' must be true or false.")
-    reason = _optional_text(body, "reason", MAX_REASON_BYTES) or ""
+        raise rejected("Field 'reconnect' must be true or false.")
+    reason = optional_text(body, "reason", MAX_REASON_BYTES) or ""
     return Disconnect(_target(body, *_EVERYONE), reconnect, reason)
 
 
 def parse_unsubscribe(body: dict[str, Any], channels: Channels) -> Unsubscribe:
     """Read the body of `/api/unsubscribe`."""
-    _only(body, *_EVERYONE, "channel")
+    only(body, *_EVERYONE, "channel")
     channel, _ = channels.find(body.get("channel"))
     return Unsubscribe(_target(body, *_EVERYONE), channel)
 
 
 def parse_revoke(body: dict[str, Any]) -> Revoke:
     """Read the body of `/api/revoke`."""
-    _only(body, "user", "token_id", "until_ms")
+    only(body, "user", "token_id", "until_ms")
     until_ms = body.get("until_ms")
     if until_ms is not None and (type(until_ms) is not int or not 0 <= until_ms <= MAX_INTEGER):
-        raise _rejected("Field 'until_ms' must be a wall-clock time in ms since 1970.")
+        raise rejected("Field 'until_ms' must be a wall-clock time in ms since 1970.")
     target = _target(body, "user", "token_id")
     return Revoke(target, None if until_ms is None else until_ms / 1000)
 
@@ -255,51 +235,38 @@ def parse_revoke(body: dict[str, Any]) -> Revoke:
 
 def batch_items(body: dict[str, Any]) -> list[Any]:
     """Return the commands of a batch body, unread."""
-    _only(body, "commands")
+    only(body, "commands")
     items = body.get("commands")
     if type(items) is not list:
-        raise _rejected("Field 'commands' must be a list.")
+        raise rejected("Field 'commands' must be a list.")
     if len(items) > MAX_COMMANDS:
         text = f"A batch may hold {MAX_COMMANDS} commands at most."
         raise RequestRejected(ErrorCode.LIMIT_EXCEEDED, text)
     return items
 
 
-def batch_publication(item: object) -> object:
-    """Return the publish body of one command of a batch."""
-    if type(item) is not dict or list(item) != ["publish"]:
-        raise _rejected('A command must be an object {"publish": {...}}.')
-    return item["publish"]
+def batch_command(item: object) -> tuple[str, Any]:
+    """Return what one command of a batch is, and its body.
+
+    Raises:
+        RequestRejected: it is none.
+    """
+    if type(item) is dict and len(item) == 1:
+        ((kind, body),) = item.items()
+        if kind in COMMAND_KINDS:
+            return kind, body
+    raise rejected('A command must be an object {"publish" or "mutate" or "invalidate": {...}}.')
 
 
 # ------------------------------------------------------------------------------------------------ queries
 
 
-def query_uint(query: Mapping[str, str], field: str, *, default: int, maximum: int) -> int:
-    """Return a query field as an integer from 0 to `maximum`."""
-    text = query.get(field)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= maximum):
-        raise _rejected(f"Query field {field!r} must be an integer from 0 to {maximum}.")
-    return int(text)
-
-
-def query_bool(query: Mapping[str, str], field: str) -> bool:
-    """Return a query field as a truth value; absent is False."""
-    values = {"true": True, "1": True, "false": False, "0": False}
-    text = query.get(field, "false")
-    if text not in values:
-        raise _rejected(f"Query field {field!r} must be true or false.")
-    return values[text]
-
-
 def _since(query: Mapping[str, str]) -> Position | None:
     epoch = query.get("since_epoch")
     if (epoch is None) != (query.get("since_offset") is None):
-        raise _rejected("Give since_epoch and since_offset together.")
+        raise rejected("Give since_epoch and since_offset together.")
     if epoch is None:
         return None
     if not 0 < len(epoch.encode("utf-8", "replace")) <= 64:
-        raise _rejected("Query field 'since_epoch' must be 1 to 64 bytes.")
+        raise rejected("Query field 'since_epoch' must be 1 to 64 bytes.")
     return Position(Epoch(epoch), query_uint(query, "since_offset", default=0, maximum=MAX_INTEGER))

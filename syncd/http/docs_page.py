@@ -125,8 +125,9 @@ def _type_link(schema: _Node) -> str:
 def _type_of(schema: _Node) -> str:
     if "$ref" in schema:
         return _name_of(schema)
-    if "anyOf" in schema and "type" not in schema:
-        return " or ".join(_type_of(item) for item in schema["anyOf"])
+    choices = schema.get("anyOf") or schema.get("oneOf")
+    if choices and "type" not in schema:
+        return " or ".join(_type_of(item) for item in choices)
     if schema.get("type") == "array":
         return f"list of {_type_of(schema['items'])}"
     if "enum" in schema:

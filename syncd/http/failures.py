@@ -13,7 +13,8 @@ from quart import Response
 from werkzeug.exceptions import HTTPException
 
 from syncd.codes import ErrorCode
-from syncd.errors import RequestRejected, StoreUnavailable, SyncdError, internal_error
+from syncd.errors import NoAnswer, RequestRejected, SyncdError, internal_error
+from syncd.state_calls import MAY_HAPPEN
 
 __all__ = [
     "STATUS",
@@ -39,6 +40,13 @@ STATUS: dict[ErrorCode, int] = {
     ErrorCode.TOO_LARGE: 413,
     ErrorCode.LIMIT_EXCEEDED: 400,
     ErrorCode.IDEMPOTENCY_MISMATCH: 422,
+    ErrorCode.BAD_KEY: 400,
+    ErrorCode.NOT_WATCHED: 409,
+    ErrorCode.STALE_TERM: 409,
+    ErrorCode.LOAD_FAILED: 502,
+    ErrorCode.LOAD_TIMEOUT: 504,
+    ErrorCode.BAD_SOURCE: 502,
+    ErrorCode.BEHIND: 503,
     ErrorCode.UNRECOVERABLE_POSITION: 410,
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.OVERLOADED: 503,
@@ -59,12 +67,9 @@ class HttpError(SyncdError):
         self.status = status
 
 
-def no_answer() -> HttpError:
+def no_answer() -> NoAnswer:
     """Return the error told when the node did not answer within the request's time."""
-    text = (
-        "No answer in time: it may still happen. Repeat the request with the same Idempotency-Key."
-    )
-    return HttpError(504, StoreUnavailable().code, text, after_ms=1000)
+    return NoAnswer(MAY_HAPPEN)
 
 
 def error_body(error: SyncdError) -> dict[str, Any]:
@@ -81,13 +86,19 @@ def error_body(error: SyncdError) -> dict[str, Any]:
 
 def error_response(error: SyncdError) -> Response:
     """Return an error as an HTTP answer."""
-    status = error.status if isinstance(error, HttpError) else STATUS[error.code]
+    status = _status_of(error)
     response = json_response({"error": error_body(error)}, status)
     if error.after_ms is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.after_ms / 1000)))
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
+
+
+def _status_of(error: SyncdError) -> int:
+    if isinstance(error, HttpError):
+        return error.status
+    return 504 if isinstance(error, NoAnswer) else STATUS[error.code]
 
 
 def json_response(payload: object, status: int = 200) -> Response:

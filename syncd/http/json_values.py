@@ -10,6 +10,7 @@ look like one of these is wrapped as `{"$escape": {...}}`.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 import re
@@ -28,6 +29,7 @@ __all__ = [
     "MAX_BODY_BYTES",
     "MAX_VALUES",
     "encode_data",
+    "from_jsonable",
     "json_from_bodies",
     "jsonable",
     "pack_base64",
@@ -124,6 +126,7 @@ def pack_base64(text: object) -> bytes:
 
 
 _TAGS = frozenset({"$base64", "$float", "$escape"})
+_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def jsonable(value: Any) -> Any:
@@ -140,6 +143,35 @@ def jsonable(value: Any) -> Any:
     if kind is float and not math.isfinite(value):
         return {"$float": {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")}
     return value
+
+
+def from_jsonable(value: Any) -> Any:
+    """Undo `jsonable`, for requests that carry what was read here. The value is bounded already.
+
+    Raises:
+        RequestRejected: `bad_request` for an object that looks like one of ours and is not.
+    """
+    kind = type(value)
+    if kind is list:
+        return [from_jsonable(item) for item in value]
+    if kind is not dict:
+        return value
+    if len(value) == 1 and not _TAGS.isdisjoint(value):
+        return _untagged(*next(iter(value.items())))
+    return {key: from_jsonable(item) for key, item in value.items()}
+
+
+def _untagged(tag: str, value: Any) -> Any:
+    if tag == "$escape" and type(value) is dict:
+        return {key: from_jsonable(item) for key, item in value.items()}
+    if tag == "$float" and type(value) is str and value in _FLOATS:
+        return _FLOATS[value]
+    if tag == "$base64" and type(value) is str:
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(value.encode("ascii"), validate=True)
+    raise _rejected(
+        f'{{"{tag}": ...}} does not hold what it should; a map of that key is {{"$escape": {{...}}}}.'
+    )
 
 
 async def json_from_bodies(bodies: Sequence[bytes]) -> list[str]:

@@ -15,11 +15,13 @@ from syncd.http.openapi_parts import (
     query_field,
 )
 from syncd.http.openapi_schemas import SCHEMAS, Schema
+from syncd.http.openapi_state import STATE_PATHS
+from syncd.http.openapi_state_schemas import STATE_SCHEMAS
 
 __all__ = ["openapi_document"]
 
 _INTRO = """\
-Publish to channels, read them, and act on live sessions. Every error is `{"error": {code, message, retryable, after_ms?}}`; \
+Publish to channels, change and read collections, and act on live sessions. Every error is `{"error": {code, message, retryable, after_ms?}}`; \
 codes are the contract, texts may change. Bodies are JSON in UTF-8 of at most 1 MiB and 50,000 values. Binary data is sent as \
 `data_base64` and read as `{"$base64": "..."}`; an object that only looks like that is read as `{"$escape": {...}}`, and a \
 float that JSON cannot hold as `{"$float": "NaN"}`."""
@@ -41,9 +43,9 @@ def openapi_document(version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
-        "paths": {**_PUBLISHING, **_SESSIONS, **_READS, **_OPEN},
+        "paths": {**_PUBLISHING, **STATE_PATHS, **_SESSIONS, **_READS, **_OPEN},
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": {**SCHEMAS, **STATE_SCHEMAS},
             "securitySchemes": {
                 "key": {
                     "type": "http",
@@ -80,9 +82,10 @@ _PUBLISHING: dict[str, Schema] = {
     },
     "/api/batch": {
         "post": operation(
-            "Publish up to 1,000 events, answered one by one.",
+            "Carry out up to 1,000 commands, in order, answered one by one.",
             answer_of(
-                "One result per command, in order; a refused command does not stop the others.",
+                "One result per command, in order. A refused command does not stop the others; a mutation or invalidation that may "
+                "succeed later does, and they are answered alike.",
                 "BatchResults",
                 {
                     "results": [
@@ -108,6 +111,7 @@ _PUBLISHING: dict[str, Schema] = {
                     "commands": [
                         {"publish": {"channel": "demo:lobby", "data": 1}},
                         {"publish": {"channel": "demo:lobby", "data_base64": "AAEC"}},
+                        {"mutate": {"name": "orders.ship", "args": ["o1", "ACME"]}},
                     ]
                 },
             ),
@@ -249,7 +253,7 @@ _READS: dict[str, Schema] = {
         "get": operation(
             "Tell how this node is.",
             answer_of(
-                "Version, health, counts, namespaces.",
+                "Version, health, counts, namespaces, collections.",
                 "Info",
                 {
                     "version": "0.1.0",
@@ -260,6 +264,7 @@ _READS: dict[str, Schema] = {
                     "actors": _ACTORS,
                     "gateway": {"num_connections": 2, "num_sessions": 2},
                     "namespaces": {"demo": {"mode": "stream", "history": "durable"}},
+                    "collections": {"orders": {"volatile": False, "max_entries": 100_000}},
                 },
             ),
             operationId="info",

@@ -33,9 +33,9 @@ UNAUTHORIZED = failure(
 )
 BAD = failure("The request is wrong.", "bad_request", "Field 'channel' must be a string.")
 DENIED = failure(
-    "No such namespace.",
+    "No such namespace or collection.",
     "permission_denied",
-    "The channel does not exist or this identity may not do that on it.",
+    "The channel or collection does not exist or this identity may not do that on it.",
 )
 GONE = failure(
     "The position is of another epoch or no longer kept.",
@@ -60,6 +60,12 @@ TIMEOUT = failure(
     "No answer in time: it may still happen. Repeat the request with the same Idempotency-Key.",
     retryable=True,
 )
+SOURCE = failure(
+    "The collection's source did not deliver, or nothing that can be kept.",
+    "load_failed",
+    "The source of this collection did not deliver.",
+    retryable=True,
+)
 TOO_LARGE = failure("Body or data too large.", "too_large", "The body is larger than 1 MiB.")
 MEDIA = failure("Not JSON.", "bad_request", "The body must be sent as application/json, in UTF-8.")
 MISMATCH = failure(
@@ -77,6 +83,7 @@ def operation(summary: str, answer: Schema, *failures: str, **more: Any) -> Sche
         "413": TOO_LARGE,
         "415": MEDIA,
         "422": MISMATCH,
+        "502": SOURCE,
         "503": BUSY,
         "504": TIMEOUT,
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 from syncd.codes import ErrorCode
 
-__all__ = ["SCHEMAS", "obj", "ref"]
+__all__ = ["SCHEMAS", "Schema", "list_of", "obj", "or_null", "ref", "text", "uint"]
 
 Schema = dict[str, Any]
 
@@ -24,20 +24,24 @@ def obj(properties: dict[str, Schema], *required: str, closed: bool = False) -> 
     return schema
 
 
-def _text(doc: str, max_length: int | None = None) -> Schema:
+def text(doc: str, max_length: int | None = None) -> Schema:
+    """Return a string."""
     schema: Schema = {"type": "string", "description": doc}
     return schema if max_length is None else {**schema, "maxLength": max_length}
 
 
-def _uint(doc: str) -> Schema:
+def uint(doc: str) -> Schema:
+    """Return a non-negative integer that JavaScript can hold."""
     return {"type": "integer", "minimum": 0, "maximum": 2**53 - 1, "description": doc}
 
 
-def _list(items: Schema, **more: Any) -> Schema:
+def list_of(items: Schema, **more: Any) -> Schema:
+    """Return a list of a shape."""
     return {"type": "array", "items": items, **more}
 
 
-def _or_null(schema: Schema) -> Schema:
+def or_null(schema: Schema) -> Schema:
+    """Return a shape or null."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
@@ -50,10 +54,10 @@ _CHANNEL: Schema = {
 }
 
 _WHO = {
-    "user": _text("User id (the token's subject).", 255),
-    "session": _text("Session id, as told in `welcome`.", 255),
-    "client": _text("Client id.", 255),
-    "token_id": _text("The token's `jti`.", 255),
+    "user": text("User id (the token's subject).", 255),
+    "session": text("Session id, as told in `welcome`.", 255),
+    "client": text("Client id.", 255),
+    "token_id": text("The token's `jti`.", 255),
 }
 
 _ONE_OF_WHO = [{"required": [field]} for field in _WHO]
@@ -68,9 +72,9 @@ _PUBLISH_FIELDS: dict[str, Schema] = {
         "contentEncoding": "base64",
         "description": "Instead of `data`: binary data in standard base64. Subscribers get a msgpack bin.",
     },
-    "name": _text("What kind of event this is.", 128),
-    "key": _text("Conflation and latest-value key.", 255),
-    "uid": _text(
+    "name": text("What kind of event this is.", 128),
+    "key": text("Conflation and latest-value key.", 255),
+    "uid": text(
         "Idempotency key, kept 24 h per API key; the `Idempotency-Key` header is the same.", 128
     ),
 }
@@ -79,8 +83,8 @@ SCHEMAS: dict[str, Schema] = {
     "Channel": _CHANNEL,
     "Position": obj(
         {
-            "epoch": _text("Incarnation of the channel's log; compare for equality only."),
-            "offset": _uint("Everything up to and with this offset."),
+            "epoch": text("Incarnation of the channel's log; compare for equality only."),
+            "offset": uint("Everything up to and with this offset."),
         },
         "epoch",
         "offset",
@@ -88,12 +92,12 @@ SCHEMAS: dict[str, Schema] = {
     "Error": obj(
         {
             "code": {"type": "string", "enum": [code.value for code in ErrorCode]},
-            "message": _text("For people; may change."),
+            "message": text("For people; may change."),
             "retryable": {
                 "type": "boolean",
                 "description": "The same request may succeed later, unchanged.",
             },
-            "after_ms": _uint("Wait at least this long before trying again."),
+            "after_ms": uint("Wait at least this long before trying again."),
         },
         "code",
         "message",
@@ -107,7 +111,7 @@ SCHEMAS: dict[str, Schema] = {
     "Published": obj(
         {
             "position": {
-                **_or_null(ref("Position")),
+                **or_null(ref("Position")),
                 "description": "Where the event stands; null on ephemeral channels.",
             }
         },
@@ -115,8 +119,15 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Batch": obj(
         {
-            "commands": _list(
-                obj({"publish": ref("Publish")}, "publish", closed=True), maxItems=1000
+            "commands": list_of(
+                {
+                    "oneOf": [
+                        obj({"publish": ref("Publish")}, "publish", closed=True),
+                        obj({"mutate": ref("Mutate")}, "mutate", closed=True),
+                        obj({"invalidate": ref("Invalidate")}, "invalidate", closed=True),
+                    ]
+                },
+                maxItems=1000,
             )
         },
         "commands",
@@ -125,10 +136,22 @@ SCHEMAS: dict[str, Schema] = {
     "BatchResults": obj(
         {
             "results": {
-                **_list(
+                **list_of(
                     {
                         "oneOf": [
-                            obj({"ok": ref("Published")}, "ok", closed=True),
+                            obj(
+                                {
+                                    "ok": {
+                                        "anyOf": [
+                                            ref("Published"),
+                                            ref("Outcome"),
+                                            ref("Invalidated"),
+                                        ]
+                                    }
+                                },
+                                "ok",
+                                closed=True,
+                            ),
                             obj({"error": ref("Error")}, "error", closed=True),
                         ]
                     }
@@ -147,7 +170,7 @@ SCHEMAS: dict[str, Schema] = {
                     "default": False,
                     "description": "Close with 4007 (come back) instead of 4503 (stop).",
                 },
-                "reason": _text("Told in the close frame.", 120),
+                "reason": text("Told in the close frame.", 120),
             },
             closed=True,
         ),
@@ -162,25 +185,23 @@ SCHEMAS: dict[str, Schema] = {
             {
                 "user": _WHO["user"],
                 "token_id": _WHO["token_id"],
-                "until_ms": _uint(
-                    "Refuse until this wall-clock time, ms since 1970; default 24 h."
-                ),
+                "until_ms": uint("Refuse until this wall-clock time, ms since 1970; default 24 h."),
             },
             closed=True,
         ),
         "anyOf": [{"required": ["user"]}, {"required": ["token_id"]}],
     },
     "Sessions": obj(
-        {"num_sessions": _uint("Sessions of this node that were touched.")}, "num_sessions"
+        {"num_sessions": uint("Sessions of this node that were touched.")}, "num_sessions"
     ),
     "ChannelList": obj(
         {
-            "channels": _list(
+            "channels": list_of(
                 obj(
                     {
                         "channel": ref("Channel"),
-                        "num_subscribers": _uint("Subscriptions on this node."),
-                        "position": _or_null(ref("Position")),
+                        "num_subscribers": uint("Subscriptions on this node."),
+                        "position": or_null(ref("Position")),
                     },
                     "channel",
                     "num_subscribers",
@@ -198,14 +219,14 @@ SCHEMAS: dict[str, Schema] = {
     "Event": obj(
         {
             "channel": ref("Channel"),
-            "epoch": _text("Incarnation of the channel's log."),
-            "prev": _uint("Offset of the event before it."),
-            "offset": _uint("Its place in the channel."),
-            "name": _text("What kind of event."),
+            "epoch": text("Incarnation of the channel's log."),
+            "prev": uint("Offset of the event before it."),
+            "offset": uint("Its place in the channel."),
+            "name": text("What kind of event."),
             "data": {"description": 'What was published; binary data as `{"$base64": "..."}`.'},
-            "key": _text("Conflation and latest-value key."),
-            "by": obj({"client": _text("Client that published; absent for backends.")}, "client"),
-            "at_ms": _uint("Server wall clock at acceptance, ms since 1970."),
+            "key": text("Conflation and latest-value key."),
+            "by": obj({"client": text("Client that published; absent for backends.")}, "client"),
+            "at_ms": uint("Server wall clock at acceptance, ms since 1970."),
         },
         "channel",
         "data",
@@ -215,7 +236,7 @@ SCHEMAS: dict[str, Schema] = {
         {
             "channel": ref("Channel"),
             "position": {**ref("Position"), "description": "The channel's newest position."},
-            "events": _list(ref("Event")),
+            "events": list_of(ref("Event")),
         },
         "channel",
         "position",
@@ -224,14 +245,14 @@ SCHEMAS: dict[str, Schema] = {
     "PresenceList": obj(
         {
             "channel": ref("Channel"),
-            "num_members": _uint("All members, listed or not."),
-            "members": _list(
+            "num_members": uint("All members, listed or not."),
+            "members": list_of(
                 obj(
                     {
-                        "member": _text("User id, or client id for anonymous clients."),
-                        "user": _or_null(_text("User id.")),
-                        "states": _list(
-                            obj({"client": _text("Client id."), "state": {}}, "client", "state")
+                        "member": text("User id, or client id for anonymous clients."),
+                        "user": or_null(text("User id.")),
+                        "states": list_of(
+                            obj({"client": text("Client id."), "state": {}}, "client", "state")
                         ),
                     },
                     "member",
@@ -245,13 +266,13 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Actor": obj(
         {
-            "name": _text("Which actor."),
+            "name": text("Which actor."),
             "state": {
                 "type": "string",
                 "enum": ["starting", "ok", "restarting", "failed", "stopped"],
             },
-            "num_restarts": _uint("Since the node started."),
-            "last_error": _or_null(_text("Type of the last exception that ended it.")),
+            "num_restarts": uint("Since the node started."),
+            "last_error": or_null(text("Type of the last exception that ended it.")),
         },
         "name",
         "state",
@@ -260,17 +281,21 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Info": obj(
         {
-            "version": _text("Of the server."),
-            "started_at_ms": _uint("Wall clock, ms since 1970."),
+            "version": text("Of the server."),
+            "started_at_ms": uint("Wall clock, ms since 1970."),
             "uptime_s": {"type": "number"},
             "loop_lag_ms": {
                 "type": "number",
                 "description": "How late the event loop woke lately.",
             },
-            "not_ready": _list({"type": "string"}),
-            "actors": _list(ref("Actor")),
+            "not_ready": list_of({"type": "string"}),
+            "actors": list_of(ref("Actor")),
             "gateway": {"type": "object", "description": "Counts since the start."},
             "namespaces": {"type": "object", "description": "Options of each namespace."},
+            "collections": {
+                "type": "object",
+                "description": "Options of each collection, as the node started with them.",
+            },
         },
         "version",
         "started_at_ms",
@@ -280,13 +305,14 @@ SCHEMAS: dict[str, Schema] = {
         "actors",
         "gateway",
         "namespaces",
+        "collections",
     ),
     "Live": obj({"status": {"const": "ok"}}, "status"),
     "Ready": obj(
         {
             "status": {"type": "string", "enum": ["ready", "not_ready"]},
-            "reasons": _list({"type": "string"}),
-            "actors": _list(ref("Actor")),
+            "reasons": list_of({"type": "string"}),
+            "actors": list_of(ref("Actor")),
         },
         "status",
         "reasons",

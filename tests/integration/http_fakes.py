@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import h11
 import trio
 
 from syncd.actors.kit import ActorHealth, Health
+from syncd.app import App
 from syncd.codes import ErrorCode
 from syncd.config import Config, HistoryKind, Mode, Namespace, Timing
 from syncd.errors import RequestRejected, SyncdError
 from syncd.http.app import create_app
 from syncd.http.serving import HttpServer
-from syncd.ids import ChannelName, Epoch
+from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import (
     ChannelInfo,
     GatewayStatistics,
@@ -27,7 +28,16 @@ from syncd.ports import (
     ReadHistory,
     Target,
 )
-from syncd.wire.encode import EventPrefix, event_body, event_record
+from syncd.ports_collections import (
+    EntriesAnswer,
+    EntryState,
+    InvalidateEntries,
+    MutateState,
+    ReadEntries,
+)
+from syncd.ports_state import KeyName
+from syncd.wire.encode import EventPrefix, event_body, event_record, pack
+from syncd.wire.encode_outcomes import outcome_ok
 
 KEY = "key-of-billing"
 EPOCH = Epoch("00000000000000aa")
@@ -120,6 +130,63 @@ class FakeBroadcaster:
         ]
 
 
+class FakeCacheOwner:
+    """One collection in front of nobody: answers at once, keeps what it was asked; can be made full, silent or refusing."""
+
+    def __init__(self) -> None:
+        self.commands: list[Any] = []
+        self.is_full = False
+        self.is_silent = False
+        self.refusals: list[SyncdError | None] = []
+        """For the next commands, one each."""
+        self.settings = {"max_entries": 10, "max_bytes": 1000, "ttl_s": 60.0, "stale_s": 0.0}
+
+    async def submit(self, commands: Sequence[Any], size_bytes: int) -> None:
+        if self.is_full:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        for command in commands:
+            self.commands.append(command)
+            refusal = self.refusals.pop(0) if self.refusals else None
+            if not self.is_silent:
+                self._answer(command, refusal)
+
+    def _answer(self, command: Any, refusal: SyncdError | None) -> None:
+        position = {ChannelName("orders"): Position(EPOCH, len(self.commands))}
+        if isinstance(command, MutateState):
+            if refusal is not None:
+                command.asker.refuse_mutation(command.client, command.mid, refusal)
+            else:
+                value = pack({"asked": command.args})
+                command.asker.send_outcome(outcome_ok("", 0, value), position)
+        elif refusal is not None:
+            command.done(refusal)
+        elif isinstance(command, InvalidateEntries):
+            command.done(position)
+        elif isinstance(command, ReadEntries):
+            entries = [EntryState(key, 1, pack(key)) for key in command.keys]
+            command.done(EntriesAnswer(command.channel, Position(EPOCH, 1), entries))
+        else:
+            command.done({"orders": 1})
+
+    def channel_of(self, collection: str, keys: Sequence[str]) -> tuple[ChannelName, list[KeyName]]:
+        self.change_settings(collection, {})
+        return ChannelName(collection), [KeyName(key) for key in keys]
+
+    def cache_statistics(self) -> dict[str, dict[str, Any]]:
+        counts = ("lookups", "hits", "stale_hits", "loads", "load_ms_mean", "load_ms_max")
+        return {"orders": dict.fromkeys(counts, 0)}
+
+    def cache_settings(self) -> dict[str, dict[str, Any]]:
+        return {"orders": self.settings}
+
+    def change_settings(self, collection: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        if collection not in ("orders", "prices"):
+            raise RequestRejected(ErrorCode.PERMISSION_DENIED)
+        self.settings |= changes
+        return self.settings
+
+
 class FakePresence:
     """Answers queries from a table."""
 
@@ -196,6 +263,7 @@ class World:
     static_folder: Path | None = None
     broadcaster: FakeBroadcaster = attrs.field(factory=FakeBroadcaster)
     presence: FakePresence = attrs.field(factory=FakePresence)
+    cache_owner: FakeCacheOwner = attrs.field(factory=FakeCacheOwner)
     gateway: FakeGateway = attrs.field(factory=FakeGateway)
     node: FakeNode = attrs.field(factory=FakeNode)
     app: Any = attrs.field(init=False)
@@ -207,6 +275,8 @@ class World:
             presence=self.presence,
             gateway=self.gateway,
             node=self.node,
+            cache_owner=self.cache_owner,
+            definition=App().definition(),
             static_folder=self.static_folder,
         )
 

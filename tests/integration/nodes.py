@@ -5,6 +5,7 @@ import contextlib
 import trio
 
 from syncd.config import Action, Address, Config, HistoryKind, Limits, Mode, Namespace, Timing
+from syncd.model.definitions_check import app_in_force
 from syncd.server import open_node
 from syncd.testing.plain_client import PlainClient
 
@@ -41,10 +42,11 @@ EPHEMERAL = Namespace(
 
 
 @contextlib.asynccontextmanager
-async def running(config, *, limit_s=60):
-    """Run a node; yields it and a function that connects and greets. A failure to stop in time is an error."""
+async def running(config, *, app=None, limit_s=60):
+    """Run a node, with an `App` if one is given; yields it and a function that connects and greets. A failure to stop in time is an error."""
     async with contextlib.AsyncExitStack() as stack:
-        node = await stack.enter_async_context(open_node(config))
+        definition = app_in_force(None if app is None else app.definition(), config)
+        node = await stack.enter_async_context(open_node(config, definition))
         port = node.addresses[0][1]
 
         async def connect(**options):

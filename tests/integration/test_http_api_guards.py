@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from syncd.config import Address
 from syncd.errors import RequestRejected
 from syncd.http import keys as keys_module
-from syncd.http.commands import query_uint
+from syncd.http.fields import query_uint
 from syncd.http.json_values import encode_data, jsonable, parse_object
 from syncd.http.keys import ApiKeys
 from syncd.model.proxy_networks import ProxyNetworks
@@ -30,6 +30,14 @@ KEYED = [
     ("GET", "/api/presence"),
     ("GET", "/api/history"),
     ("GET", "/api/info"),
+    ("POST", "/api/mutate"),
+    ("POST", "/api/invalidate"),
+    ("GET", "/api/entries"),
+    ("GET", "/api/cache/stats"),
+    ("GET", "/api/cache/config"),
+    ("POST", "/api/cache/config"),
+    ("POST", "/api/cache/clear"),
+    ("POST", "/api/cache/warm"),
 ]
 
 
@@ -299,7 +307,31 @@ async def test_every_answer_carries_the_security_headers_errors_included(world):
 async def test_a_body_that_is_not_plain_json_is_refused(world, raw):
     status, answer = await world.ask("POST", "/api/publish", raw)
     assert (status, answer["error"]["code"]) == (400, "bad_request")
-    assert world.broadcaster.commands == []
+    as_mutation = raw.replace(b'"channel":"demo:a","data":', b'"name":"orders.x","args":')
+    for path in ("mutate", "invalidate", "cache/config", "cache/clear", "cache/warm"):
+        status, answer = await world.ask("POST", f"/api/{path}", as_mutation)
+        assert (status, answer["error"]["code"]) == (400, "bad_request")
+    assert world.broadcaster.commands == world.cache_owner.commands == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "collection=orders",
+        "collection=%ff&key=a",
+        "collection=__proto__&key=a",
+        "collection=orders/eu&key=a",
+        "collection=orders&key=a&key[]=b",
+        "collection=orders&key=a&after=" + "orders=" * 2000,
+        "collection=orders&key=a&after=" + "=a:1" * 3000 + ";",
+        "collection=orders&" + "&".join(["key=a"] * 1001),
+    ],
+    ids=lambda query: query[:40],
+)
+async def test_a_hostile_read_is_refused_within_moments(world, query):
+    with trio.fail_after(2):
+        response = await world.respond("GET", f"/api/entries?{query}")
+    assert response.status_code in (400, 403)
 
 
 @pytest.mark.parametrize(
