@@ -7,10 +7,8 @@ deadline, so that whoever produces stops before whoever consumes. `Node` is also
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib.metadata
 import os
-import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -45,9 +43,17 @@ from syncd.model.permissions import Permissions
 from syncd.model.revocations import Revocations
 from syncd.model.state_permissions import StatePermissions
 from syncd.model.tokens import TokenVerifier
-from syncd.node_parts import collection_namespaces, open_store, ssl_context
+from syncd.node_parts import (
+    calm_collector,
+    collection_namespaces,
+    open_store,
+    raise_file_limit,
+    ssl_context,
+    url_of,
+)
 from syncd.ports import ResumeSubscriptions
 from syncd.ports_collections import ResumeSnapshots
+from syncd.runtime import Runtime
 from syncd.store.base import NODE_SECRET, Store, StoreFailed
 from syncd.surroundings import REAL, Surroundings
 
@@ -223,7 +229,8 @@ class Node:
         listeners: Sequence[socket.socket],
         api_listeners: Sequence[socket.socket],
     ) -> None:
-        """Start every part in order; each is ready when the next one starts."""
+        """Start every part in order; each is ready when the next one starts. The application may call from the first on."""
+        self.app.bind(Runtime(self.cache_owner, self.config.timing.http_request_s))
         await self._climb(nursery, "loop_lag", self._watch_lag)
         await self._climb_actor(nursery, self.store)
         await self._climb_actor(nursery, self.broadcaster, self._resume_broadcaster)
@@ -338,17 +345,20 @@ async def open_node(config: Config, app: AppDefinition | None = None) -> AsyncIt
         raise
     node = Node(config, store, app)
     node.addresses = [sock.getsockname() for sock in listeners]
-    async with trio.open_nursery() as nursery:
-        await node.start(nursery, listeners, api_listeners)
-        yield node
-        await node.stop()
-        nursery.cancel_scope.cancel("node stopped")
+    try:
+        async with trio.open_nursery() as nursery:
+            await node.start(nursery, listeners, api_listeners)
+            yield node
+            await node.stop()
+            nursery.cancel_scope.cancel("node stopped")
+    finally:
+        node.app.bind(None)
 
 
 def serve(config: Config, app: AppDefinition | None = None) -> int:
     """Run a node until SIGTERM or SIGINT; the exit code: 0 stopped, 1 failed. Arguments as of `open_node`."""
-    _raise_file_limit()
-    _calm_collector()
+    raise_file_limit()
+    calm_collector()
     has_failed = False
     try:
         trio.run(_serve, config, app)
@@ -366,32 +376,7 @@ async def _serve(config: Config, app: AppDefinition | None) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_node(config, app) as node:
             for address in node.addresses:
-                _log.info("listening", url=_url(config, address))
+                _log.info("listening", url=url_of(config, address))
             async for number in signals:
                 _log.info("stopping", signal=signal.Signals(number).name)
                 break
-
-
-def _raise_file_limit() -> None:
-    """A connection is a descriptor: take as many as the system lets us have."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _calm_collector() -> None:
-    """Look for garbage cycles seldom: hardly anything here is one, and a full pass walks every connection.
-
-    With 10,000 connections a full pass costs tens of milliseconds; by default one comes every few thousand messages.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
-def _url(config: Config, address: Any) -> str:
-    if not isinstance(address, tuple):
-        return f"unix:{address}"
-    scheme = "https" if config.tls_cert else "http"
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return f"{scheme}://{host}:{address[1]}/"
