@@ -13,7 +13,8 @@ from syncd.backend.calls import (
     Publication,
     PublishedEvent,
 )
-from syncd.backend.errors import BackendError, Refused, Unauthorized, Unreachable
+from syncd.backend.calls_state import Entries, Entry, Mutated
+from syncd.backend.errors import BackendError, MutationRejected, Refused, Unauthorized, Unreachable
 from syncd.backend.publishers import AsyncPublisher, Publisher
 from syncd.ids import Position
 
@@ -21,8 +22,12 @@ __all__ = [
     "AsyncPublisher",
     "BackendError",
     "ChannelInfo",
+    "Entries",
+    "Entry",
     "History",
     "Members",
+    "Mutated",
+    "MutationRejected",
     "Position",
     "PresentMember",
     "Publication",

@@ -20,7 +20,9 @@ __all__ = [
     "PresentMember",
     "Publication",
     "PublishedEvent",
+    "position_from_json",
     "refusal_from_error",
+    "value_from_json",
 ]
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ class Call(Generic[T]):
     path: str
     read: Callable[[Any], T]
     body: Json | None = None
-    query: Mapping[str, str] = attrs.field(factory=dict)
+    query: Mapping[str, str | Sequence[str]] = attrs.field(factory=dict)
     key: str | None = None
     """Goes out as `Idempotency-Key`, the same at every attempt."""
 
@@ -131,7 +133,7 @@ def _publication_body(item: Publication) -> Json:
 
 
 def _read_published(answer: Json) -> Position | None:
-    return _position(answer["position"])
+    return position_from_json(answer["position"])
 
 
 def _read_results(answer: Json) -> tuple[Position | Refused | None, ...]:
@@ -217,7 +219,7 @@ def info() -> Call[Json]:
 
 
 def _read_history(answer: Json) -> History:
-    position = _position(answer["position"])
+    position = position_from_json(answer["position"])
     assert position is not None
     return History(tuple(map(_event, answer["events"])), position)
 
@@ -229,7 +231,7 @@ def _event(body: Json) -> PublishedEvent:
         data=value_from_json(body["data"]),
         name=body.get("name"),
         key=body.get("key"),
-        position=_position(body) if "offset" in body else None,
+        position=position_from_json(body) if "offset" in body else None,
         by=None if by is None else ClientId(by["client"]),
         at_ms=body["at_ms"],
     )
@@ -250,13 +252,16 @@ def _read_members(answer: Json) -> Members:
 def _read_channels(answer: Json) -> tuple[ChannelInfo, ...]:
     return tuple(
         ChannelInfo(
-            ChannelName(item["channel"]), item["num_subscribers"], _position(item["position"])
+            ChannelName(item["channel"]),
+            item["num_subscribers"],
+            position_from_json(item["position"]),
         )
         for item in answer["channels"]
     )
 
 
-def _position(value: Json | None) -> Position | None:
+def position_from_json(value: Json | None) -> Position | None:
+    """Read a position."""
     return None if value is None else Position(Epoch(value["epoch"]), int(value["offset"]))
 
 

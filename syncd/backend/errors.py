@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-__all__ = ["BackendError", "Refused", "Unauthorized", "Unreachable"]
+__all__ = ["BackendError", "MutationRejected", "Refused", "Unauthorized", "Unreachable"]
 
 
 class BackendError(Exception):
     """Root of what a publisher raises."""
+
+
+class MutationRejected(BackendError):
+    """A mutation was refused for good: by its mutator, or because it can never run. Nothing changed.
+
+    Attributes:
+        code: The application's own, or one of syncd's (`unknown_mutator`, `bad_arguments`, ...).
+        message: For people.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
 
 
 class Refused(BackendError):

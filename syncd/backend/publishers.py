@@ -22,6 +22,7 @@ from syncd.backend import calls
 from syncd.backend.attempts import Attempts, RetryPolicy
 from syncd.backend.calls import Call, ChannelInfo, History, Members, Publication
 from syncd.backend.errors import Refused
+from syncd.backend.state_methods import AsyncStateMethods, StateMethods
 from syncd.ids import Position
 
 __all__ = ["AsyncPublisher", "Publisher"]
@@ -74,8 +75,8 @@ def _publication_calls(
     return calls.batch(publications, key or secrets.token_urlsafe(16))
 
 
-class Publisher:
-    """Publishes and acts over the HTTP API, blocking.
+class Publisher(StateMethods):
+    """Publishes, changes collections and acts over the HTTP API, blocking.
 
     Args:
         url: `http://HOST:PORT` of a node.
@@ -216,7 +217,7 @@ class Publisher:
         self.close()
 
 
-class AsyncPublisher:
+class AsyncPublisher(AsyncStateMethods):
     """`Publisher` for asyncio and Trio: the same arguments, methods and errors.
 
     Cancellation: whether the call took effect is unknown; repeating it with the same `uid` is safe.
