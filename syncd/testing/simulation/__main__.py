@@ -1,0 +1,49 @@
+"""Play seeds from the command line: `python -m syncd.testing.simulation --seed 7 --trace`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from syncd.testing.simulation.run import Verdict, run_seed
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Play what the arguments say; exit code 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m syncd.testing.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--count", type=int, default=1, help="how many seeds from there")
+    parser.add_argument("--trace", action="store_true", help="print everything that happens")
+    options = parser.parse_args()
+    totals: Counter[str] = Counter()
+    num_bad = 0
+    started = time.process_time()
+    for seed in range(options.seed, options.seed + options.count):
+        verdict = run_seed(seed, is_traced=options.trace)
+        totals.update(verdict.counts)
+        for line in verdict.trace:
+            print(line)
+        if verdict.breaches:
+            num_bad += 1
+            tell(verdict)
+    took_s = time.process_time() - started
+    print(f"{options.count} seeds, {num_bad} bad, {took_s / options.count:.3f} s of CPU each")
+    for name, count in sorted(totals.items()):
+        print(f"  {name}: {count}")
+    return 1 if num_bad else 0
+
+
+def tell(verdict: Verdict) -> None:
+    """Print what was broken and how to see it again."""
+    print(f"seed {verdict.plan.seed} breaks promises:")
+    for breach in verdict.breaches:
+        print(f"  {breach}")
+    print(f"  replay: {verdict.replay}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

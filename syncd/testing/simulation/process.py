@@ -1,0 +1,125 @@
+"""One life of the node: the real wiring of `server.Node` in simulated surroundings, and how it dies.
+
+A death is not a cancellation: first the disk and the links are dead, then the tasks are cancelled, so that whatever `finally` blocks tidy up
+reaches nobody.
+"""
+
+from __future__ import annotations
+
+import random
+from types import TracebackType
+from typing import Any, Self, cast
+
+import trio
+
+from syncd.actors.kit import NodeFailed
+from syncd.config import Config
+from syncd.http.serving import HttpServer
+from syncd.server import Node, store_options
+from syncd.surroundings import Surroundings
+from syncd.testing.simulation.disk import Disk, DiskStore, DiskWorker
+from syncd.testing.simulation.links import Link
+
+__all__ = ["Process", "wall_s"]
+
+WALL_START_S = 1_700_000_000.0
+
+
+def wall_s() -> float:
+    """The wall clock of the simulation: a fixed date, going with Trio's clock."""
+    return WALL_START_S + trio.current_time()
+
+
+class _NoHttp:
+    """Stands in for the HTTP server, which nobody calls here."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Nothing runs."""
+
+    async def serve(self, stream: trio.abc.Stream, head: bytes, *, keep_alive: bool) -> None:
+        """Nobody speaks HTTP."""
+        await trio.aclose_forcefully(stream)
+
+
+class _Node(Node):
+    """A node without HTTP: an application server takes 30 ms to make, and no client here asks it anything."""
+
+    def _make_http(self) -> HttpServer:
+        return cast("HttpServer", _NoHttp())
+
+
+class Process:
+    """A node that runs, and can be killed."""
+
+    def __init__(
+        self, config: Config, disk: Disk, rng: random.Random, nursery: trio.Nursery, *, disk_s: float
+    ) -> None:
+        self._rng = rng
+        self._nursery = nursery
+        self._disk_s = disk_s
+        self._scope = trio.CancelScope()
+        self._links: set[Link] = set()
+        self._inner: trio.Nursery | None = None
+        self.workers: list[DiskWorker] = []
+        self.is_dead = False
+        self.failure: str | None = None
+        """Why it ended by itself."""
+        self.ended = trio.Event()
+        self._is_up = False
+        surroundings = Surroundings(
+            wall_s, trio.current_time, rng.randbytes, rng.random, self._make_worker
+        )
+        options = store_options(config, surroundings)
+        self.store: DiskStore = disk.open_store(options, trio.current_time)
+        self.node = _Node(config, self.store, surroundings)
+
+    def _make_worker(self, _name: str) -> Any:
+        worker = DiskWorker(self._nursery, self._rng, self._disk_s)
+        self.workers.append(worker)
+        return worker
+
+    async def run(self) -> None:
+        """Run until killed or stopped."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as self._inner:
+                    await self.node.start(self._inner, [], [])
+                    self._is_up = True
+                    await trio.sleep_forever()
+        except* NodeFailed as failures:
+            self.failure = str(failures.exceptions[0])
+        finally:
+            self.ended.set()
+
+    async def stop(self) -> None:
+        """Stop in good order, as on SIGTERM."""
+        await self.node.stop()
+        self._scope.cancel("stopped")
+
+    def kill(self, rng: random.Random) -> None:
+        """Die here and now; the disk was told before."""
+        self.is_dead = True
+        for link in sorted(self._links, key=lambda link: link.number):
+            link.server_died(is_told=rng.random() < 0.7)
+        for worker in self.workers:
+            worker.kill()
+        self._scope.cancel("killed")
+
+    def connect(self, link: Link) -> None:
+        """Serve a new connection."""
+        if self._inner is None or not self._is_up or self.node.is_stopping:
+            link.cut()
+            return
+        self._links.add(link)
+        self._inner.start_soon(self._serve, link)
+
+    async def _serve(self, link: Link) -> None:
+        try:
+            await self.node.gateway.serve_stream(link.server)
+        finally:
+            self._links.discard(link)

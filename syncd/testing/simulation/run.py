@@ -1,0 +1,157 @@
+"""One run from its first breath to its verdict: trouble, then calm, then everything must have settled."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from syncd.ids import ChannelName
+from syncd.testing.simulation.nemesis import Nemesis
+from syncd.testing.simulation.plan import Plan
+from syncd.testing.simulation.scheduling import run_virtually
+from syncd.testing.simulation.world import World
+
+__all__ = ["Verdict", "run_plan", "run_seed"]
+
+SETTLE_S = 90.0
+"""Virtual seconds in which everything must have settled once the world is calm: three times the longest backoff."""
+QUIET_S = 2.0
+"""Quiet for this long is settled."""
+
+
+@attrs.frozen
+class Verdict:
+    """What came of one run."""
+
+    plan: Plan
+    breaches: Sequence[str]
+    """What was promised and not kept, in the order it was noticed."""
+    counts: Mapping[str, int]
+    fingerprint: str
+    """Of everything that was noted: two runs of one plan must agree."""
+    trace: Sequence[str]
+
+    @property
+    def replay(self) -> str:
+        """The command that plays it again, with a trace."""
+        return f"python -m syncd.testing.simulation --seed {self.plan.seed} --trace"
+
+
+def run_seed(seed: int, *, is_traced: bool = False, **changes: object) -> Verdict:
+    """Draw a plan, play it and judge."""
+    return run_plan(Plan.from_seed(seed, **changes), is_traced=is_traced)
+
+
+def run_plan(plan: Plan, *, is_traced: bool = False) -> Verdict:
+    """Play a plan and judge."""
+    folder = Path(tempfile.mkdtemp(prefix="syncd-simulation-", dir=_fast_folder()))
+    try:
+        with _caught_logs() as logs:
+            return run_virtually(lambda: _play(plan, folder, logs, is_traced=is_traced), plan.seed)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fast_folder() -> str | None:
+    """Memory, where there is a file system of it: what is synced is simulated anyway."""
+    shared = Path("/dev/shm")  # noqa: S108 - the folder inside is made by mkdtemp
+    return str(shared) if shared.is_dir() else None
+
+
+async def _play(plan: Plan, folder: Path, logs: list[str], *, is_traced: bool) -> Verdict:
+    async with trio.open_nursery() as nursery:
+        world = World(plan, folder, nursery, is_traced=is_traced)
+        world.boot()
+        for number in range(plan.num_clients):
+            user = world.add_user(f"c{number}")
+            nursery.start_soon(user.shell.run)
+        nemesis = Nemesis(world)
+        with trio.move_on_after(plan.duration_s):
+            async with trio.open_nursery() as troubled:
+                troubled.start_soon(nemesis.run)
+                for user in world.users:
+                    troubled.start_soon(user.act)
+        await _settle(world)
+        for line in logs:
+            world.breaches.add("HEALED", f"the node logged {line}")
+        await world.stop()
+        nursery.cancel_scope.cancel("the run is over")
+    return Verdict(
+        plan, world.breaches.found, Counter(world.counts), world.fingerprint(), world.trace or ()
+    )
+
+
+async def _settle(world: World) -> None:
+    """Calm the world, wait until nobody waits, and look whether all see the same."""
+    world.note("calm")
+    world.disk.armed = None
+    world.weather.latency_s, world.weather.split = 0.005, 0.0
+    world.weather.window_bytes = 65_536
+    for user in world.users:
+        user.calm_down()
+    if world.process is None:
+        await world.has_died.wait()  # it may be stopping
+        world.boot()
+    quiet_since: float | None = None
+    deadline = trio.current_time() + SETTLE_S
+    while trio.current_time() < deadline and not world.breaches.found:
+        await trio.sleep(0.5)
+        if not world.is_quiet():
+            quiet_since = None
+        elif quiet_since is None:
+            quiet_since = trio.current_time()
+        elif trio.current_time() - quiet_since >= QUIET_S:
+            _check_the_end(world)
+            return
+    for user in world.users:
+        if not user.is_content():
+            world.breaches.add("SETTLED", f"never: {user.what_waits()}")
+
+
+def _check_the_end(world: World) -> None:
+    assert world.process is not None
+    infos = {info.channel: info for info in world.process.node.broadcaster.channels("", 100)}
+    for user in world.users:
+        for channel, view in user.views.items():
+            info = infos.get(ChannelName(channel))
+            if info is None or info.epoch is None:
+                world.breaches.add("CONVERGED", f"{channel} has subscribers and no state")
+                continue
+            log = world.truth.logs.get(channel)
+            if log is not None and (info.epoch, info.offset) != (log.epoch, log.top):
+                world.breaches.add(
+                    "CONVERGED", f"{channel} is at {info.offset}, its log at {log.top}"
+                )
+            view.check_complete(info.epoch, info.offset)
+    world.counts["settled runs"] += 1
+
+
+EXPECTED_LOGS = frozenset({"actor_restarted", "store_unwritable", "store_writable", "stop_overdue"})
+"""What a node may say when its actors are made to crash and its disk is taken away."""
+
+
+@contextlib.contextmanager
+def _caught_logs() -> Iterator[list[str]]:
+    """Collect errors that the node isolates and logs; print nothing."""
+    logs: list[str] = []
+
+    def catch(_logger: Any, level: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+        if level in ("error", "critical") and event["event"] not in EXPECTED_LOGS:
+            logs.append(f"{event}")
+        raise structlog.DropEvent
+
+    was = structlog.get_config()
+    structlog.configure(processors=[catch], cache_logger_on_first_use=False)
+    try:
+        yield logs
+    finally:
+        structlog.configure(**was)

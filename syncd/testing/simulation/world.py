@@ -1,0 +1,152 @@
+"""The simulated world: one disk, the processes that live on it one after another, the weather, and everybody's clients."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from syncd.client.core import ClientCore
+from syncd.client.facts import Fact
+from syncd.client.tables import ConnectionState
+from syncd.testing.simulation.disk import Disk
+from syncd.testing.simulation.links import Link, Weather
+from syncd.testing.simulation.plan import Plan, make_config
+from syncd.testing.simulation.process import Process
+from syncd.testing.simulation.shell import Shell
+from syncd.testing.simulation.truth import Breaches, Truth
+from syncd.testing.simulation.user import User
+
+__all__ = ["World"]
+
+MAX_TRACE = 200_000
+
+
+class World:
+    """Everything of one run. Made inside of it."""
+
+    def __init__(self, plan: Plan, folder: Path, nursery: trio.Nursery, *, is_traced: bool) -> None:
+        self.plan = plan
+        self.nursery = nursery
+        self.rng = self.stream("world")
+        self.config = make_config(plan)
+        self.breaches = Breaches(trio.current_time)
+        self.counts: Counter[str] = self.breaches.counts
+        self.truth = Truth(self.breaches, lambda name: name.startswith("top:"))
+        self.weather = Weather(plan.latency_s, plan.split, plan.window_bytes)
+        self.disk = Disk(folder, self.stream("disk"))
+        self.disk.on_crash = self.crash
+        self.disk.on_commit = self.truth.commit
+        self.process: Process | None = None
+        self.has_died = trio.Event()
+        self.users: list[User] = []
+        self.links: dict[Shell, Link] = {}
+        self._link_rng = self.stream("links")
+        self._num_links = 0
+        self._digest = hashlib.blake2b(digest_size=8)
+        self.trace: list[str] | None = [] if is_traced else None
+
+    def stream(self, name: str) -> random.Random:
+        """Return chance of its own, so that one more draw here changes nothing there."""
+        return random.Random(f"{name} {self.plan.seed}")
+
+    def note(self, text: str) -> None:
+        """Write down what happened; the fingerprint of a run is made of these."""
+        line = f"{trio.current_time():9.4f} {text}"
+        self._digest.update(line.encode())
+        if self.trace is not None and len(self.trace) < MAX_TRACE:
+            self.trace.append(line)
+
+    def fingerprint(self) -> str:
+        """Return what two runs of one plan must agree in."""
+        return self._digest.hexdigest()
+
+    # -------------------------------------------------------------------------------- processes
+
+    def boot(self) -> None:
+        """Start a process on what the disk has."""
+        self.note("the process starts")
+        self.has_died = trio.Event()
+        self.process = Process(
+            self.config,
+            self.disk,
+            self.stream(f"process {self.counts['boots']}"),
+            self.nursery,
+            disk_s=self.plan.disk_s,
+        )
+        self.counts["boots"] += 1
+        self.truth.reopened(self.process.store.look())
+        self.nursery.start_soon(self._run_process, self.process)
+
+    async def _run_process(self, process: Process) -> None:
+        await process.run()
+        if process.failure is not None and not process.is_dead:
+            self.breaches.add("HEALED", f"the node failed: {process.failure}")
+
+    def crash(self, where: str) -> None:
+        """The process dies, wherever it is."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        self.note(f"the process dies {where}")
+        self.counts["crashes"] += 1
+        self.counts[f"crashes {where}"] += 1
+        if self.disk.store is not None:
+            self.disk.crash()
+        process.kill(self._link_rng)
+        self.has_died.set()
+
+    async def stop(self) -> None:
+        """The process stops in good order."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        self.note("the process stops")
+        self.counts["stops"] += 1
+        self.disk.armed = None
+        await process.stop()
+        await process.ended.wait()
+        self.has_died.set()
+
+    # -------------------------------------------------------------------------------- clients
+
+    def add_user(self, name: str) -> User:
+        """Let a client come to life."""
+        core = ClientCore(self.stream(f"core {name}"), partial(_no_uid, name))
+        shell = Shell(name, core, self.dial, self.tell)
+        user = User(self, shell, self.stream(f"user {name}"))
+        self.users.append(user)
+        return user
+
+    def dial(self, shell: Shell) -> Link | None:
+        """Connect a client to the process, if there is one."""
+        process = self.process
+        self.note(f"{shell.name} dials")
+        if process is None:
+            return None
+        self._num_links += 1
+        link = self.links[shell] = Link(self._num_links, self._link_rng, self.weather)
+        process.connect(link)
+        return link
+
+    def tell(self, shell: Shell, fact: Fact) -> None:
+        """A client's core told something."""
+        self.note(f"{shell.name} {fact}")
+        for user in self.users:
+            if user.shell is shell:
+                user.take(fact)
+
+    def is_quiet(self) -> bool:
+        """Whether everybody is connected and nobody waits for anything."""
+        return self.process is not None and all(
+            user.shell.core.state is ConnectionState.CONNECTED and user.is_content()
+            for user in self.users
+        )
+
+
+def _no_uid(name: str) -> str:
+    raise AssertionError(f"{name} publishes without a uid")
