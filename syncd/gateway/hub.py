@@ -71,7 +71,8 @@ class Hub:
         """Trio's clock at the start of this tick."""
         self.clock = now
         self.jitter = jitter
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}
+        """In the order they came, so that whatever is done to all of them is done in that order."""
         self.wheel = Wheel(config.timing.tick_s, self.now)
         self.broadcaster: BroadcasterHandle
         self.presence: PresenceHandle
@@ -108,7 +109,7 @@ class Hub:
         connection = Connection(self.writer, sender, fd, peer)
         connection.last_seen = self.now
         connection.hello_deadline = self.now + self.config.timing.handshake_s
-        self.connections.add(connection)
+        self.connections[connection] = None
         self.drivers[id(connection)] = driver
         self.num_accepted += 1
         self.wheel.schedule(connection, connection.hello_deadline)
@@ -136,7 +137,7 @@ class Hub:
 
     def release(self, connection: Connection) -> None:
         """The transport goes to somebody else (HTTP); it is no connection of ours any more."""
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         self.drivers.pop(id(connection), None)
         connection.closed = True
 
@@ -146,7 +147,7 @@ class Hub:
             return
         connection.closed = True
         connection.phase = Phase.CLOSED
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         driver = self.drivers.pop(id(connection), None)
         if driver is not None:
             driver.forget(connection)

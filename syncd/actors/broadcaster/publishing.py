@@ -7,7 +7,7 @@ and those of the cache-owner.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from syncd.actors.broadcaster.gaps import Gaps, Ok
 from syncd.actors.broadcaster.messages import AppendsDone, BroadcasterMessage, GapRead
@@ -190,7 +190,7 @@ class Publishing:
             for command in done.commands:
                 command.asker.reply_error(command.request_id, answer)
             if answer.code is ErrorCode.INTERNAL_ERROR:
-                self.read_anew({command.channel for command in done.commands})
+                self.read_anew(dict.fromkeys(command.channel for command in done.commands))
             return
         for command, record, result in zip(done.commands, done.records, answer, strict=True):
             if isinstance(result, Appended):
@@ -251,7 +251,7 @@ class Publishing:
         """An event came before its predecessors. Those of a collection all come one way: they are lost, so it is read anew."""
         if room.namespace.mode is Mode.STREAM and self.gaps.hold(room, event):
             return False
-        self.read_anew({room.name})
+        self.read_anew((room.name,))
         return True
 
     def _follow(self, room: Room, channel: Channel) -> None:
@@ -281,7 +281,7 @@ class Publishing:
             else:
                 self.gaps.read(room)
 
-    def read_anew(self, channels: set[ChannelName]) -> None:
+    def read_anew(self, channels: Iterable[ChannelName]) -> None:
         """The log may hold events we were never told of, because the store or the cache-owner crashed behind a commit.
 
         Channels are loaded again, and everybody in them recovers from the position they have. A volatile collection has no log:
