@@ -35,7 +35,8 @@ PARTS = (
     Part("house", ("house",), 40, is_measured=False),
     Part("unit", ("wire", "model", "cache", "actors", "gateway", "http", "cli", "bench"), 60),
     Part("conformance", ("conformance",), 60),
-    Part("integration", ("integration", "simulation", "soak"), 300),
+    Part("simulation", ("simulation",), 120),
+    Part("integration", ("integration", "soak"), 300),
     Part("e2e", ("e2e",), 180, is_measured=False),
 )
 """Every folder of tests/ belongs to exactly one part; a house test says so."""

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 
+from syncd.testing.simulation.bugs import BUGS
 from syncd.testing.simulation.run import Verdict, run_seed
 
 __all__ = ["main"]
@@ -18,12 +19,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, default=1, help="how many seeds from there")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
+    parser.add_argument("--bug", choices=sorted(BUGS), help="plant a bug first")
+    parser.add_argument("--hunt", action="store_true", help="find the first seed for each bug")
     options = parser.parse_args()
+    if options.hunt:
+        return hunt([options.bug] if options.bug else list(BUGS), options.seed, options.count)
     totals: Counter[str] = Counter()
     num_bad = 0
     started = time.process_time()
     for seed in range(options.seed, options.seed + options.count):
-        verdict = run_seed(seed, is_traced=options.trace)
+        verdict = run_seed(seed, bug=options.bug, is_traced=options.trace)
         totals.update(verdict.counts)
         for line in verdict.trace:
             print(line)
@@ -35,6 +40,21 @@ def main() -> int:
     for name, count in sorted(totals.items()):
         print(f"  {name}: {count}")
     return 1 if num_bad else 0
+
+
+def hunt(bugs: list[str], seed: int, count: int) -> int:
+    """Print the first seed that catches each bug; exit code 1 when one gets away."""
+    got_away = 0
+    for bug in bugs:
+        for candidate in range(seed, seed + count):
+            verdict = run_seed(candidate, bug=bug)
+            if verdict.breaches:
+                print(f"{bug}: seed {candidate}: {verdict.breaches[0]}", flush=True)
+                break
+        else:
+            got_away += 1
+            print(f"{bug}: gets away", flush=True)
+    return min(got_away, 1)
 
 
 def tell(verdict: Verdict) -> None:

@@ -226,13 +226,13 @@ class DiskWorker:
             while self._jobs:
                 job = self._jobs[0]
                 await self._pass_time()
-                if self._is_dead:
+                if job.is_done:
                     return
                 job.perform()
-                if self._is_dead:
+                if job.is_done:
                     return
                 await self._pass_time()
-                if self._is_dead:
+                if job.is_done:
                     return
                 self._jobs.popleft()
                 job.finish()

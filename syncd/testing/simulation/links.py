@@ -178,6 +178,11 @@ class Link:
         if down:
             self.down.fall_silent()
 
+    @property
+    def is_half_open(self) -> bool:
+        """Whether somebody speaks into the void."""
+        return self.up.is_silent or self.down.is_silent
+
     def server_died(self, *, is_told: bool) -> None:
         """The process is gone: nothing of it is sent any more; its peer gets a reset, or (as after a power cut) nothing."""
         self.up.break_off()

@@ -41,7 +41,9 @@ class Nemesis:
             harm()
 
     def _harm_link(self) -> None:
-        links = [(u.shell.name, u.shell.link) for u in self._world.users if u.shell.link is not None]
+        links = [
+            (u.shell.name, u.shell.link) for u in self._world.users if u.shell.link is not None
+        ]
         if not links:
             return
         name, link = self._rng.choice(links)

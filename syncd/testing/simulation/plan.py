@@ -13,7 +13,7 @@ __all__ = ["CHANNELS", "Plan", "make_config"]
 CHANNELS = ("log:a", "log:b", "short:a", "mem:a", "top:a", "hot:a")
 """Durable streams (`short` with little retention), a memory stream, and a durable and a memory `latest` channel."""
 
-_ANYONE = dict.fromkeys(Action, ("anyone",))
+_ANYONE: dict[Action, tuple[str, ...]] = dict.fromkeys(Action, ("anyone",))
 
 
 @attrs.frozen

@@ -37,7 +37,10 @@ class _NoHttp:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         """Nothing runs."""
 
@@ -57,7 +60,13 @@ class Process:
     """A node that runs, and can be killed."""
 
     def __init__(
-        self, config: Config, disk: Disk, rng: random.Random, nursery: trio.Nursery, *, disk_s: float
+        self,
+        config: Config,
+        disk: Disk,
+        rng: random.Random,
+        nursery: trio.Nursery,
+        *,
+        disk_s: float,
     ) -> None:
         self._rng = rng
         self._nursery = nursery

@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from syncd.ids import ChannelName
+from syncd.testing.simulation.bugs import planted
 from syncd.testing.simulation.nemesis import Nemesis
 from syncd.testing.simulation.plan import Plan
 from syncd.testing.simulation.scheduling import run_virtually
@@ -39,16 +40,22 @@ class Verdict:
     fingerprint: str
     """Of everything that was noted: two runs of one plan must agree."""
     trace: Sequence[str]
+    bug: str | None = None
 
     @property
     def replay(self) -> str:
         """The command that plays it again, with a trace."""
-        return f"python -m syncd.testing.simulation --seed {self.plan.seed} --trace"
+        planted = "" if self.bug is None else f" --bug {self.bug}"
+        return f"python -m syncd.testing.simulation --seed {self.plan.seed}{planted} --trace"
 
 
-def run_seed(seed: int, *, is_traced: bool = False, **changes: object) -> Verdict:
-    """Draw a plan, play it and judge."""
-    return run_plan(Plan.from_seed(seed, **changes), is_traced=is_traced)
+def run_seed(
+    seed: int, *, bug: str | None = None, is_traced: bool = False, **changes: object
+) -> Verdict:
+    """Draw a plan, play it (with a bug of `bugs.BUGS`, if one is named) and judge."""
+    with planted(bug):
+        verdict = run_plan(Plan.from_seed(seed, **changes), is_traced=is_traced)
+    return attrs.evolve(verdict, bug=bug)
 
 
 def run_plan(plan: Plan, *, is_traced: bool = False) -> Verdict:

@@ -22,14 +22,16 @@ def _seeded_scheduler(seed: int) -> Iterator[None]:
     Trio has no public switch for this; these are the two names that its own plugin for Hypothesis uses. With them a batch is
     sorted by the age of its tasks and then shuffled, so that neither addresses nor the order of timers decide.
     """
-    state, was_allowed = trio_scheduler._r.getstate(), trio_scheduler._ALLOW_DETERMINISTIC_SCHEDULING  # noqa: SLF001
+    chance = trio_scheduler._r  # noqa: SLF001
+    state = chance.getstate()
+    was_allowed = trio_scheduler._ALLOW_DETERMINISTIC_SCHEDULING  # noqa: SLF001
     trio_scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # noqa: SLF001
-    trio_scheduler._r.seed(seed)  # noqa: SLF001
+    chance.seed(seed)
     try:
         yield
     finally:
         trio_scheduler._ALLOW_DETERMINISTIC_SCHEDULING = was_allowed  # type: ignore[misc]  # noqa: SLF001
-        trio_scheduler._r.setstate(state)  # noqa: SLF001
+        chance.setstate(state)
 
 
 def run_virtually(main: Callable[[], Awaitable[T]], seed: int) -> T:

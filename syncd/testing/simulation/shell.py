@@ -171,8 +171,7 @@ class Shell:
 def _messages(data: bytes) -> Iterator[tuple[str, Body]]:
     unpacker = msgpack.Unpacker(raw=False)
     unpacker.feed(data)
-    for kind, body in unpacker:
-        yield kind, body
+    yield from unpacker
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:

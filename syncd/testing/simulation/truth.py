@@ -18,7 +18,9 @@ import msgpack
 __all__ = ["Breaches", "Log", "Truth", "print_of"]
 
 _CHANNELS = "SELECT id, name, epoch, top, floor FROM channel"
-_EVENTS = "SELECT offset, key, record FROM event WHERE channel_id = ? AND offset > ? ORDER BY offset"
+_EVENTS = (
+    "SELECT offset, key, record FROM event WHERE channel_id = ? AND offset > ? ORDER BY offset"
+)
 
 MAX_BREACHES = 20
 """One fault breaks everything behind it; the first sentences tell."""
@@ -132,7 +134,10 @@ class Truth:
         for offset in range(floor + 1, log.top + 1):
             if offset not in kept:
                 self._breaches.add("DURABLE", f"{name} lost event {offset} by a restart")
-            elif offset in log.events and print_of(_body_of(kept[offset])) != log.events[offset].print_:
+            elif (
+                offset in log.events
+                and print_of(_body_of(kept[offset])) != log.events[offset].print_
+            ):
                 self._breaches.add("DURABLE", f"{name} has another event {offset} after a restart")
 
     # -------------------------------------------------------------------------------- what is told
@@ -146,13 +151,17 @@ class Truth:
         log = self.logs.get(channel)
         if log is None or epoch != log.epoch:
             if self.is_durable(channel):
-                self._breaches.add("DURABLE", f"{who} was shown {place}, which nothing was committed to")
+                self._breaches.add(
+                    "DURABLE", f"{who} was shown {place}, which nothing was committed to"
+                )
             return
         known = log.events.get(offset)
         if offset > log.top:
             self._breaches.add("DURABLE", f"{who} was shown {place} before it was committed")
         elif known is not None and known.print_ != print_:
-            self._breaches.add("ORDER", f"{who} was shown another event at {place} than the log has")
+            self._breaches.add(
+                "ORDER", f"{who} was shown another event at {place} than the log has"
+            )
         elif known is None and not log.is_latest:
             self._breaches.add("ORDER", f"{who} was shown {place}, which the log never had")
 
@@ -170,9 +179,13 @@ class Truth:
         if log is None or epoch != log.epoch or offset > log.top:
             self._breaches.add("DURABLE", f"{who}'s {uid} was acknowledged before its commit")
         elif offset in log.events and _uid_of(log.events[offset].body) != uid:
-            self._breaches.add("DURABLE", f"{uid} was acknowledged at {place}, where another stands")
+            self._breaches.add(
+                "DURABLE", f"{uid} was acknowledged at {place}, where another stands"
+            )
         elif offset not in log.events and not log.is_latest:
-            self._breaches.add("DURABLE", f"{uid} was acknowledged at {place}, where nothing stands")
+            self._breaches.add(
+                "DURABLE", f"{uid} was acknowledged at {place}, where nothing stands"
+            )
 
     @staticmethod
     def is_durable(channel: str) -> bool:

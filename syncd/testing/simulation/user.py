@@ -45,6 +45,8 @@ class User:
         """Channel and uid by request id."""
         self._reading: dict[int, str] = {}
         self.views: dict[str, View] = {}
+        self._focus: str | None = None
+        """What all acts of a flurry are about."""
         self._held: set[str] = set()
         self._sent: set[str] = set()
         """Uids that went out at least once."""
@@ -54,8 +56,8 @@ class User:
         shell.on_heard = self._message_heard
         self._acts = {
             self.publish: 10,
-            self.subscribe: 3,
-            self.unsubscribe: 1,
+            self.subscribe: 4,
+            self.unsubscribe: 2,
             self.hold: 0.5,
             self.release: 1,
             self.read_history: 1,
@@ -73,15 +75,21 @@ class User:
             self._subscribe(channel)
         while True:
             await trio.sleep(self._rng.expovariate(1 / self._world.plan.think_s))
-            self._rng.choices(acts, weights)[0]()
+            in_one_frame = self._rng.choice((1, 1, 1, 6))
+            self._focus = self._rng.choice(CHANNELS) if in_one_frame > 1 else None
+            for act in self._rng.choices(acts, weights, k=in_one_frame):
+                act()
             self.shell.perform()
+
+    def _pick_channel(self) -> str:
+        return self._focus or self._rng.choice(CHANNELS)
 
     def publish(self) -> None:
         """Publish one event, or a few at once."""
         for _ in range(self._rng.choice((1, 1, 1, 5))):
             if len(self._publishing) >= MAX_OPEN_REQUESTS:
                 return
-            channel = self._rng.choice(CHANNELS)
+            channel = self._pick_channel()
             self._num_published += 1
             uid = f"{self.shell.name}-{self._num_published}"
             data = {"uid": uid, "pad": "x" * self._rng.choice((0, 0, 200))}
@@ -91,13 +99,13 @@ class User:
 
     def subscribe(self) -> None:
         """Subscribe to something it is not subscribed to."""
-        left = [channel for channel in CHANNELS if channel not in self.views]
-        if left:
-            self._subscribe(self._rng.choice(left))
+        channel = self._pick_channel()
+        if channel not in self.views:
+            self._subscribe(channel)
 
     def _subscribe(self, channel: str) -> None:
         world = self._world
-        namespace = world.config.namespaces[channel.split(":")[0]]
+        namespace = world.config.namespaces[channel.partition(":")[0]]
         self.views[channel] = View(
             self.shell.name,
             channel,
@@ -110,9 +118,8 @@ class User:
 
     def unsubscribe(self) -> None:
         """Lose interest."""
-        if self.views:
-            channel = self._rng.choice(sorted(self.views))
-            del self.views[channel]
+        channel = self._pick_channel()
+        if self.views.pop(channel, None) is not None:
             self._held.discard(channel)
             self.shell.core.unsubscribe(ChannelName(channel))
 
@@ -221,7 +228,9 @@ class User:
             position = event.position
             assert position is not None
             if last is not None and position.offset != last + 1 and channel[:3] in ("log", "mem"):
-                self._world.breaches.add("ORDER", f"history of {channel} skips to {position} after {last}")
+                self._world.breaches.add(
+                    "ORDER", f"history of {channel} skips to {position} after {last}"
+                )
             last = position.offset
             body: dict[str, Any] = {"name": event.name, "data": event.data}
             body |= {"key": event.key, "at_ms": event.at_ms}

@@ -68,7 +68,9 @@ class View:
             if fact.cause is ResetCause.EPOCH_CHANGED:
                 self._breach(f"was reset, as if {self.epoch} had not been the epoch all along")
             elif log.top - self.offset <= self.least_kept:
-                self._breach(f"was reset at {self.offset}, but {self.least_kept} up to {log.top} are kept")
+                self._breach(
+                    f"was reset at {self.offset}, but {self.least_kept} up to {log.top} are kept"
+                )
         self.breaches.counts["resets"] += 1
         self.has_begun = True
         self.epoch, self.offset = fact.position.epoch, fact.position.offset

@@ -143,7 +143,10 @@ class World:
     def is_quiet(self) -> bool:
         """Whether everybody is connected and nobody waits for anything."""
         return self.process is not None and all(
-            user.shell.core.state is ConnectionState.CONNECTED and user.is_content()
+            user.shell.core.state is ConnectionState.CONNECTED
+            and user.shell.link is not None
+            and not user.shell.link.is_half_open
+            and user.is_content()
             for user in self.users
         )
 
