@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from syncd.testing.simulation.shop import KEYS
+
 if TYPE_CHECKING:
     from syncd.testing.simulation.world import World
 
@@ -34,6 +36,7 @@ class Nemesis:
             nursery.start_soon(self._now_and_then, plan.crash_every_s, self._kill)
             nursery.start_soon(self._now_and_then, plan.actor_crash_every_s, self._crash_actor)
             nursery.start_soon(self._restart)
+            nursery.start_soon(self._change_prices)
 
     async def _now_and_then(self, mean_s: float, harm: Callable[[], None]) -> None:
         while True:
@@ -82,6 +85,15 @@ class Nemesis:
             raise _Sabotage
 
         writer.deliver = fails  # type: ignore[method-assign,assignment]
+
+    async def _change_prices(self) -> None:
+        """A backend changes what it owns, and says so once it is done."""
+        world = self._world
+        while True:
+            await trio.sleep(self._rng.expovariate(1 / world.plan.price_every_s))
+            key = self._rng.choice(KEYS)
+            world.source.prices[key] += 1
+            await world.invalidate_price(key)
 
     async def _restart(self) -> None:
         """Whoever watches over the process starts it again, sooner or later."""

@@ -31,6 +31,8 @@ class Plan:
     crash_every_s: float = 6.0
     """Between two deaths of the process."""
     actor_crash_every_s: float = 25.0
+    price_every_s: float = 1.0
+    """Between two changes of a backend's."""
     down_s: float = 1.0
     """Mean time until the process is started again."""
     latency_s: float = 0.02

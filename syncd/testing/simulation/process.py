@@ -15,7 +15,9 @@ import trio
 from syncd.actors.kit import NodeFailed
 from syncd.config import Config
 from syncd.http.serving import HttpServer
-from syncd.server import Node, store_options
+from syncd.model.definitions import AppDefinition
+from syncd.node_parts import store_options
+from syncd.server import Node
 from syncd.surroundings import Surroundings
 from syncd.testing.simulation.disk import Disk, DiskStore, DiskWorker
 from syncd.testing.simulation.links import Link
@@ -62,6 +64,7 @@ class Process:
     def __init__(
         self,
         config: Config,
+        app: AppDefinition,
         disk: Disk,
         rng: random.Random,
         nursery: trio.Nursery,
@@ -83,9 +86,9 @@ class Process:
         surroundings = Surroundings(
             wall_s, trio.current_time, rng.randbytes, rng.random, self._make_worker
         )
-        options = store_options(config, surroundings)
+        options = store_options(config, app, surroundings)
         self.store: DiskStore = disk.open_store(options, trio.current_time)
-        self.node = _Node(config, self.store, surroundings)
+        self.node = _Node(config, self.store, app, surroundings)
 
     def _make_worker(self, _name: str) -> Any:
         worker = DiskWorker(self._nursery, self._rng, self._disk_s)

@@ -108,6 +108,8 @@ async def _settle(world: World) -> None:
     if world.process is None:
         await world.has_died.wait()  # it may be stopping
         world.boot()
+    world.source.failing = 0.0
+    await world.invalidate_price()
     quiet_since: float | None = None
     deadline = trio.current_time() + SETTLE_S
     while trio.current_time() < deadline and not world.breaches.found:
@@ -120,7 +122,7 @@ async def _settle(world: World) -> None:
             _check_the_end(world)
             return
     for user in world.users:
-        if not user.is_content():
+        if not user.is_content() and not world.breaches.found:
             world.breaches.add("SETTLED", f"never: {user.what_waits()}")
 
 
@@ -139,10 +141,37 @@ def _check_the_end(world: World) -> None:
                     "CONVERGED", f"{channel} is at {info.offset}, its log at {log.top}"
                 )
             view.check_complete(info.epoch, info.offset)
+        user.clerk.check_converged()
+    world.ledger.check_entries(world.process.store.look())
+    for key, price in world.ledger.entries.get("price", {}).items():
+        is_watched = any(
+            s.collection == "price" and s.covers(key)
+            for u in world.users
+            for s in u.clerk.watches.values()
+        )
+        if is_watched and price.value != {"price": world.source.prices[key]}:
+            world.breaches.add(
+                "SOURCES", f"price {key} is {price.value}, {world.source.prices[key]} at its source"
+            )
+    for key, account in world.ledger.entries.get("account", {}).items():
+        _, value = world.source.accounts.get(key, (0, None))
+        if value != account.value:
+            world.breaches.add(
+                "SOURCES", f"account {key} is {account.value}, {value} at its source"
+            )
     world.counts["settled runs"] += 1
 
 
-EXPECTED_LOGS = frozenset({"actor_restarted", "store_unwritable", "store_writable", "stop_overdue"})
+EXPECTED_LOGS = frozenset(
+    {
+        "actor_restarted",
+        "load_failed",
+        "on_commit_failed",
+        "stop_overdue",
+        "store_unwritable",
+        "store_writable",
+    }
+)
 """What a node may say when its actors are made to crash and its disk is taken away."""
 
 

@@ -48,6 +48,8 @@ class Shell:
         self.on_sent: Callable[[Shell, str, Body], None] = lambda *_: None
         self.on_heard: Callable[[Shell, str, Body], None] = lambda *_: None
         self.on_connected: Callable[[Shell], None] = lambda _shell: None
+        self.on_step: Callable[[], None] = lambda: None
+        """Called when everything of a step was told."""
         self._dial = dial
         self._on_fact = on_fact
         self._reading: trio.CancelScope | None = None
@@ -69,6 +71,7 @@ class Shell:
         while outputs := self.core.take():
             for output in outputs:
                 self._perform_one(output)
+        self.on_step()
         if self.core.next_deadline() < self._sleeps_until:
             self._is_earlier.set()
 

@@ -1,43 +1,28 @@
 """What really happened: the log as the disk has it, read with plain SQL after every commit, held against everything that is told.
 
 Independent of the code under test: it knows the tables and msgpack, nothing else. ORDER, ONCE and DURABLE of publications are judged here, each at
-the moment it is broken. A breach is one sentence in `Truth.breaches`.
+the moment it is broken. A breach is one sentence in `Breaches`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 import msgpack
 
-__all__ = ["Breaches", "Log", "Truth", "print_of"]
+from syncd.testing.simulation.breaches import Breaches
+from syncd.testing.simulation.ledger import Ledger
+
+__all__ = ["Log", "Truth", "print_of"]
 
 _CHANNELS = "SELECT id, name, epoch, top, floor FROM channel"
 _EVENTS = (
     "SELECT offset, key, record FROM event WHERE channel_id = ? AND offset > ? ORDER BY offset"
 )
-
-MAX_BREACHES = 20
-"""One fault breaks everything behind it; the first sentences tell."""
-
-
-class Breaches:
-    """Sentences on what was promised and not kept, and counts of what happened."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self.found: list[str] = []
-        self.counts: Counter[str] = Counter()
-        self._now = now
-
-    def add(self, promise: str, text: str) -> None:
-        """Write down that a promise was broken."""
-        if len(self.found) < MAX_BREACHES:
-            self.found.append(f"{promise} at {self._now():.3f} s: {text}")
 
 
 @attrs.define
@@ -63,7 +48,10 @@ class Log:
 class Truth:
     """The durable logs, and what was witnessed of the others."""
 
-    def __init__(self, breaches: Breaches, is_latest: Callable[[str], bool]) -> None:
+    def __init__(
+        self, breaches: Breaches, is_latest: Callable[[str], bool], ledger: Ledger
+    ) -> None:
+        self._ledger = ledger
         self._breaches = breaches
         self._is_latest = is_latest
         self.logs: dict[str, Log] = {}
@@ -75,6 +63,7 @@ class Truth:
 
     def commit(self, connection: sqlite3.Connection) -> None:
         """Take in what a commit added."""
+        self._ledger.next_commit()
         for id_, name, epoch, top, _floor in connection.execute(_CHANNELS).fetchall():
             log = self.logs.get(name)
             if log is None:
@@ -97,7 +86,10 @@ class Truth:
             expected = offset + 1
             body = _body_of(record)
             log.events[offset] = Event(print_of(body), key, body)
-            self._check_once(name, offset, body)
+            if ":" in name:
+                self._check_once(name, offset, body)
+            else:
+                self._ledger.apply(name, offset, body)
         if expected != top + 1 and not log.is_latest:
             self._breaches.add("ORDER", f"{name} has top {top} and events up to {expected - 1}")
         if top < log.top:

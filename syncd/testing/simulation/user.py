@@ -19,8 +19,10 @@ from syncd.client.facts import (
     Subscribed,
     SubscriptionEnded,
 )
+from syncd.client.facts_state import Invalidated, MutationOutcome, ViewChanged, WatchEnded
 from syncd.client.tables import ConnectionState, SubscriptionState
 from syncd.ids import ChannelName, Position
+from syncd.testing.simulation.clerk import Clerk
 from syncd.testing.simulation.plan import CHANNELS
 from syncd.testing.simulation.shell import Body, Shell
 from syncd.testing.simulation.views import View, Wire
@@ -50,12 +52,18 @@ class User:
         self._held: set[str] = set()
         self._sent: set[str] = set()
         """Uids that went out at least once."""
-        self._wire = Wire(shell.name, world.breaches)
+        self._wire = Wire(shell.name, world.breaches, world.ledger)
+        self.clerk = Clerk(world, shell, rng)
         shell.on_connected = self._connected
+        shell.on_step = self.clerk.check_shown
         shell.on_sent = self._message_sent
         shell.on_heard = self._message_heard
         self._acts = {
-            self.publish: 10,
+            self.publish: 6,
+            self.clerk.mutate: 7,
+            self.clerk.watch: 1.5,
+            self.clerk.unwatch: 0.7,
+            self.clerk.read: 1,
             self.subscribe: 4,
             self.unsubscribe: 2,
             self.hold: 0.5,
@@ -73,6 +81,7 @@ class User:
         acts, weights = list(self._acts), list(self._acts.values())
         for channel in self._rng.sample(CHANNELS, 3):
             self._subscribe(channel)
+        self.clerk.watch()
         while True:
             await trio.sleep(self._rng.expovariate(1 / self._world.plan.think_s))
             in_one_frame = self._rng.choice((1, 1, 1, 6))
@@ -167,10 +176,15 @@ class User:
     # -------------------------------------------------------------------------------- what it learns
 
     def _connected(self, shell: Shell) -> None:
-        self._wire = Wire(f"{shell.name} ({shell.num_dials})", self._world.breaches)
+        world = self._world
+        self._wire = Wire(f"{shell.name} ({shell.num_dials})", world.breaches, world.ledger)
 
     def _message_sent(self, _shell: Shell, kind: str, body: Body) -> None:
         self._wire.sent(kind, body)
+        if kind == "mutate":
+            sent = f"mutation {body['mid']}"
+            self._world.counts["mutations resent"] += sent in self._sent
+            self._sent.add(sent)
         if kind == "publish":
             uid = str(body["uid"])
             self._world.counts["resends"] += uid in self._sent
@@ -187,6 +201,8 @@ class User:
                 self._view_fact(event.channel, fact)
             case Marked() | Subscribed() | Reset():
                 self._view_fact(fact.channel, fact)
+            case MutationOutcome() | ViewChanged() | Invalidated() | WatchEnded():
+                self.clerk.take(fact)
             case Settled():
                 self._settled(fact)
             case SubscriptionEnded():
@@ -207,6 +223,8 @@ class User:
 
     def _settled(self, fact: Settled) -> None:
         truth, breaches = self._world.truth, self._world.breaches
+        if self.clerk.answered(fact.request_id, fact.result, fact.error):
+            return
         if fact.request_id in self._reading:
             channel = self._reading.pop(fact.request_id)
             if isinstance(fact.result, HistoryPage):
@@ -240,7 +258,7 @@ class User:
 
     def is_content(self) -> bool:
         """Whether nothing is asked and unanswered, and every subscription is live."""
-        if self._publishing or self._reading:
+        if self._publishing or self._reading or not self.clerk.is_content():
             return False
         for channel in self.views:
             subscription = self.shell.core.find_subscription(channel)
@@ -258,5 +276,6 @@ class User:
         }
         return (
             f"{self.shell.name} is {core.state.value}, {states}, waits for"
-            f" {sorted(self._publishing.values())} and history of {sorted(self._reading.values())}"
+            f" {sorted(self._publishing.values())} and history of {sorted(self._reading.values())};"
+            f" {self.clerk.what_waits()}"
         )

@@ -11,7 +11,9 @@ from typing import Any
 import attrs
 
 from syncd.client.facts import Event, Marked, Received, Reset, ResetCause, Subscribed
-from syncd.testing.simulation.truth import Breaches, Truth
+from syncd.testing.simulation.breaches import Breaches
+from syncd.testing.simulation.ledger import Ledger
+from syncd.testing.simulation.truth import Truth
 
 __all__ = ["View", "Wire"]
 
@@ -127,22 +129,35 @@ class Wire:
 
     who: str
     breaches: Breaches
+    ledger: Ledger
     since: dict[Any, Body | None] = attrs.field(factory=dict)
     """Position sent along, by request id of a `subscribe`."""
     leaving: dict[Any, str] = attrs.field(factory=dict)
     """Channel by request id of an `unsubscribe`."""
     streams: dict[str, _Stream] = attrs.field(factory=dict)
+    asked_whole: dict[Any, Any] = attrs.field(factory=dict)
+    """Position sent along, by request id of a `watch` of all."""
+    whole: dict[str, int] = attrs.field(factory=dict)
+    """Channels of collections that are watched whole, with the last offset told of."""
 
     def sent(self, kind: str, body: Body) -> None:
         """The client asks."""
         if kind == "subscribe":
             self.since[body["id"]] = body.get("position")
+        elif kind == "watch" and body.get("all"):
+            self.asked_whole[body["id"]] = body.get("position")
+        elif kind == "unwatch":
+            self.whole.pop(body["collection"], None)
         elif kind == "unsubscribe":
             self.leaving[body["id"]] = body["channel"]
 
     def heard(self, kind: str, body: Body) -> None:
         """The server speaks."""
-        if kind == "event":
+        if kind == "outcome":
+            self._outcome(body)
+        elif kind in ("watched", "snapshot") or ":" not in body.get("channel", ":"):
+            self._collection(kind, body)
+        elif kind == "event":
             self._event(body)
         elif kind == "subscribed":
             self._subscribed(body)
@@ -154,6 +169,31 @@ class Wire:
         elif kind == "mark" and body["channel"] in self.streams:
             stream = self.streams[body["channel"]]
             stream.offset = max(stream.offset, body["position"]["offset"])
+
+    def _collection(self, kind: str, body: Body) -> None:
+        channel = body["channel"]
+        if kind in ("lagged", "unsubscribed"):
+            self.whole.pop(channel, None)
+            self.breaches.counts[f"watch {kind}"] += 1
+        elif kind == "watched" and body["id"] in self.asked_whole and not body["more"]:
+            self.breaches.counts["watches recovered"] += body["recovered"]
+            since = self.asked_whole.pop(body["id"])
+            told = since if body["recovered"] else body["position"]
+            self.whole[channel] = max(told["offset"], self.whole.get(channel, 0))
+        elif kind in ("event", "invalidate") and channel in self.whole:
+            self.whole[channel] = max(self.whole[channel], body["offset"])
+        elif kind == "mark" and channel in self.whole:
+            self.whole[channel] = max(self.whole[channel], body["position"]["offset"])
+
+    def _outcome(self, body: Body) -> None:
+        """It is committed, it is the same as ever, and what it caused was told before it."""
+        self.ledger.decided((body["client"], body["mid"]), body["status"])
+        for channel, position in (body.get("positions") or {}).items():
+            told = self.whole.get(channel)
+            if told is not None and told < position["offset"]:
+                self._breach(
+                    f"the outcome of {body['mid']} at {channel} {position}, told up to {told}"
+                )
 
     def _subscribed(self, body: Body) -> None:
         channel, position = body["channel"], body.get("position")

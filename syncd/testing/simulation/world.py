@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 from collections import Counter
@@ -13,12 +14,19 @@ import trio
 from syncd.client.core import ClientCore
 from syncd.client.facts import Fact
 from syncd.client.tables import ConnectionState
+from syncd.errors import SyncdError
+from syncd.model.definitions_check import app_in_force
+from syncd.testing.simulation.breaches import Breaches
+from syncd.ports_collections import InvalidateEntries
+from syncd.ports_state import KeyName
 from syncd.testing.simulation.disk import Disk
+from syncd.testing.simulation.ledger import Ledger
 from syncd.testing.simulation.links import Link, Weather
 from syncd.testing.simulation.plan import Plan, make_config
 from syncd.testing.simulation.process import Process
 from syncd.testing.simulation.shell import Shell
-from syncd.testing.simulation.truth import Breaches, Truth
+from syncd.testing.simulation.shop import LOCAL_MUTATORS, Source, make_app
+from syncd.testing.simulation.truth import Truth
 from syncd.testing.simulation.user import User
 
 __all__ = ["World"]
@@ -36,7 +44,9 @@ class World:
         self.config = make_config(plan)
         self.breaches = Breaches(trio.current_time)
         self.counts: Counter[str] = self.breaches.counts
-        self.truth = Truth(self.breaches, lambda name: name.startswith("top:"))
+        self.ledger = Ledger(self.breaches)
+        self.source = Source(self.stream("source"), self.breaches)
+        self.truth = Truth(self.breaches, lambda name: name.startswith("top:"), self.ledger)
         self.weather = Weather(plan.latency_s, plan.split, plan.window_bytes)
         self.disk = Disk(folder, self.stream("disk"))
         self.disk.on_crash = self.crash
@@ -73,6 +83,7 @@ class World:
         self.has_died = trio.Event()
         self.process = Process(
             self.config,
+            app_in_force(make_app(self.source).definition(), self.config),
             self.disk,
             self.stream(f"process {self.counts['boots']}"),
             self.nursery,
@@ -112,11 +123,34 @@ class World:
         await process.ended.wait()
         self.has_died.set()
 
+    async def invalidate_price(self, key: str | None = None) -> None:
+        """A backend says that a price (None: any) has changed, until that was heard."""
+        keys = [] if key is None else [KeyName(key)]
+        while True:
+            answered = trio.Event()
+            answers: list[object] = []
+
+            def done(answer: object, *, here: trio.Event = answered) -> None:
+                answers.append(answer)  # noqa: B023 - of this turn, like the event
+                here.set()
+
+            if self.process is not None:
+                with contextlib.suppress(SyncdError), trio.move_on_after(3.0):
+                    command = InvalidateEntries("price", done, keys)
+                    self.process.node.cache_owner.submit_nowait([command], 0)
+                    await answered.wait()
+            if answers and not isinstance(answers[0], SyncdError):
+                self.counts["invalidations"] += 1
+                return
+            self.counts["invalidations refused"] += 1
+            await trio.sleep(0.3)
+
     # -------------------------------------------------------------------------------- clients
 
     def add_user(self, name: str) -> User:
         """Let a client come to life."""
-        core = ClientCore(self.stream(f"core {name}"), partial(_no_uid, name))
+        rng = self.stream(f"core {name}")
+        core = ClientCore(rng, partial(_no_uid, name), mutators=LOCAL_MUTATORS)
         shell = Shell(name, core, self.dial, self.tell)
         user = User(self, shell, self.stream(f"user {name}"))
         self.users.append(user)

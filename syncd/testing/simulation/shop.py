@@ -1,0 +1,118 @@
+"""The application of the simulation: entries that only ever grow, so that what is lost or doubled shows, and sources that outlive processes.
+
+Every mutation carries a tag of its own and appends it to `tags` of the entries it changes. A tag that is missing was lost, one that stands twice
+took effect twice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from syncd.app import App
+from syncd.model.definitions import EntryChange
+from syncd.testing.simulation.breaches import Breaches
+
+__all__ = ["COLLECTIONS", "KEYS", "LOCAL_MUTATORS", "SINGLE", "Source", "make_app"]
+
+COLLECTIONS = ("journal", "account", "price")
+"""Owned by syncd; owned by a source that is told of each change; owned by a source that changes by itself."""
+KEYS = ("a", "b", "c")
+
+
+def add(tx: Any, key: str, tag: str) -> int:
+    """Append a tag."""
+    tags = [*_tags(tx, key), tag]
+    tx.put(key, {"tags": tags})
+    return len(tags)
+
+
+def claim(tx: Any, key: str, tag: str) -> None:
+    """Append a tag unless the entry has a multiple of three already: whether it may depends on who comes first."""
+    tags = _tags(tx, key)
+    if len(tags) % 3 == 0:
+        tx.reject("taken", "Somebody else was first.")
+    tx.put(key, {"tags": [*tags, tag]})
+
+
+def pair(tx: Any, tag: str) -> None:
+    """Append a tag to two entries at once."""
+    for key in KEYS[:2]:
+        tx.put(key, {"tags": [*_tags(tx, key), tag]})
+
+
+def _tags(tx: Any, key: str) -> list[str]:
+    value = tx.get(key)
+    return [] if value is None else list(value["tags"])
+
+
+SINGLE: tuple[str, ...] = ("add", "claim")
+"""Mutators of one key; `pair` takes none."""
+
+LOCAL_MUTATORS: Mapping[str, Callable[..., object]] = {
+    f"{collection}.{mutator.__name__}": mutator
+    for collection in ("journal", "account")
+    for mutator in (add, claim, pair)
+}
+
+
+class Source:
+    """The application's own database: slow, sometimes failing, and it survives every process."""
+
+    def __init__(self, rng: random.Random, breaches: Breaches) -> None:
+        self._rng = rng
+        self._breaches = breaches
+        self.accounts: dict[str, tuple[int, Any]] = {}
+        """Version and value, as it was told."""
+        self.prices = dict.fromkeys(KEYS, 1)
+        self.mean_s = 0.02
+        self.failing = 0.05
+
+    async def load_accounts(self, keys: list[str]) -> dict[str, Any]:
+        """Read rows as they are when the query begins; the answer takes its time."""
+        found = {key: self.accounts[key][1] for key in keys if key in self.accounts}
+        await self._work("loads")
+        return found
+
+    async def load_prices(self, keys: list[str]) -> dict[str, Any]:
+        """Read prices as they are when the query begins."""
+        found = {key: {"price": self.prices[key]} for key in keys if key in self.prices}
+        await self._work("loads")
+        return found
+
+    async def account_changed(self, change: EntryChange) -> None:
+        """Take a change; a repetition is welcome, an older one than the last is not."""
+        await self._work("forwarded")
+        version, _ = self.accounts.get(change.key, (0, None))
+        if change.version < version:
+            self._breaches.add(
+                "SOURCES", f"account {change.key} was forwarded at {change.version} after {version}"
+            )
+        self.accounts[change.key] = (change.version, change.value)
+
+    async def _work(self, what: str) -> None:
+        self._breaches.counts[what] += 1
+        await trio.sleep(self._rng.expovariate(1 / self.mean_s))
+        if self._rng.random() < self.failing:
+            self._breaches.counts[f"{what} failed"] += 1
+            raise OSError("The source is not well.")
+
+
+def make_app(source: Source) -> App:
+    """Return the application, for one process."""
+    app = App()
+    journal = app.collection("journal", read="anyone", mutate="anyone", max_value_bytes=4096)
+    account = app.collection(
+        "account", read="anyone", mutate="anyone", max_value_bytes=4096, ttl=3.0, negative_ttl=1.0, on_commit_retry=0.2
+    )
+    price = app.collection("price", read="anyone", max_value_bytes=4096, ttl=4.0, stale=2.0)
+    for collection in (journal, account):
+        for mutator in (add, claim, pair):
+            collection.mutator(mutator)
+    account.loader(source.load_accounts)
+    account.on_commit(source.account_changed)
+    price.loader(source.load_prices)
+    return app
