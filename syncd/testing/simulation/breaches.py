@@ -8,7 +8,7 @@ from collections.abc import Callable
 __all__ = ["Breaches"]
 
 MAX_BREACHES = 20
-"""One fault breaks everything behind it; the first sentences tell."""
+"""Of one promise. One fault breaks everything behind it; the first sentences tell."""
 
 
 class Breaches:
@@ -17,10 +17,13 @@ class Breaches:
     def __init__(self, now: Callable[[], float]) -> None:
         self.found: list[str] = []
         self.counts: Counter[str] = Counter()
+        self._kept: Counter[str] = Counter()
         self._now = now
 
     def add(self, promise: str, text: str) -> None:
         """Write down that a promise was broken."""
         sentence = f"{promise} at {self._now():.3f} s: {text}"
-        if len(self.found) < MAX_BREACHES and sentence not in self.found:
+        self.counts[f"breaches of {promise}"] += 1
+        if sentence not in self.found and self._kept[promise] < MAX_BREACHES:
+            self._kept[promise] += 1
             self.found.append(sentence)

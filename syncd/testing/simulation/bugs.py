@@ -10,13 +10,23 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import trio
+
+from syncd.actors.broadcaster.committing import Committing
 from syncd.actors.broadcaster.joining import Joining
 from syncd.actors.broadcaster.rooms import Room
+from syncd.actors.broadcaster.watching import Watching
+from syncd.actors.cache_owner.forwarding import Forwarding
+from syncd.actors.cache_owner.holdings import Holding
+from syncd.actors.cache_owner.loading import Loading
 from syncd.actors.store import StoreActor
 from syncd.actors.store_writes import begin, next_group
+from syncd.client.state import StateCore
 from syncd.ids import Position
+from syncd.model.outbox import Outbox
 from syncd.store.sqlite import SqliteStore
 from syncd.store.sqlite_batch import Batch
+from syncd.store.sqlite_state import Mutations
 
 __all__ = ["BUGS", "planted"]
 
@@ -109,6 +119,132 @@ def _lost_before_live() -> contextlib.AbstractContextManager[None]:
     return _replaced(Room, "go_live", make)
 
 
+def _mid_not_deduplicated() -> contextlib.AbstractContextManager[None]:
+    """A mutation that is sent again is run again."""
+
+    def make(original: Any) -> Any:
+        def decide(self: Any, mutation: Any) -> Any:
+            if mutation.client is not None:
+                client = self._clients.get(mutation.client) or self._find_client(mutation.client)
+                self._clients[mutation.client] = client
+                client.last = min(client.last, mutation.mid - 1)
+            return original(self, mutation)
+
+        return decide
+
+    return _replaced(Mutations, "_decide", make)
+
+
+def _last_forgotten() -> contextlib.AbstractContextManager[None]:
+    """The number of a client's last mutation is known within its transaction and not written."""
+
+    def make(original: Any) -> Any:
+        def advance(self: Any, mutation: Any, client: Any, positions: str) -> None:
+            original(self, mutation, client, positions)
+            self._advanced.discard(client)
+
+        return advance
+
+    return _replaced(Mutations, "_advance", make)
+
+
+def _reads_not_checked() -> contextlib.AbstractContextManager[None]:
+    """What a mutator read is not compared with what is there at the commit: lost updates."""
+    return _replaced(Mutations, "_is_so", lambda _original: lambda _self, _read: True)
+
+
+def _outcome_before_events() -> contextlib.AbstractContextManager[None]:
+    """Outcomes are told when the commit comes in, before its events are queued."""
+
+    def make(original: Any) -> Any:
+        def deliver(self: Any, message: Any) -> None:
+            for outcome in message.outcomes:
+                outcome.asker.send_outcome(outcome.outcome, outcome.positions)
+            message.outcomes.clear()
+            original(self, message)
+
+        return deliver
+
+    return _replaced(Committing, "deliver", make)
+
+
+@contextlib.contextmanager
+def _stale_load_wins() -> Iterator[None]:
+    """A load counts as read when its answer came, not when it began: it overwrites mutations made meanwhile."""
+
+    def make(original: Any) -> Any:
+        def land(self: Any, flight: Any, loaded: object) -> None:
+            flight.known = flight.holding.memory.peek(flight.place, self._holdings.now)
+            original(self, flight, loaded)
+
+        return land
+
+    def clean(_original: Any) -> Any:
+        return lambda _self, _place: False
+
+    with _replaced(Loading, "_land", make), _replaced(Holding, "is_dirty", clean):
+        yield
+
+
+def _snapshot_without_events() -> contextlib.AbstractContextManager[None]:
+    """Changes between reading a snapshot and going live are not told."""
+
+    def make(original: Any) -> Any:
+        def widen(self: Any, room: Any, channel: Any, command: Any, watch: Any) -> None:
+            if command.since.epoch == channel.epoch:
+                command.since = Position(channel.epoch, channel.top)
+            original(self, room, channel, command, watch)
+
+        return widen
+
+    return _replaced(Watching, "_widen", make)
+
+
+def _conflation_drops_newest() -> contextlib.AbstractContextManager[None]:
+    """A slow client keeps the older of two values of a key."""
+
+    def make(original: Any) -> Any:
+        def push(
+            self: Any, channel: str, key: str | None, frame: bytes, *, conflatable: bool
+        ) -> bool:
+            if conflatable and key is not None and self._older(channel, key) is not None:
+                self.conflated.add(channel)
+                return True
+            taken: bool = original(self, channel, key, frame, conflatable=conflatable)
+            return taken
+
+        return push
+
+    return _replaced(Outbox, "push_event", make)
+
+
+def _on_commit_lost() -> contextlib.AbstractContextManager[None]:
+    """What the application was not told before a crash is not told after it."""
+
+    def make(_original: Any) -> Any:
+        async def read_dirty(_self: Any) -> None:
+            await trio.lowlevel.checkpoint()
+
+        return read_dirty
+
+    return _replaced(Forwarding, "read_dirty", make)
+
+
+def _overlay_dropped_at_send() -> contextlib.AbstractContextManager[None]:
+    """A prediction goes when its mutation is sent, not when its outcome comes."""
+
+    def make(original: Any) -> Any:
+        def mutate(self: Any, *args: Any, **options: Any) -> Any:
+            made = original(self, *args, **options)
+            self._predictions.drop(self._predictions.pending[made[0]])
+            self._is_stale = True
+            return made
+
+        return mutate
+
+    return _replaced(StateCore, "mutate", make)
+
+
 BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "ack_before_commit": _ack_before_commit,
     "commit_without_sync": _commit_without_sync,
@@ -116,6 +252,15 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "recovery_skips_one": _recovery_skips_one,
     "recovery_repeats_one": _recovery_repeats_one,
     "lost_before_live": _lost_before_live,
+    "mid_not_deduplicated": _mid_not_deduplicated,
+    "last_forgotten": _last_forgotten,
+    "reads_not_checked": _reads_not_checked,
+    "outcome_before_events": _outcome_before_events,
+    "stale_load_wins": _stale_load_wins,
+    "snapshot_without_events": _snapshot_without_events,
+    "conflation_drops_newest": _conflation_drops_newest,
+    "on_commit_lost": _on_commit_lost,
+    "overlay_dropped_at_send": _overlay_dropped_at_send,
 }
 """Name to what plants it; each one's docstring says what is wrong."""
 

@@ -106,7 +106,13 @@ def make_app(source: Source) -> App:
     app = App()
     journal = app.collection("journal", read="anyone", mutate="anyone", max_value_bytes=4096)
     account = app.collection(
-        "account", read="anyone", mutate="anyone", max_value_bytes=4096, ttl=3.0, negative_ttl=1.0, on_commit_retry=0.2
+        "account",
+        read="anyone",
+        mutate="anyone",
+        max_value_bytes=4096,
+        ttl=3.0,
+        negative_ttl=1.0,
+        on_commit_retry=0.2,
     )
     price = app.collection("price", read="anyone", max_value_bytes=4096, ttl=4.0, stale=2.0)
     for collection in (journal, account):

@@ -209,7 +209,9 @@ class User:
                 world.breaches.add("RECOVER", f"{self.shell.name}: {fact}")
             case Complaint():
                 world.breaches.add("PROTOCOL", f"{self.shell.name}: {fact}")
-            case StateChanged(state=ConnectionState.FAILED):
+            case StateChanged(state=state) if state is not ConnectionState.FAILED:
+                self.clerk.age += 1
+            case StateChanged():
                 world.breaches.add("PROTOCOL", f"{self.shell.name}: {fact}")
             case _:
                 pass

@@ -136,7 +136,7 @@ class Wire:
     """Channel by request id of an `unsubscribe`."""
     streams: dict[str, _Stream] = attrs.field(factory=dict)
     asked_whole: dict[Any, Any] = attrs.field(factory=dict)
-    """Position sent along, by request id of a `watch` of all."""
+    """Collection and position sent along, by request id of a `watch` of all."""
     whole: dict[str, int] = attrs.field(factory=dict)
     """Channels of collections that are watched whole, with the last offset told of."""
 
@@ -145,9 +145,11 @@ class Wire:
         if kind == "subscribe":
             self.since[body["id"]] = body.get("position")
         elif kind == "watch" and body.get("all"):
-            self.asked_whole[body["id"]] = body.get("position")
+            self.asked_whole[body["id"]] = (body["collection"], body.get("position"))
         elif kind == "unwatch":
-            self.whole.pop(body["collection"], None)
+            gone = body["collection"]
+            self.whole.pop(gone, None)
+            self.asked_whole = {i: ask for i, ask in self.asked_whole.items() if ask[0] != gone}
         elif kind == "unsubscribe":
             self.leaving[body["id"]] = body["channel"]
 
@@ -177,7 +179,7 @@ class Wire:
             self.breaches.counts[f"watch {kind}"] += 1
         elif kind == "watched" and body["id"] in self.asked_whole and not body["more"]:
             self.breaches.counts["watches recovered"] += body["recovered"]
-            since = self.asked_whole.pop(body["id"])
+            _, since = self.asked_whole.pop(body["id"])
             told = since if body["recovered"] else body["position"]
             self.whole[channel] = max(told["offset"], self.whole.get(channel, 0))
         elif kind in ("event", "invalidate") and channel in self.whole:

@@ -16,9 +16,9 @@ from syncd.client.facts import Fact
 from syncd.client.tables import ConnectionState
 from syncd.errors import SyncdError
 from syncd.model.definitions_check import app_in_force
-from syncd.testing.simulation.breaches import Breaches
 from syncd.ports_collections import InvalidateEntries
 from syncd.ports_state import KeyName
+from syncd.testing.simulation.breaches import Breaches
 from syncd.testing.simulation.disk import Disk
 from syncd.testing.simulation.ledger import Ledger
 from syncd.testing.simulation.links import Link, Weather
@@ -29,8 +29,10 @@ from syncd.testing.simulation.shop import LOCAL_MUTATORS, Source, make_app
 from syncd.testing.simulation.truth import Truth
 from syncd.testing.simulation.user import User
 
-__all__ = ["World"]
+__all__ = ["OPEN", "World"]
 
+OPEN = ("FLICKER", "RELOADED")
+"""Promises that are known not to be kept yet; the named schedules show how."""
 MAX_TRACE = 200_000
 
 
@@ -173,6 +175,10 @@ class World:
         for user in self.users:
             if user.shell is shell:
                 user.take(fact)
+
+    def surprises(self) -> list[str]:
+        """Return broken promises that are not known to be open."""
+        return [breach for breach in self.breaches.found if not breach.startswith(OPEN)]
 
     def is_quiet(self) -> bool:
         """Whether everybody is connected and nobody waits for anything."""
