@@ -274,3 +274,37 @@ async def test_a_change_is_told_to_the_application_until_it_has_acknowledged_it(
         await trio.sleep(120)
         assert told[-1] == ("a", 6)
         assert world.counts("prices")["dirty"] == 0
+
+
+async def test_a_load_that_began_before_the_source_knew_of_a_change_does_not_undo_it(
+    autojump_clock,
+):
+    source = Source(a=1, b=1)
+    app = App()
+    prices = app.collection("prices", ttl=10, jitter=0.0, load_concurrency=1)
+
+    @prices.loader
+    async def load(key):
+        return await source.one(key)
+
+    @prices.mutator
+    def change(tx, key: str, value: int):
+        tx.put(key, value)
+
+    @app.on_commit("prices")
+    async def forward(change):
+        await trio.sleep(1.5)
+        source.values[change.key] = change.value
+
+    async with running(app) as world:
+        await world.read("prices", "a")
+        await trio.sleep(11)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.read, "prices", "b")
+            await trio.sleep(0.1)
+            nursery.start_soon(world.read, "prices", "a")  # waits for the one call at a time
+            await trio.sleep(0.1)
+            await world.mutate(Asker(), 1, "prices.change", ["a", 5])
+        assert await world.read("prices", "a") == {"a": 5}
+        await trio.sleep(5)
+        assert await world.read("prices", "a") == {"a": 5}

@@ -216,6 +216,8 @@ class Forwarding:
         self._telling.discard(place)
         self._num_failed.pop(place, None)
         self._store.acknowledge_forwarded(place[0], place[1], message.version)
+        # A load that began before may have read the source as it was before this change.
+        self._holdings.outdate(place)
         if holding.dirty.get(place, 0) <= message.version:
             holding.dirty.pop(place, None)
         else:
