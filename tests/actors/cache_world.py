@@ -8,11 +8,13 @@ import msgpack
 import trio
 
 from syncd.actors.cache_owner import CacheOwner
+from syncd.actors.cache_owner.messages import Call
+from syncd.actors.kit import ActorHealth, supervise
 from syncd.actors.store import StoreActor
 from syncd.actors.store_worker import InlineWorker
 from syncd.app import App
 from syncd.config import Config
-from syncd.errors import SyncdError
+from syncd.errors import StoreUnavailable, SyncdError
 from syncd.ids import Epoch
 from syncd.ports import Identity
 from syncd.ports_collections import (
@@ -27,6 +29,10 @@ from syncd.store.base import Retention, StoreOptions
 from syncd.store.memory import MemoryStore
 
 ANN = Identity(user="ann")
+
+
+class PlantedFault(Exception):
+    """What no code of ours raises."""
 
 
 @attrs.define(eq=False)
@@ -54,6 +60,7 @@ class Listener:
     def __init__(self):
         self.events = []
         self.renewed = []
+        self.publications = []
         self.joins = []
         self.watching = {}
 
@@ -63,6 +70,7 @@ class Listener:
             return
         assert isinstance(message, DeliverCommitted)
         self.events += message.events
+        self.publications += message.publications
         for outcome in message.outcomes:
             outcome.asker.send_outcome(outcome.outcome, outcome.positions)
 
@@ -87,22 +95,92 @@ class Listener:
         ]
 
 
+class Gate:
+    """Between a cache-owner and its store: while closed, groups wait here."""
+
+    def __init__(self, store):
+        self._store = store
+        self._waiting = []
+        self.is_open = True
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def commit(self, group, done):
+        if self.is_open:
+            self._store.commit(group, done)
+        else:
+            self._waiting.append((group, done))
+
+    def close(self):
+        """Let groups wait."""
+        self.is_open = False
+
+    def open(self):
+        """Let those that wait go on, and all others."""
+        self.is_open = True
+        waiting, self._waiting = self._waiting, []
+        for group, done in waiting:
+            self._store.commit(group, done)
+
+
+class FragileStore(MemoryStore):
+    """A store in memory whose disk can go away."""
+
+    is_away = False
+
+    def _check(self):
+        if self.is_away:
+            raise StoreUnavailable
+
+    def begin_commit(self, group):
+        self._check()
+        return super().begin_commit(group)
+
+    def probe(self):
+        self._check()
+
+    def entries(self, channel, keys):
+        self._check()
+        return super().entries(channel, keys)
+
+    def scan(self, *args):
+        self._check()
+        return super().scan(*args)
+
+    def last_mids(self, clients):
+        self._check()
+        return super().last_mids(clients)
+
+    def dirty(self, *args):
+        self._check()
+        return super().dirty(*args)
+
+
+def new_store():
+    """A store that keeps a thousand events a channel."""
+    store = FragileStore(StoreOptions(retention_of=lambda _channel: Retention(1000, 86_400.0)))
+    store.open()
+    return store
+
+
 class World:
     """A running cache-owner and what is around it."""
 
-    def __init__(self, app: App, store=None):
+    def __init__(self, app: App, store=None, config=None):
         self.definition = app.definition()
         self.listener = Listener()
-        options = StoreOptions(retention_of=lambda _channel: Retention(1000, 86_400.0))
-        self.file = store or MemoryStore(options)
-        if store is None:
-            self.file.open()
-        self.store = StoreActor(self.file, InlineWorker())
+        self.file = store or new_store()
+        self.store = StoreActor(
+            self.file, InlineWorker(), wall_clock=lambda: 1_790_000_000 + trio.current_time()
+        )
+        self.gate = Gate(self.store)
+        self.health = ActorHealth("cache_owner")
         epochs = iter(range(1, 1_000_000))
         self.owner = CacheOwner(
             self.definition,
-            Config(),
-            store=self.store,
+            config or Config(),
+            store=self.gate,
             broadcaster=self.listener,
             wall_ms=lambda: 1_790_000_000_000 + int(trio.current_time() * 1000),
             new_epoch=lambda: Epoch(f"v{next(epochs):015x}"),
@@ -114,6 +192,20 @@ class World:
         """Let everything that is ready happen."""
         await trio.testing.wait_all_tasks_blocked(0.001)
 
+    async def crash(self, hurry=()):
+        """Crash the cache-owner as a fault of ours would, with these commands in the batch in hand; it is restarted."""
+        num_restarts = self.health.num_restarts
+
+        def fault():
+            raise PlantedFault
+
+        self.owner.mailbox.put_reply(Call(fault, self.owner._life))
+        for command in hurry:
+            self.owner.mailbox.put_reply(command)
+        while self.health.num_restarts == num_restarts:
+            await trio.sleep(0.01)
+        await self.quiet()
+
     async def mutate(self, asker, mid, name, args=None, client="c1", **more):
         """Hand over one mutation."""
         self.owner.submit_nowait(
@@ -124,7 +216,7 @@ class World:
     async def read(self, collection, *keys, client=None):
         """Read entries; returns values by key, or the code of the error."""
         channel, names = self.owner.channel_of(collection, keys)
-        answer = await self._ask(lambda done: ReadEntries(collection, channel, names, done, client))
+        answer = await self.ask(lambda done: ReadEntries(collection, channel, names, done, client))
         if isinstance(answer, SyncdError):
             return answer.code.value
         return {
@@ -134,13 +226,13 @@ class World:
 
     async def invalidate(self, collection, *keys, tags=()):
         """Invalidate and wait until it is committed."""
-        return await self._ask(lambda done: InvalidateEntries(collection, done, keys, tags))
+        return await self.ask(lambda done: InvalidateEntries(collection, done, keys, tags))
 
     async def clear(self):
         """Forget what is in memory."""
-        return await self._ask(lambda done: ClearCache(None, done))
+        return await self.ask(lambda done: ClearCache(None, done))
 
-    async def _ask(self, command):
+    async def ask(self, command):
         """Hand over what `command(done)` makes and wait for the answer."""
         answers, answered = [], trio.Event()
 
@@ -159,11 +251,11 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def running(app, store=None):
+async def running(app, store=None, config=None):
     """Run a world for the length of a test."""
-    world = World(app, store)
+    world = World(app, store, config)
     async with trio.open_nursery() as nursery:
         await nursery.start(world.store.run)
-        await nursery.start(world.owner.run)
+        await nursery.start(supervise, world.owner, world.health)
         yield world
         nursery.cancel_scope.cancel()

@@ -152,7 +152,7 @@ async def test_a_snapshot_goes_on_after_a_crash_of_the_cache_owner(autojump_cloc
         subscription = watch(world, session)
         await trio.sleep(1)
         told = [entry["key"] for entry in prelude(world.listener.joins[0])["entries"]]
-        world.owner.recover()
+        await world.crash()
         world.owner.submit_nowait([ResumeSnapshots([subscription])], 0)
         await trio.sleep(1)
         session.paging.pop(0)
