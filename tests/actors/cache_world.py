@@ -1,6 +1,7 @@
 """A cache-owner between a real store in memory and a broadcaster that only writes down what it is told."""
 
 import contextlib
+import functools
 import random
 
 import attrs
@@ -176,6 +177,7 @@ class World:
         )
         self.gate = Gate(self.store)
         self.health = ActorHealth("cache_owner")
+        self.is_restarted = trio.Event()
         epochs = iter(range(1, 1_000_000))
         self.owner = CacheOwner(
             self.definition,
@@ -192,9 +194,13 @@ class World:
         """Let everything that is ready happen."""
         await trio.testing.wait_all_tasks_blocked(0.001)
 
+    def restarted(self):
+        """The supervisor starts the cache-owner anew."""
+        self.is_restarted.set()
+
     async def crash(self, hurry=()):
         """Crash the cache-owner as a fault of ours would, with these commands in the batch in hand; it is restarted."""
-        num_restarts = self.health.num_restarts
+        self.is_restarted = trio.Event()
 
         def fault():
             raise PlantedFault
@@ -202,8 +208,7 @@ class World:
         self.owner.mailbox.put_reply(Call(fault, self.owner._life))
         for command in hurry:
             self.owner.mailbox.put_reply(command)
-        while self.health.num_restarts == num_restarts:
-            await trio.sleep(0.01)
+        await self.is_restarted.wait()
         await self.quiet()
 
     async def mutate(self, asker, mid, name, args=None, client="c1", **more):
@@ -256,6 +261,7 @@ async def running(app, store=None, config=None):
     world = World(app, store, config)
     async with trio.open_nursery() as nursery:
         await nursery.start(world.store.run)
-        await nursery.start(supervise, world.owner, world.health)
+        supervised = functools.partial(supervise, on_restart=world.restarted)
+        await nursery.start(supervised, world.owner, world.health)
         yield world
         nursery.cancel_scope.cancel()

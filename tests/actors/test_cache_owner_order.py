@@ -43,7 +43,7 @@ def slow_app(delay_s=1.0, failure=None, **options):
         tx.put(other, (tx.get(other) or 0) + number + 1)
 
     @counters.mutator
-    def set(tx, key: str, value: int):
+    def assign(tx, key: str, value: int):
         tx.put(key, value)
 
     app.loads = []
@@ -61,7 +61,7 @@ def oks(*mids):
 async def test_a_held_mutation_keeps_its_clients_order_while_others_go_on(autojump_clock):
     async with running(slow_app()) as world:
         slow, quick = Asker(), Asker()
-        await world.mutate(Asker(), 1, "counters.set", ["warm", 0], client="c0")
+        await world.mutate(Asker(), 1, "counters.assign", ["warm", 0], client="c0")
         commands = [add(slow, 1, "cold"), add(slow, 2, "warm"), add(slow, 3, "colder")]
         world.owner.submit_nowait([*commands, add(quick, 1, "warm", "c2")], 0)
         await trio.sleep(0.5)
@@ -77,10 +77,10 @@ async def test_one_that_met_a_conflict_runs_before_its_clients_later_one_that_wa
 ):
     async with running(slow_app()) as world:
         one, other = Asker(), Asker()
-        await world.mutate(one, 1, "counters.set", ["a", 10])
+        await world.mutate(one, 1, "counters.assign", ["a", 10])
         # The resent mutation is run and then found to be known, so what the other client read of it was never so: conflict.
         commands = [
-            MutateState(one, "c1", 1, "counters.set", ["a", 10], ANN),
+            MutateState(one, "c1", 1, "counters.assign", ["a", 10], ANN),
             add(other, 1, "a", "c2"),
             add(other, 2, "cold", "c2"),
             add(other, 3, "a", "c2"),
@@ -95,9 +95,9 @@ async def test_one_that_met_a_conflict_runs_before_its_clients_later_one_that_wa
 async def test_one_that_met_a_conflict_and_has_to_wait_itself_takes_nobodys_place(autojump_clock):
     async with running(slow_app(max_entries=1)) as world:
         one, other = Asker(), Asker()
-        await world.mutate(one, 1, "counters.set", ["a", 10])
+        await world.mutate(one, 1, "counters.assign", ["a", 10])
         commands = [
-            MutateState(one, "c1", 1, "counters.set", ["a", 10], ANN),
+            MutateState(one, "c1", 1, "counters.assign", ["a", 10], ANN),
             MutateState(other, "c2", 1, "counters.move", ["a", "b"], ANN),
             add(other, 2, "cold", "c2"),
             add(other, 3, "a", "c2"),
@@ -153,7 +153,7 @@ async def test_a_mutation_that_needs_more_than_memory_holds_takes_effect(autojum
             [MutateState(asker, "c1", 1, "counters.move", ["a", "b"], ANN)], 0
         )
         for mid in range(1, 200 if is_busy else 1):
-            await world.mutate(busy, mid, "counters.set", [f"x{mid}", 1], client="c2")
+            await world.mutate(busy, mid, "counters.assign", [f"x{mid}", 1], client="c2")
             await trio.sleep(0.05)
         await trio.sleep(10)
         assert asker.told == oks(1)
@@ -182,7 +182,7 @@ async def test_one_client_behind_a_slow_load_does_not_fill_the_queue(autojump_cl
     monkeypatch.setattr(mutating, "MAX_WAITING", 50)
     async with running(slow_app()) as world:
         greedy, modest = Asker(), Asker()
-        await world.mutate(Asker(), 1, "counters.set", ["warm", 0], client="c0")
+        await world.mutate(Asker(), 1, "counters.assign", ["warm", 0], client="c0")
         world.owner.submit_nowait([add(greedy, mid, "cold") for mid in range(1, 41)], 0)
         await trio.sleep(0.5)
         assert greedy.told == [("error", mid, "overloaded") for mid in range(21, 41)]
@@ -197,7 +197,7 @@ async def test_the_queue_is_bounded(autojump_clock, monkeypatch):
     async with running(slow_app()) as world:
         asker = Asker()
         world.gate.close()
-        await world.mutate(asker, 1, "counters.set", ["a", 1])
+        await world.mutate(asker, 1, "counters.assign", ["a", 1])
         world.owner.submit_nowait([add(asker, mid) for mid in range(2, 21)], 0)
         await world.quiet()
         assert asker.told == [("error", mid, "overloaded") for mid in range(11, 21)]
@@ -244,9 +244,9 @@ async def test_a_source_that_is_away_for_now_decides_nothing(autojump_clock):
 async def test_a_refusal_is_stored_and_told_again(autojump_clock):
     async with running(slow_app()) as world:
         asker = Asker()
-        await world.mutate(asker, 1, "counters.set", ["a", 1], refusal="permission_denied")
-        await world.mutate(asker, 1, "counters.set", ["a", 1])
-        await world.mutate(asker, 2, "counters.set", ["a", 2])
+        await world.mutate(asker, 1, "counters.assign", ["a", 1], refusal="permission_denied")
+        await world.mutate(asker, 1, "counters.assign", ["a", 1])
+        await world.mutate(asker, 2, "counters.assign", ["a", 2])
         assert asker.told == [
             ("outcome", 1, "permission_denied"),
             ("outcome", 1, "permission_denied"),
@@ -266,7 +266,7 @@ async def test_a_service_with_an_idempotency_key_mutates_once_and_without_one_ea
         asker = Asker()
         for idempotency in (key, key, other, None, None):
             await world.mutate(
-                asker, 0, "counters.set", ["a", 1], client=None, identity=service,
+                asker, 0, "counters.assign", ["a", 1], client=None, identity=service,
                 idempotency=idempotency,
             )  # fmt: skip
         assert [told[2] for told in asker.told] == ["ok", "ok", "idempotency_mismatch", "ok", "ok"]

@@ -137,7 +137,10 @@ class Forwarding:
             while waiting and holding.num_forwarding < WORKERS:
                 holding.num_forwarding += 1
                 self.nursery.start_soon(self._tell, holding, waiting.popleft())
-            if not waiting and holding.has_unread_dirty and not holding.num_forwarding:
+            has_room = (
+                len(holding.dirty) <= MAX_DIRTY // 2
+            )  # not for each one: reading begins at the first
+            if holding.has_unread_dirty and has_room and not waiting and not holding.num_forwarding:
                 holding.num_forwarding += 1
                 self.nursery.start_soon(self._read_more, holding)
 
