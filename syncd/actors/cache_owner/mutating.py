@@ -175,7 +175,8 @@ class Mutating:
                 except Exception:
                     # A fault of ours: the actor crashes, and nobody of this group may be forgotten.
                     group.answer, self.in_flight = internal_error(), group
-                    self._queue.appendleft(command)
+                    if not group.items or group.items[-1].command is not command:
+                        self._queue.appendleft(command)
                     raise
         own, self._own = self._own, []
         for commit, settle in own:
