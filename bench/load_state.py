@@ -17,11 +17,15 @@ from bench.wire import Chunk, Mismatch, masked, split_frames
 __all__ = ["StateLoad"]
 
 _NUM_ORDERS = 20_000
+_TOUCH_S = 0.5
 _pack = msgpack.Packer(use_bin_type=True).pack
 
 
 class StateLoad(Load):
     """Clients that mutate, read and watch; publishers of `Load` are the clients."""
+
+    _untouched: list[int] = []  # noqa: RUF012 - replaced, never changed
+    """Numbers of orders to mutate before any are chosen by chance."""
 
     # -------------------------------------------------------------------------------- mutations
 
@@ -29,9 +33,16 @@ class StateLoad(Load):
         """One mutation outstanding a client: mutate, outcome, mutate. Each outcome must be the client's next, and ok."""
         return self._closed_loop(duration_s, self._mutate, self._read_outcome, None)
 
+    def touch_orders(self) -> None:
+        """Mutate every order once, so that none is made or paged in while something is measured."""
+        self._untouched = [*range(_NUM_ORDERS)]
+        while self._untouched:
+            self.mutations(_TOUCH_S)
+
     def _mutate(self, conn: Conn) -> None:
         conn.position += 1
-        order = f"order-{random.randrange(_NUM_ORDERS):06}"
+        number = self._untouched.pop() if self._untouched else random.randrange(_NUM_ORDERS)
+        order = f"order-{number:06}"
         args = {"order_id": order, "carrier": f"carrier {conn.position}"}
         conn.send(
             masked(_pack(["mutate", {"mid": conn.position, "name": "orders.ship", "args": args}]))

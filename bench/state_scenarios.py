@@ -24,7 +24,7 @@ def mutate(lab: Lab, plan: Plan) -> list[Row]:
     syncd = lab.syncd_state()
     syncd.call("open_publishers", count=_CLIENTS)
     duration = 2 * plan.duration_s
-    syncd.call("mutations", duration_s=0.5)
+    syncd.call("touch_orders")
 
     def floor_us() -> float:
         figures = lab.state_floor(int(20_000 * plan.duration_s))

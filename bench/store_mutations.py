@@ -25,8 +25,8 @@ __all__ = ["Timing", "make_mutations", "run_bare", "run_store"]
 NUM_CLIENTS = 1000
 NUM_ENTRIES = 20_000
 NUM_CHANNELS = 20
-VALUE = bytes(150)
-OUTCOME = bytes(40)
+VALUE, RECORD, OUTCOME = bytes(135), bytes(230), bytes(57)
+"""As long as those of `bench/state_app.py`."""
 
 
 @attrs.frozen
@@ -38,24 +38,30 @@ class Timing:
     cpu_s: float
 
 
-def make_mutations(count: int, *, is_forwarded: bool = False) -> list[MutationCommit]:
-    """Return mutations that all stand when they are decided in order, each with the version it will read."""
+def make_mutations(
+    count: int, *, num_channels: int = NUM_CHANNELS, num_first: int = 0, is_forwarded: bool = False
+) -> list[MutationCommit]:
+    """Return mutations that all stand when they are decided in order, each with the version it will read.
+
+    Args:
+        num_first: So many more before them, which go through the entries in order.
+    """
     rng = random.Random(1)
     clients = [f"{rng.getrandbits(128):032x}" for _ in range(NUM_CLIENTS)]
     mids = dict.fromkeys(clients, 0)
-    channels = [ChannelName(f"bench/{n}") for n in range(NUM_CHANNELS)]
+    channels = [ChannelName(f"bench/{n}") for n in range(num_channels)]
     tops = dict.fromkeys(channels, 0)
     versions: dict[tuple[ChannelName, KeyName], int] = {}
     now_ms = int(time.time() * 1000)
     made = []
-    for n in range(count):
+    for n in range(num_first + count):
         client = clients[n % NUM_CLIENTS]
         mids[client] += 1
-        number = rng.randrange(NUM_ENTRIES)
-        channel, key = channels[number % NUM_CHANNELS], KeyName(f"order-{number:06}")
+        number = n if n < num_first else rng.randrange(NUM_ENTRIES)
+        channel, key = channels[number % num_channels], KeyName(f"order-{number:06}")
         read = EntryRead(channel, key, versions.get((channel, key), 0))
         tops[channel] = versions[channel, key] = tops[channel] + 1
-        write = EntryWrite(channel, key, VALUE, VALUE, (), is_forwarded)
+        write = EntryWrite(channel, key, VALUE, RECORD, (), is_forwarded)
         made.append(
             MutationCommit(client, mids[client], [read], [write], OUTCOME, now_ms + n // 40)
         )
@@ -67,8 +73,12 @@ def _groups(mutations: list[MutationCommit], size: int) -> Iterator[list[Mutatio
         yield mutations[start : start + size]
 
 
-def run_bare(path: Path, mutations: list[MutationCommit], batch: int) -> Timing:
-    """The floor: the same rows in four statements a transaction, nothing looked up, nothing answered."""
+def run_bare(path: Path, mutations: list[MutationCommit], batch: int, num_first: int = 0) -> Timing:
+    """The floor: the same rows in four statements a transaction, nothing looked up, nothing answered.
+
+    Args:
+        num_first: So many are written before the time is taken.
+    """
     connection = open_file(path, lock_wait_s=0.0)
     clients = {name: n for n, name in enumerate(dict.fromkeys(m.client for m in mutations), 1)}
     rows = [(n, name, 0, 0) for name, n in clients.items()]
@@ -77,7 +87,9 @@ def run_bare(path: Path, mutations: list[MutationCommit], batch: int) -> Timing:
     ids: dict[ChannelName, int] = {}
     latencies_s = []
     started_all, cpu_started = time.perf_counter(), time.process_time()
-    for group in _groups(mutations, batch):
+    for number, group in enumerate(_groups(mutations, batch)):
+        if number * batch == num_first:
+            started_all, cpu_started = time.perf_counter(), time.process_time()
         started = time.perf_counter()
         events, entries, lasts, outcomes = [], [], [], []
         for m in group:
