@@ -85,10 +85,12 @@ class Commit:
     def __attrs_post_init__(self) -> None:
         num_requests = size_bytes = 0
         for mutation in self.group:
-            num_requests += max(1, len(mutation.writes) + len(mutation.events))
+            num_requests += len(mutation.writes) + len(mutation.events) or 1
             size_bytes += len(mutation.outcome)
-            size_bytes += sum(len(w.record) + len(w.value or b"") for w in mutation.writes)
-            size_bytes += sum(len(event.record) for event in mutation.events)
+            for write in mutation.writes:
+                size_bytes += len(write.record) + len(write.value or b"")
+            for event in mutation.events:
+                size_bytes += len(event.record)
         self.num_requests = max(1, num_requests)
         self.size_bytes = size_bytes + REQUEST_BYTES * self.num_requests
 

@@ -46,7 +46,7 @@ def bind(parameters: Sequence[Parameter], args: object) -> dict[str, Any]:
     Raises:
         BadArguments: one is missing, unknown, or of the wrong type.
     """
-    given = _by_name(parameters, args)
+    given = args if type(args) is dict else _by_name(parameters, args)
     values = {}
     for parameter in parameters:
         name = parameter.name
@@ -61,8 +61,6 @@ def bind(parameters: Sequence[Parameter], args: object) -> dict[str, Any]:
 
 
 def _by_name(parameters: Sequence[Parameter], args: object) -> dict[str, Any]:
-    if type(args) is dict:
-        return args
     if args is None:
         return {}
     if type(args) is not list:

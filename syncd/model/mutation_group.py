@@ -119,9 +119,9 @@ class MutationGroup:
         self._before: dict[Place, tuple[int, Change] | None] = {}
         """What the overlay had where the last mutation wrote."""
 
-    def run(self, mutation: MutationAsked) -> Decision:
+    def run(self, mutation: MutationAsked) -> Decision:  # noqa: C901 - the hot path, a call less
         """Run one more mutation. `Decided` ones have joined `commits`; others leave no trace but hold back their client."""
-        if mutation.client in self._held:
+        if self._held and mutation.client in self._held:
             return self._held[mutation.client]
         author = None if mutation.identity.service is not None else mutation.client
         recording = Recording(self._ground, self._overlay, author)
@@ -132,11 +132,7 @@ class MutationGroup:
             return self._reject(
                 mutation, recording, "unknown_mutator", "There is no mutator of this name."
             )
-        return self._attempt(mutator, mutation, recording)
-
-    def _attempt(self, mutator: Mutator, mutation: MutationAsked, recording: Recording) -> Decision:
-        """Run a mutator; whatever it does is a decision."""
-        try:
+        try:  # whatever it does is a decision
             return self._run(mutator, mutation, recording)
         except BadArguments as failure:
             return self._reject(mutation, recording, "bad_arguments", str(failure))
@@ -185,10 +181,10 @@ class MutationGroup:
             recording.events,
             mutation.idempotency,
         )
-        index = len(self.commits)
-        overlay = self._overlay
-        self._before = {place: overlay.get(place) for place in recording.writes}
+        index, overlay = len(self.commits), self._overlay
+        self._before = before = {}
         for place, change in recording.writes.items():
+            before[place] = overlay.get(place)
             overlay[place] = (index, change)
         return self._decide(
             Decided(mutation, commit, recording.invalidations, recording.publications)

@@ -323,19 +323,19 @@ class Recording:
         """Return the changes with their events, in the order in which entries were first changed."""
         writes = []
         at_ms, client = self.ground.now_ms, self.client
+        author = None if client is None else mid
         for place, change in self.writes.items():
             value, patch, base = change.value, change.patch, change.base
             if patch is None and value is not None and len(value) >= MIN_PATCHED_BYTES:
                 patch, base = self._find_patch(place, value)
             key = place[1]
-            author = None if client is None else mid
             record = entry_record(
                 key, at_ms, value=value, patch=patch, base=base, client=client, mid=author
             )
             full = None
             if patch is not None:
                 full = entry_record(key, at_ms, value=value, client=client, mid=author)
-            writes.append(EntryWrite(place[0], key, value, record, change.tags, full=full))
+            writes.append(EntryWrite(place[0], key, value, record, change.tags, False, full))  # noqa: FBT003
         return writes
 
     def _find_patch(self, place: Place, value: bytes) -> tuple[bytes | None, int]:

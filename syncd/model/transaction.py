@@ -57,7 +57,7 @@ def encode_value(value: object) -> bytes:
 class Tx:
     """One run of one mutator. Methods act on the mutator's collection unless `collection` names another."""
 
-    __slots__ = ("_collection", "_recording", "identity", "now_ms")
+    __slots__ = ("_collection", "_key", "_place_of_key", "_recording", "identity", "now_ms")
 
     reason = "authoritative"
     """Here the mutation is decided; where a client predicts it, the same mutator sees `optimistic` or `rebase`."""
@@ -67,6 +67,9 @@ class Tx:
     ) -> None:
         self._recording = recording
         self._collection = collection
+        self._key: str | None = None
+        """The last key of the mutator's collection, which most mutators read and then write, and its place."""
+        self._place_of_key: Place
         self.identity = identity
         """Who asked for the mutation."""
         self.now_ms = recording.ground.now_ms
@@ -105,9 +108,9 @@ class Tx:
         self, key: str, value: object, *, tags: Sequence[str] = (), collection: str | None = None
     ) -> None:
         """Set an entry, its tags included, whatever it was."""
-        rules = self._rules(collection)
-        place = rules.place(key)
-        self._write(rules, place, Change(encode_value(value), check_tags(tags)))
+        place = self._place(key, collection)
+        change = Change(encode_value(value), check_tags(tags) if tags else ())
+        self._write(self._rules(collection), place, change)
 
     def patch(
         self,
@@ -230,6 +233,8 @@ class Tx:
 
     def _rules(self, collection: str | None) -> CollectionRules:
         rules = self._collection
+        if rules is not None and collection is None:
+            return rules
         if collection is not None:
             rules = self._recording.ground.collections.get(collection)
         if rules is None:
@@ -237,7 +242,13 @@ class Tx:
         return rules
 
     def _place(self, key: str, collection: str | None) -> Place:
-        return self._rules(collection).place(key)
+        if collection is None and key is self._key:
+            return self._place_of_key
+        place = self._rules(collection).place(key)
+        if collection is None:
+            self._place_of_key = place
+            self._key = key
+        return place
 
     def _tags(self, place: Place, old: bytes | None, tags: Sequence[str] | None) -> tuple[str, ...]:
         if tags is not None:

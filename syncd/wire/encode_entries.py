@@ -27,6 +27,9 @@ _KEY = pack("key")
 _BY = pack("by")
 _CLIENT = pack("client")
 _MID = pack("mid")
+_SET = b"\x04" + _DATA + _VALUE
+_BY_MUTATION = _BY + b"\x82" + _CLIENT
+"""What the commonest record is made of: a client's mutation sets an entry."""
 
 
 def entry_record(
@@ -48,6 +51,23 @@ def entry_record(
         client: Who did it; None for backends.
         mid: The client's mutation.
     """
+    if patch is None and value is not None and client is not None and mid is not None:
+        at, by, number = pack_uint(at_ms), pack(client), pack_uint(mid)
+        parts = (_SET, value, _AT_MS, at, _KEY, pack(key), _BY_MUTATION, by, _MID, number)
+        return b"".join(parts)
+    return _any_record(key, at_ms, value, patch, base, client, mid)
+
+
+def _any_record(
+    key: str,
+    at_ms: int,
+    value: bytes | None,
+    patch: bytes | None,
+    base: int,
+    client: str | None,
+    mid: int | None,
+) -> bytes:
+    """Encode the record of any change, field by field."""
     parts = [b"\x03" if client is None else b"\x04", _DATA]
     if value is None:
         parts.append(_DELETED)

@@ -16,6 +16,7 @@ __all__ = ["outcome_message", "outcome_ok", "outcome_rejected", "outcome_unknown
 _CLIENT = pack("client")
 _MID = pack("mid")
 _OK = pack("status") + pack("ok")
+_THREE_PAIRS = b"\x83" + _CLIENT
 _REJECTED = pack("status") + pack("rejected") + pack("error")
 _UNKNOWN = pack("status") + pack("unknown")
 _VALUE = pack("value")
@@ -27,7 +28,7 @@ _OUTCOME = b"\x92" + pack("outcome")
 def outcome_ok(client: str, mid: int, value: bytes | None = None) -> bytes:
     """Encode the outcome of a mutation that took effect; `value` is encoded, None leaves it out."""
     if value is None:
-        return b"".join((b"\x83", _CLIENT, pack(client), _MID, pack_uint(mid), _OK))
+        return b"".join((_THREE_PAIRS, pack(client), _MID, pack_uint(mid), _OK))
     return b"".join((b"\x84", _CLIENT, pack(client), _MID, pack_uint(mid), _OK, _VALUE, value))
 
 
