@@ -6,9 +6,10 @@ is the same bytes with one pair more.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
-from syncd.ids import ChannelName, Position
+from syncd.ids import ChannelName, Epoch, Position
 from syncd.wire.encode import pack, pack_uint
 
 __all__ = ["outcome_message", "outcome_ok", "outcome_rejected", "outcome_unknown"]
@@ -21,8 +22,10 @@ _REJECTED = pack("status") + pack("rejected") + pack("error")
 _UNKNOWN = pack("status") + pack("unknown")
 _VALUE = pack("value")
 _POSITIONS = pack("positions")
-_NO_POSITIONS = _POSITIONS + b"\x80"
-_OUTCOME = b"\x92" + pack("outcome")
+_ONE_POSITION = _POSITIONS + b"\x81"
+_EPOCH, _OFFSET = pack("epoch"), pack("offset")
+_OUTCOME_OF = [b"\x92" + pack("outcome") + bytes((0x81 + pairs,)) for pairs in range(15)]
+"""By how many pairs the stored outcome has: the message has one more."""
 
 
 def outcome_ok(client: str, mid: int, value: bytes | None = None) -> bytes:
@@ -45,11 +48,19 @@ def outcome_unknown(client: str, mid: int) -> bytes:
 
 def outcome_message(outcome: bytes, positions: Mapping[ChannelName, Position]) -> bytes:
     """Encode an `outcome` message from a stored outcome and where its effect is visible."""
-    head = bytes((outcome[0] + 1,))
-    if not positions:
-        return b"".join((_OUTCOME, head, outcome[1:], _NO_POSITIONS))
+    head, pairs = _OUTCOME_OF[outcome[0] & 0x0F], outcome[1:]
+    if len(positions) == 1:
+        ((channel, position),) = positions.items()
+        place = _place(channel, position.epoch)
+        return b"".join((head, pairs, _ONE_POSITION, place, pack_uint(position.offset)))
     places = {
         channel: {"epoch": position.epoch, "offset": position.offset}
         for channel, position in positions.items()
     }
-    return b"".join((_OUTCOME, head, outcome[1:], _POSITIONS, pack(places)))
+    return b"".join((head, pairs, _POSITIONS, pack(places)))
+
+
+@functools.lru_cache(maxsize=256)
+def _place(channel: ChannelName, epoch: Epoch) -> bytes:
+    """Encode a pair of `positions`, but for its offset: it is the same for one outcome after the other."""
+    return b"".join((pack(channel), b"\x82", _EPOCH, pack(epoch), _OFFSET))

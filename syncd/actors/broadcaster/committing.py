@@ -49,7 +49,10 @@ class Committing:
 
     def deliver(self, message: DeliverCommitted) -> None:
         """Take in a commit."""
+        by_name = self._rooms.by_name
         for event in message.events:
+            if event.channel not in by_name:
+                continue
             try:
                 self._enter(event)
             except Exception as error:  # noqa: BLE001 - isolation: the channel recovers from its log
@@ -62,18 +65,19 @@ class Committing:
                 _log.warning("publication_lost", channel=publication.channel, code=error.code.value)
             except Exception as error:  # noqa: BLE001 - isolation: it is lost alone
                 _log.error("publication_lost", channel=publication.channel, exc_info=error)
-        for outcome in message.outcomes:
-            for channel, position in outcome.positions.items():
-                if self._lacks(channel, position) and channel not in self._publishing.gaps:
-                    self._publishing.read_anew(
-                        {channel}
-                    )  # events were lost in a crash of whoever committed them
+        self._read_what_is_lost(message.outcomes)
         self._outcomes += message.outcomes
 
+    def _read_what_is_lost(self, outcomes: Iterable[OutcomeToTell]) -> None:
+        """Events that an outcome tells of, but that never came, were lost in a crash of whoever committed them."""
+        by_name, gaps = self._rooms.by_name, self._publishing.gaps
+        for outcome in outcomes:
+            for channel, position in outcome.positions.items():
+                if channel in by_name and channel not in gaps and self._lacks(channel, position):
+                    self._publishing.read_anew({channel})
+
     def _enter(self, event: CommittedEvent) -> None:
-        room = self._rooms.by_name.get(event.channel)
-        if room is None:
-            return
+        room = self._rooms.by_name[event.channel]
         if room.channel is not None and room.channel.epoch != event.epoch:
             self._publishing.read_anew({event.channel})
             return
@@ -93,7 +97,7 @@ class Committing:
         outcomes = self._outcomes
         while outcomes:
             outcome = outcomes.popleft()
-            held = self._held.get(outcome.asker)
+            held = self._held.get(outcome.asker) if self._held else None
             if held is None and self._blocking(outcome) is None:
                 outcome.asker.send_outcome(outcome.outcome, outcome.positions)
                 continue

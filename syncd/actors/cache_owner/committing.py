@@ -113,8 +113,7 @@ def split(
     if not holdings.has_volatile:
         return commit, _NO_WRITES, _NO_PLACES
     is_volatile = holdings.is_volatile
-    touched = [write.channel for write in commit.writes] + [read.channel for read in commit.reads]
-    if not any(map(is_volatile, touched)):
+    if not _touches_volatile(holdings, commit):
         return commit, _NO_WRITES, _NO_PLACES
     volatile = [write for write in commit.writes if is_volatile(write.channel)]
     places = {(write.channel, write.key) for write in volatile}
@@ -139,6 +138,17 @@ def refuse_untold(group: Group, error: SyncdError) -> None:
             continue
         failure = result if isinstance(result, SyncdError) else error
         command.asker.refuse_mutation(command.client, command.mid, failure)
+
+
+def _touches_volatile(holdings: Holdings, commit: MutationCommit) -> bool:
+    asked = None
+    for touched in (commit.reads, commit.writes):
+        for each in touched:
+            channel = each.channel
+            if channel is not asked and holdings.is_volatile(channel):
+                return True
+            asked = channel  # mostly the one channel of all
+    return False
 
 
 def tell(holdings: Holdings, group: Group, results: list[MutationResult]) -> DeliverCommitted:
