@@ -271,7 +271,7 @@ def value_from_json(value: Any) -> Any:
         case list():
             return [value_from_json(item) for item in value]
         case {"$base64": str() as text} if len(value) == 1:
-            return base64.b64decode(text)
+            return base64.b64decode(text, validate=True)
         case {"$float": "NaN" | "Infinity" | "-Infinity" as text} if len(value) == 1:
             return {"NaN": math.nan, "Infinity": math.inf}.get(text, -math.inf)
         case {"$escape": dict() as inner} if len(value) == 1:

@@ -41,6 +41,7 @@ _BY_ERROR = {
     ErrorCode.PERMISSION_DENIED: ExitCode.UNAUTHORIZED,
     ErrorCode.CLIENT_DENIED: ExitCode.UNAUTHORIZED,
     ErrorCode.BAD_CHANNEL: ExitCode.USAGE,
+    ErrorCode.BAD_KEY: ExitCode.USAGE,
 }
 
 

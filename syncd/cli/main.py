@@ -24,6 +24,11 @@ COMMANDS: dict[str, str] = {
     "subscribe": "syncd.cli.subscribe:subscribe",
     "presence": "syncd.cli.presence:presence",
     "history": "syncd.cli.history:history",
+    "mutate": "syncd.cli.mutate:mutate",
+    "get": "syncd.cli.get:get",
+    "watch": "syncd.cli.watch:watch",
+    "invalidate": "syncd.cli.invalidate:invalidate",
+    "cache": "syncd.cli.cache:cache",
     "token": "syncd.cli.token:token",
     "check": "syncd.cli.check:check",
 }
@@ -67,12 +72,15 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(package_name="syncd", prog_name="syncd")
 def cli() -> None:
-    """A realtime sync server: recoverable channels and presence over one WebSocket.
+    """A realtime sync server: recoverable channels, collections and presence over one WebSocket.
 
     \b
     syncd serve                                  run a node on 127.0.0.1:8400
     syncd publish demo:room '{"hello": "you"}'   send to everybody in a channel
     syncd subscribe demo:room                    print what comes, one JSON a line
+    syncd serve app.py                           run a node with an application's collections
+    syncd mutate orders.ship '["o1", "ACME"]'    change them by its mutators
+    syncd watch orders                           print entries, and how they change
     """  # noqa: D301 - click reads the backslash: lines as they are
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import sys
-from typing import Any
 
 import click
 
 from syncd.backend import Publisher
-from syncd.cli.exits import ExitCode, Failed
-from syncd.cli.remote import api_options, json_line, open_publisher, position_json
+from syncd.cli.remote import (
+    api_options,
+    json_line,
+    open_publisher,
+    position_json,
+    value_from_text,
+)
 from syncd.ids import Position
 
 __all__ = ["publish"]
@@ -41,7 +42,7 @@ def publish(channel: str, value: str, url: str, api_key: str | None, **options: 
     syncd publish demo:room '"plain text"' --name note
     tail -f events.ndjson | syncd publish demo:room -
     """  # noqa: D301 - click reads the backslash: lines as they are
-    data = None if value == "-" else _data_from_text(value)
+    data = None if value == "-" else value_from_text(value)
     with open_publisher(url, api_key) as publisher:
         if value == "-":
             _publish_lines(publisher, channel, options)
@@ -54,26 +55,10 @@ def _publish_lines(publisher: Publisher, channel: str, options: dict[str, str | 
     for number, line in enumerate(sys.stdin, 1):
         if not line.strip():
             continue
-        data = _data_from_text(line, f"Line {number}: ")
+        data = value_from_text(line, f"Line {number}: ")
         line_uid = None if uid is None else f"{uid}/{number}"
         _tell(channel, publisher.publish(channel, data, uid=line_uid, **options))
 
 
 def _tell(channel: str, position: Position | None) -> None:
     click.echo(json_line({"channel": channel, "position": position_json(position)}))
-
-
-def _data_from_text(text: str, place: str = "") -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        message = f"""{place}Not JSON ({error}). Text needs its own quotes: '"hello"'."""
-        raise Failed(message, ExitCode.USAGE) from None
-    match value:
-        case {"$base64": str() as encoded} if len(value) == 1:
-            try:
-                return base64.b64decode(encoded, validate=True)
-            except binascii.Error as error:
-                raise Failed(f"{place}Not base64: {error}.", ExitCode.USAGE) from None
-        case _:
-            return value

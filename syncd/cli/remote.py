@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -13,7 +15,7 @@ from syncd.backend import Publisher, Refused, Unauthorized, Unreachable
 from syncd.cli.exits import ExitCode, Failed
 from syncd.codes import ErrorCode
 from syncd.http.json_values import jsonable
-from syncd.ids import Epoch, Position
+from syncd.ids import ChannelName, Epoch, Position
 
 __all__ = [
     "api_options",
@@ -22,7 +24,9 @@ __all__ = [
     "open_publisher",
     "position_from_text",
     "position_json",
+    "positions_json",
     "url_option",
+    "value_from_text",
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8400"
@@ -63,10 +67,35 @@ def position_json(position: Position | None) -> dict[str, Any] | None:
     return None if position is None else {"epoch": position.epoch, "offset": position.offset}
 
 
+def positions_json(positions: Mapping[ChannelName, Position]) -> dict[str, object]:
+    """Return positions by channel as JSON shows them."""
+    return {channel: position_json(position) for channel, position in positions.items()}
+
+
+_MAY_BE_NULL = frozenset({"data", "value"})
+
+
 def json_line(value: dict[str, Any]) -> str:
     """Return one line of JSON; binary data is shown as `{"$base64": "..."}`. Control characters are escaped."""
-    shown = {name: item for name, item in value.items() if item is not None or name == "data"}
+    shown = {name: item for name, item in value.items() if item is not None or name in _MAY_BE_NULL}
     return json.dumps(jsonable(shown), separators=(", ", ": "))
+
+
+def value_from_text(text: str, place: str = "") -> Any:
+    """Read JSON from the command line; `{"$base64": "..."}` alone is binary data. `place` begins the error."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        message = f"""{place}Not JSON ({error}). Text needs its own quotes: '"hello"'."""
+        raise Failed(message, ExitCode.USAGE) from None
+    match value:
+        case {"$base64": str() as encoded} if len(value) == 1:
+            try:
+                return base64.b64decode(encoded, validate=True)
+            except binascii.Error as error:
+                raise Failed(f"{place}Not base64: {error}.", ExitCode.USAGE) from None
+        case _:
+            return value
 
 
 _BY_CODE = {
@@ -74,6 +103,7 @@ _BY_CODE = {
     ErrorCode.PERMISSION_DENIED.value: ExitCode.UNAUTHORIZED,
     ErrorCode.CLIENT_DENIED.value: ExitCode.UNAUTHORIZED,
     ErrorCode.BAD_CHANNEL.value: ExitCode.USAGE,
+    ErrorCode.BAD_KEY.value: ExitCode.USAGE,
 }
 
 
