@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from syncd.gateway.connection import Connection
 from syncd.ids import ChannelName
+from syncd.model.invalidations import is_invalidation
 from syncd.model.outbox import Outbox
 from syncd.ports import Run, SessionDrained, Subscription, UnwatchPresence
 from syncd.ports_collections import SnapshotDrained
@@ -147,12 +148,18 @@ class Writer:
             return True
         offset, offsets, fulls = run.offset - len(frames), run.offsets, run.fulls
         conflated = outbox.num_conflated
-        for index, ((key, _message), frame) in enumerate(zip(run.messages, frames, strict=True)):
+        for index, ((key, message), frame) in enumerate(zip(run.messages, frames, strict=True)):
             offset = offset + 1 if offsets is None else offsets[index]
             entry = frame
             if fulls is not None and index in fulls and outbox.supersedes(run.channel, key):
                 entry = encode_frame(BINARY, fulls[index])
-            if not outbox.push_event(run.channel, key, entry, conflatable=run.is_conflatable):
+            if key is None and run.is_conflatable and is_invalidation(message):
+                is_taken = outbox.push_invalidation(run.channel, message, frame)
+            else:
+                is_taken = outbox.push_event(
+                    run.channel, key, entry, conflatable=run.is_conflatable
+                )
+            if not is_taken:
                 connection.lag(subscription)
                 return False
             subscription.offset = offset

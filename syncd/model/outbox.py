@@ -3,6 +3,7 @@
 Owner: the session's connection. It exists only while something is pending. Policy (DESIGN 5.6): replies are never refused;
 past half of the budget keyed entries of `latest` channels and collections conflate to the newest per key; past the budget channel
 entries are refused, which the gateway turns into `lagged`; presence is refused past its own share and becomes a fresh `presence_state`.
+Past half of the budget an `invalidate` directly behind another one of its channel and kind becomes one with it.
 
 What was queued before a reply is not superseded by what comes behind it: an outcome never overtakes its events (DESIGN 5.7).
 """
@@ -11,6 +12,9 @@ from __future__ import annotations
 
 import collections
 from typing import Final
+
+from syncd.model.invalidations import merged
+from syncd.wire.frames import BINARY, encode_frame
 
 __all__ = ["Outbox"]
 
@@ -33,6 +37,7 @@ class Outbox:
         "_by_key",
         "_entries",
         "_head_sent",
+        "_invalidation",
         "budget_bytes",
         "conflated",
         "num_conflated",
@@ -50,6 +55,8 @@ class Outbox:
         self._entries: collections.deque[list[object]] = collections.deque()
         self._by_key: dict[tuple[str, str], list[object]] = {}
         self._head_sent = 0
+        self._invalidation: tuple[list[object], bytes] | None = None
+        """The `invalidate` queued last: its entry and its message, unframed."""
 
     def __bool__(self) -> bool:
         return self.size_bytes > 0
@@ -84,6 +91,49 @@ class Outbox:
         self.size_bytes += len(frame)
         if conflatable and key is not None:
             self._by_key[channel, key] = entry
+        return True
+
+    def push_invalidation(self, channel: str, message: bytes, frame: bytes) -> bool:
+        """Append a collection's `invalidate`, or merge it into the last entry; False when the budget is used up.
+
+        Args:
+            channel: The collection's.
+            message: The encoded message.
+            frame: The same, framed.
+        """
+        last = self._last_invalidation(channel)
+        if last is not None:
+            both = merged(last[1], message)
+            if both is not None:
+                return self._replace_invalidation(channel, last[0], both)
+        if not self.push_event(channel, None, frame, conflatable=False):
+            return False
+        self._invalidation = (self._entries[-1], message)
+        return True
+
+    def _last_invalidation(self, channel: str) -> tuple[list[object], bytes] | None:
+        """Return the last entry if it is an `invalidate` of the channel that another may join: behind, and not on its way."""
+        last = self._invalidation
+        if last is None or self.size_bytes * 2 <= self.budget_bytes:
+            return None
+        entry = last[0]
+        if not self._entries or self._entries[-1] is not entry or not entry[_FRAME]:
+            return None
+        if entry[_CHANNEL] != channel or (self._head_sent and entry is self._entries[0]):
+            return None
+        return last
+
+    def _replace_invalidation(self, channel: str, entry: list[object], message: bytes) -> bool:
+        frame, older = encode_frame(BINARY, message), entry[_FRAME]
+        assert isinstance(older, bytes)
+        size_bytes = self.size_bytes - len(older) + len(frame)
+        if size_bytes > self.budget_bytes:
+            return False
+        entry[_FRAME] = frame
+        self.size_bytes = size_bytes
+        self.num_conflated += 1
+        self.conflated.add(channel)
+        self._invalidation = (entry, message)
         return True
 
     def push_presence(self, channel: str, frame: bytes) -> bool:
