@@ -92,7 +92,7 @@ def _recovery_off_by(step: int) -> contextlib.AbstractContextManager[None]:
 
         return decide
 
-    return _replaced(Joining, "_decide", make)
+    return _replaced(Joining, "decide", make)
 
 
 def _recovery_skips_one() -> contextlib.AbstractContextManager[None]:

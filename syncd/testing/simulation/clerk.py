@@ -7,6 +7,7 @@ a connection or a watch came or went meanwhile, the same is called FLICKER.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -180,21 +181,26 @@ class Clerk:
 
     # -------------------------------------------------------------------------------- what is shown
 
-    def check_shown(self) -> None:
-        """Look at every watch, once a step of the client's is over."""
+    def check_shown(self, whole: Collection[str]) -> None:
+        """Look at every watch, once a step of the client's is over.
+
+        Args:
+            whole: Collections of which this connection is told everything, so that it would notice a gap.
+        """
         if not self._has_changed:
             return
         self._has_changed = False
         for watch in self._shown:
-            self._check_shown(watch, self.watches[watch])
+            self._check_shown(watch, self.watches[watch], whole)
 
-    def _check_shown(self, watch: int, selection: Selection) -> None:
+    def _check_shown(self, watch: int, selection: Selection, whole: Collection[str]) -> None:
         items = self._shell.core.entries.items(watch)
         shown = {key: _tags(value) for key, value in items.items()}
         for made in (*self._settled, *self.pending.values()):
             if made.collection != selection.collection or not (made.is_ok or made.is_sure):
                 continue
-            promise = "SETTLE" if made.age == self.age else "FLICKER"
+            is_calm = made.age == self.age and made.collection in whole
+            promise = "SETTLE" if is_calm else "FLICKER"
             state = "settled" if made.is_ok else "pending"
             for key in made.keys:
                 count = shown.get(key, []).count(made.tag)

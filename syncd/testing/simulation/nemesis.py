@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from syncd.actors.kit import MAX_RESTARTS, RESTART_WINDOW_S
 from syncd.testing.simulation.shop import KEYS
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Nemesis:
     def __init__(self, world: World) -> None:
         self._world = world
         self._rng = world.stream("nemesis")
+        self._actor_crashes: list[float] = []
+        """More in a while than supervision allows would end the node, as they should."""
 
     async def run(self) -> None:
         """Do harm until cancelled."""
@@ -73,8 +76,11 @@ class Nemesis:
     def _crash_actor(self) -> None:
         """Let the broadcaster die of its next fan-out, as a bug of ours would have it."""
         process = self._world.process
-        if process is None:
+        now = trio.current_time()
+        self._actor_crashes = [at for at in self._actor_crashes if now - at <= RESTART_WINDOW_S]
+        if process is None or len(self._actor_crashes) >= MAX_RESTARTS:
             return
+        self._actor_crashes.append(now)
         writer = process.node.hub.writer
         real = writer.deliver
 

@@ -52,7 +52,7 @@ class Plan:
         rng = random.Random(f"plan {seed}")
         drawn: dict[str, object] = {
             "num_clients": rng.randint(3, 8),
-            "duration_s": rng.choice((4.0, 8.0, 14.0)),
+            "duration_s": rng.choice((3.0, 6.0, 10.0)),
             "think_s": rng.choice((0.1, 0.3, 0.6)),
             "cut_every_s": rng.choice((0.7, 2.0, 5.0)),
             "crash_every_s": rng.choice((1.5, 3.0, 8.0)),

@@ -106,6 +106,7 @@ class Process:
         except* NodeFailed as failures:
             self.failure = str(failures.exceptions[0])
         finally:
+            self._is_up = False
             self.ended.set()
 
     async def stop(self) -> None:

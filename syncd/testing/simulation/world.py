@@ -106,12 +106,19 @@ class World:
         if process is None:
             return
         self.note(f"the process dies {where}")
+        self._count_store(process)
         self.counts["crashes"] += 1
         self.counts[f"crashes {where}"] += 1
         if self.disk.store is not None:
             self.disk.crash()
         process.kill(self._link_rng)
         self.has_died.set()
+
+    def _count_store(self, process: Process) -> None:
+        statistics = process.store.statistics()
+        self.counts["conflicts"] += statistics.num_conflicts
+        self.counts["mutations deduplicated"] += statistics.num_resent
+        self.counts["publications deduplicated"] += statistics.num_duplicates
 
     async def stop(self) -> None:
         """The process stops in good order."""
@@ -120,6 +127,7 @@ class World:
             return
         self.note("the process stops")
         self.counts["stops"] += 1
+        self._count_store(process)
         self.disk.armed = None
         await process.stop()
         await process.ended.wait()
