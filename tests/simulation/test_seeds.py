@@ -18,9 +18,11 @@ HUNT_SEEDS = 200
 SCHEDULES = tomllib.loads(Path(__file__).with_name("schedules.toml").read_text())["schedule"]
 
 MUST_HAPPEN = {
-    "acknowledged", "actor crashes", "crashes after COMMIT", "crashes anywhere", "crashes before COMMIT",
+    "acknowledged", "actor crashes", "conflicts", "crashes after COMMIT", "crashes anywhere", "crashes before COMMIT",
     "crashes before the statements", "crashes during COMMIT", "lagged", "links both", "links cut", "links down",
-    "links up", "not recovered", "recovered", "resends", "settled runs", "stops",
+    "forwarded failed", "invalidations", "links up", "loads failed", "mutations deduplicated", "mutations resent",
+    "not recovered", "outcomes ok", "outcomes rejected", "publications deduplicated", "recovered", "resends",
+    "settled runs", "stops", "watch lagged", "watches recovered",
 }  # fmt: skip
 """Counters without which a batch of seeds proves nothing."""
 
@@ -30,7 +32,7 @@ def play(seeds):
     totals = Counter()
     for seed in seeds:
         verdict = run_seed(seed)
-        assert not verdict.breaches, "\n".join([*verdict.breaches, f"replay: {verdict.replay}"])
+        assert not verdict.surprises, "\n".join([*verdict.surprises, f"replay: {verdict.replay}"])
         totals.update(verdict.counts)
     return totals
 
@@ -53,7 +55,10 @@ def test_a_seed_does_the_same_every_time():
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule["name"])
 def test_a_named_schedule_ends_as_it_should(schedule):
     verdict = run_seed(schedule["seed"], bug=schedule.get("bug"), **schedule.get("plan", {}))
-    assert bool(verdict.breaches) == ("bug" in schedule), verdict.breaches
+    assert bool(verdict.surprises) == ("bug" in schedule), verdict.surprises
+    if "open" in schedule:
+        is_open = any(breach.startswith(schedule["open"]) for breach in verdict.breaches)
+        assert is_open, "it is repaired: strike it from `OPEN` once no schedule shows it any more"
 
 
 def test_every_planted_bug_has_a_schedule_that_finds_it():
@@ -69,4 +74,4 @@ def test_no_promise_is_broken_in_any_of_many_seeds(start):
 @pytest.mark.soak
 @pytest.mark.parametrize("bug", sorted(BUGS))
 def test_each_planted_bug_is_caught_within_200_seeds(bug):
-    assert any(run_seed(seed, bug=bug).breaches for seed in range(HUNT_SEEDS))
+    assert any(run_seed(seed, bug=bug).surprises for seed in range(HUNT_SEEDS))

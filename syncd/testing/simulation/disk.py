@@ -224,18 +224,19 @@ class DiskWorker:
             await self._has_jobs.wait()
             self._has_jobs = trio.Event()
             while self._jobs:
-                job = self._jobs[0]
+                await self._perform(self._jobs[0])
+
+    async def _perform(self, job: Job[Any]) -> None:
+        """Take some time, do it, take some more; the process may die at any point, and `kill` has then seen to the job."""
+        for step in (None, job.perform, None):
+            if step is None:
                 await self._pass_time()
-                if job.is_done:
-                    return
-                job.perform()
-                if job.is_done:
-                    return
-                await self._pass_time()
-                if job.is_done:
-                    return
-                self._jobs.popleft()
-                job.finish()
+            else:
+                step()
+            if job.is_done:
+                return
+        self._jobs.popleft()
+        job.finish()
 
     async def _pass_time(self) -> None:
         await trio.sleep(self._rng.expovariate(1 / self._mean_s))

@@ -56,7 +56,7 @@ async def _fight(seed: int, folder: Path) -> Result:
         world = World(Plan(seed, 2), folder, nursery, is_traced=False)
         world.boot()
         users = [world.add_user(name) for name in ("c0", "c1")]
-        watches = []
+        watches: list[int] = []
         for user in users:
             nursery.start_soon(user.shell.run)
             user.clerk.watch_one(Selection("journal"))
