@@ -119,16 +119,23 @@ class WatchTable:
     def _withdraw(self, watch: Watch, channel: WatchedChannel) -> None:
         """Have the server stop telling what nobody watches any more; a refusal would change nothing."""
         body: Body = {"collection": channel.collection, "partition": channel.partition}
-        others = channel.watches
+        # Those that wait for their first answer may turn out to be on this channel, too.
+        others = list(self._may_be_on(channel.name))
         if any(other.selection.is_whole for other in others):
             return
         if watch.selection.keys is not None and others:
-            keys = {key for key in watch.selection.keys if not channel.is_watched(key)}
+            keys = {
+                key
+                for key in watch.selection.keys
+                if not any(other.selection.covers(key) for other in others)
+            }
             if keys:
                 self._request("unwatch", {**body, "keys": sorted(keys)})
             return
         self._request("unwatch", body)
         for other in others:
+            if other.channel is None and not other.is_known_to_server:
+                continue  # not asked for yet
             other.state, other.is_known_to_server = WatchState.WANTED, False
             self._pursue(other)
 
