@@ -17,8 +17,6 @@ from syncd.actors.broadcaster.joining import Joining
 from syncd.actors.broadcaster.rooms import Room
 from syncd.actors.broadcaster.watching import Watching
 from syncd.actors.cache_owner.forwarding import Forwarding
-from syncd.actors.cache_owner.holdings import Holding
-from syncd.actors.cache_owner.loading import Loading
 from syncd.actors.store import StoreActor
 from syncd.actors.store_writes import begin, next_group
 from syncd.client.state import StateCore
@@ -168,24 +166,6 @@ def _outcome_before_events() -> contextlib.AbstractContextManager[None]:
     return _replaced(Committing, "deliver", make)
 
 
-@contextlib.contextmanager
-def _stale_load_wins() -> Iterator[None]:
-    """A load counts as read when its answer came, not when it began: it overwrites mutations made meanwhile."""
-
-    def make(original: Any) -> Any:
-        def land(self: Any, flight: Any, loaded: object) -> None:
-            flight.known = flight.holding.memory.peek(flight.place, self._holdings.now)
-            original(self, flight, loaded)
-
-        return land
-
-    def clean(_original: Any) -> Any:
-        return lambda _self, _place: False
-
-    with _replaced(Loading, "_land", make), _replaced(Holding, "is_dirty", clean):
-        yield
-
-
 def _snapshot_without_events() -> contextlib.AbstractContextManager[None]:
     """Changes between reading a snapshot and going live are not told."""
 
@@ -256,7 +236,6 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "last_forgotten": _last_forgotten,
     "reads_not_checked": _reads_not_checked,
     "outcome_before_events": _outcome_before_events,
-    "stale_load_wins": _stale_load_wins,
     "snapshot_without_events": _snapshot_without_events,
     "conflation_drops_newest": _conflation_drops_newest,
     "on_commit_lost": _on_commit_lost,
