@@ -180,3 +180,22 @@ async def test_a_request_for_what_is_not_known_yet_waits_and_is_then_told_behind
         await world.mutate(Asker(), 2, "items.put", ["k0001", "y"])
         await trio.sleep(1)
         assert prelude(world.listener.joins[-1])["entries"][0]["value"] == "y"
+
+
+async def test_entries_that_may_be_old_are_loaded_anew_when_all_are_watched(autojump_clock):
+    values = {"a": 1, "b": 1}
+    app = App()
+    items = app.collection("items", ttl=600, jitter=0.0)
+
+    @items.loader
+    async def load(key):
+        return values[key]
+
+    async with running(app) as world:
+        await world.read("items", "a", "b")
+        values.update(a=2, b=2)
+        await world.invalidate("items", "a")
+        watch(world, Session())
+        await trio.sleep(5)
+        told = [each for each in world.listener.data("items") if "value" in each[1]]
+        assert told[2:] == [("a", {"value": 2})], "b is fresh"

@@ -20,7 +20,7 @@ from syncd.ids import ChannelName, Position
 from syncd.model.collection_memory import CachedEntry, Freshness
 from syncd.model.recording import Place
 from syncd.ports_collections import EntryState
-from syncd.ports_state import KeyName, StateReader, StateStoreHandle
+from syncd.ports_state import Entry, KeyName, StateReader, StateStoreHandle
 
 __all__ = ["Fetching", "Flight", "Gathering"]
 
@@ -156,6 +156,17 @@ class Fetching:
             return
         if place not in self.flights and len(self.flights) < MAX_FLIGHTS:
             self._want(holding, place, entry, num_watching=num_watching)
+
+    def refresh_old(self, channel: ChannelName, stored: Sequence[Entry]) -> None:
+        """Have entries of a source loaded anew that are not known to be fresh: somebody watches them from now on."""
+        holding, now = self._holdings.of_channel(channel), self._holdings.now
+        if holding is None or not holding.has_source:
+            return
+        for each in stored:
+            place = (channel, each.key)
+            entry = holding.memory.peek(place, now) or holding.entry_from_store(each)
+            if not holding.is_usable(place, entry, now):
+                self.refresh(holding, place, entry, num_watching=1)
 
     def _want(
         self,

@@ -244,6 +244,7 @@ class Watching:
             if value_of(entry.value) is not None
         ]
         self._tell(snapshot, entries, answer.position, more=not answer.is_complete)
+        self._fetching.refresh_old(snapshot.command.channel, answer.entries)
 
     def _tell(
         self, snapshot: Snapshot, entries: Sequence[EntryState], position: Position, *, more: bool
