@@ -29,11 +29,19 @@ class Part:
     budget_s: int
     is_measured: bool = True
     """Whether its coverage counts."""
+    is_spread: bool = False
+    """Over all cores: tests that own their clocks do not mind each other."""
 
 
 PARTS = (
     Part("house", ("house",), 40, is_measured=False),
-    Part("unit", ("wire", "model", "cache", "actors", "gateway", "http", "cli", "bench"), 60),
+    Part(
+        "unit",
+        ("wire", "model", "cache", "actors", "gateway", "http", "cli", "bench"),
+        60,
+        is_spread=True,
+    ),
+    Part("signals", ("signals",), 40),
     Part("conformance", ("conformance",), 60),
     Part("simulation", ("simulation",), 120),
     Part("integration", ("integration", "soak"), 300),
@@ -63,7 +71,8 @@ def run_part(part: Part) -> bool:
         return True
     print(f"== {part.name}: {' '.join(folders)} (budget {part.budget_s} s)", flush=True)
     measure = ["-m", "coverage", "run"] if part.is_measured else []
-    command = [sys.executable, *measure, "-m", "pytest", "-q", "-m", "not soak", *folders]
+    spread = ["-n", "auto", "--dist", "worksteal"] if part.is_spread else []
+    command = [sys.executable, *measure, "-m", "pytest", "-q", "-m", "not soak", *spread, *folders]
     started = time.monotonic()
     try:
         code = subprocess.run(command, timeout=part.budget_s * PATIENCE, check=False).returncode
