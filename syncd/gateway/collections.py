@@ -50,7 +50,7 @@ class Collections:
 
         A denial goes there too: it is decided like any outcome, in the order of the client's mutations.
         """
-        client, clients = message.client, connection.clients
+        client, clients, hub = message.client, connection.clients, self._hub
         if client is None and clients:
             client = clients[0]
         try:
@@ -58,14 +58,14 @@ class Collections:
                 raise RequestRejected(
                     ErrorCode.CLIENT_DENIED, "This session does not speak for it."
                 )
-            if is_stale(connection):
+            if connection.group is not None and is_stale(connection):
                 raise RequestRejected(ErrorCode.STALE_TERM)
-            self._owner()
+            if hub.cache_owner is None:
+                raise RequestRejected(ErrorCode.PERMISSION_DENIED)
             is_allowed = self._grants.may_call(connection, message.name, message.args)
         except RequestRejected as error:
             connection.refuse_mutation(client, message.mid, error)
             return
-        hub = self._hub
         hub.num_mutations += 1
         lane = hub.to_cache_owner
         lane.size_bytes += hub.charge()

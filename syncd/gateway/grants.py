@@ -180,8 +180,9 @@ class Grants:
             MustWait: the authorizer is being asked.
         """
         permits, state = connection.permits, self._state
-        if permits is not None and (MUTATE, name) in permits:
-            return permits[MUTATE, name]
+        is_allowed = None if permits is None else permits.get((MUTATE, name))
+        if is_allowed is not None:
+            return is_allowed
         if state is None:
             return False
         call = state.call_of(name)

@@ -7,6 +7,7 @@ import attrs
 from syncd.errors import RequestRejected
 from syncd.ids import Position
 from syncd.wire.fields import (
+    MAX_INTEGER,
     Body,
     optional_bool,
     optional_position,
@@ -30,6 +31,9 @@ __all__ = [
     "parse_unwatch",
     "parse_watch",
 ]
+
+_SHORT_NAME = 40
+"""Characters that are no more than a name's 160 bytes whatever they are."""
 
 MAX_KEYS = 1000
 """Of one request; `messages.toml` says the same."""
@@ -97,8 +101,14 @@ class Read:
 
 def parse_mutate(body: Body) -> Mutate:
     """Build a `Mutate`, or raise `RequestRejected(bad_request)`."""
-    client = None if body.get("client") is None else text(body, "client", 64)
-    return Mutate(uint(body, "mid"), text(body, "name", 160), body.get("args"), client)
+    mid, name, client = body.get("mid"), body.get("name"), body.get("client")
+    if client is not None:
+        client = text(body, "client", 64)
+    if type(mid) is not int or not 0 <= mid <= MAX_INTEGER:
+        mid = uint(body, "mid")
+    if type(name) is not str or len(name) > _SHORT_NAME:
+        name = text(body, "name", 160)
+    return Mutate(mid, name, body.get("args"), client)
 
 
 def parse_mutate_ack(body: Body) -> MutateAck:

@@ -26,7 +26,7 @@ from syncd.actors.cache_owner.committing import (
     write_memory,
 )
 from syncd.actors.cache_owner.held import Held
-from syncd.actors.cache_owner.holdings import TOMBSTONE, Holdings
+from syncd.actors.cache_owner.holdings import TOMBSTONE, Holding, Holdings
 from syncd.actors.cache_owner.invalidating import events_of
 from syncd.actors.cache_owner.messages import GroupDone, Turn
 from syncd.codes import ErrorCode
@@ -108,6 +108,8 @@ class Mutating:
         self._held = Held(holdings, fetch=fetch, refuse=self._refuse, go_on=self._queue.extendleft)
         self._own: list[tuple[MutationCommit, Settle]] = []
         """Changes of the owner's own for the next group."""
+        self._counted: tuple[str, Holding | None] = ("", None)
+        """The mutation that was counted last, mostly one like the next, and its collection."""
         self.in_flight: Group | None = None
         self.num_waiting = 0
         self._bytes_waiting = 0
@@ -353,8 +355,10 @@ class Mutating:
                 self._forget_entry((read.channel, read.key))
 
     def _count(self, decided: Decided) -> None:
-        name = decided.mutation.name.partition(".")[0]
-        holding = self._holdings.by_name.get(name)
+        name = decided.mutation.name
+        if name != self._counted[0]:
+            self._counted = (name, self._holdings.by_name.get(name.partition(".")[0]))
+        holding = self._counted[1]
         if holding is None:
             return
         if decided.is_rejected:
