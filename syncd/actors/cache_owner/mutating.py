@@ -54,8 +54,8 @@ __all__ = ["Mutating", "RunningTimekeeper"]
 
 _log = structlog.get_logger("syncd.mutations")
 
-GROUP_MUTATIONS = 256
-"""Run and written in one go, which holds the loop: some 8 ms; `StoreSettings.transaction_requests` bounds the other half."""
+GROUP_MUTATIONS = 500
+"""Run in one go, which holds the loop: some 8 ms. Written in another: as many as `StoreSettings.transaction_requests`."""
 MAX_WAITING = 20_000
 MAX_WAITING_BYTES = 67_108_864
 """Policy when full: refuse, `overloaded` (retryable)."""
