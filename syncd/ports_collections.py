@@ -303,6 +303,9 @@ class WatchChannel:
     since: Position
     prelude: bytes
     on_lost: Callable[[], None]
+    has_more: bool = False
+    """Further pages of the snapshot are to follow: `page_when_drained` is called once the prelude is queued, and not before, as
+    the broadcaster may have to read the log first."""
 
 
 @attrs.define(eq=False)

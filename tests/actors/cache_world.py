@@ -25,6 +25,7 @@ from syncd.ports_collections import (
     MutateState,
     ReadEntries,
     RenewChannel,
+    WatchChannel,
 )
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.memory import MemoryStore
@@ -77,9 +78,12 @@ class Listener:
 
     def submit_nowait(self, commands, size_bytes):
         self.joins += commands
+        for command in commands:
+            if isinstance(command, WatchChannel) and command.has_more:
+                command.subscription.session.page_when_drained(command.subscription)
 
     async def submit(self, commands, size_bytes):
-        self.joins += commands
+        self.submit_nowait(commands, size_bytes)
 
     def num_watching(self, channel, key):
         return self.watching.get((channel, key), 0)

@@ -101,6 +101,8 @@ class Watching:
         subscription.pending_id, subscription.since = None, None
         subscription.epoch, subscription.offset = channel.epoch, start
         subscription.session.send_event(channel.name, command.prelude)
+        if command.has_more:
+            subscription.session.page_when_drained(subscription)
         watch.marked = start
         self._joining.catch_up(room, channel, subscription)
 

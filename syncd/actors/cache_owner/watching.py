@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
+from syncd.actors.cache_owner.behind import Behind
 from syncd.actors.cache_owner.fetching import Fetching, Gathering
 from syncd.actors.cache_owner.holdings import Holdings, value_of
 from syncd.actors.cache_owner.messages import SnapshotPage, WatchLost
@@ -40,13 +41,6 @@ __all__ = ["Snapshot", "Watching", "refuse"]
 
 READ_BYTES = 1_048_576
 """Of the values that one `read` may bring: what a session's outbox holds."""
-BEHIND_S = 2.0
-"""DESIGN 5.8: how long a request waits for a position that is not known here yet."""
-MAX_LOST = 5
-"""Snapshots of one request that were too old when they came to the broadcaster: its channel changes faster than its log is long.
-Policy then: refuse, `overloaded` (retryable)."""
-MAX_BEHIND = 10_000
-"""Requests that wait so. Policy when full: refuse, `behind`."""
 
 
 @attrs.define(eq=False)
@@ -63,12 +57,6 @@ class Snapshot:
     """How often what was handed to the broadcaster before this was lost."""
     on_lost: Callable[[], None] | None = None
     """Of what the broadcaster was handed."""
-
-
-@attrs.define(eq=False)
-class _Behind:
-    command: ReadEntries | WatchEntries
-    deadline: float
 
 
 class Watching:
@@ -95,7 +83,7 @@ class Watching:
         self._post = post
         self._join = join
         self._snapshots: dict[Subscription, list[Snapshot]] = {}
-        self._behind: list[_Behind] = []
+        self._behind = Behind(holdings, _refuse_any)
 
     # ---------------------------------------------------------------- read
 
@@ -103,7 +91,7 @@ class Watching:
         """Tell entries once."""
 
         def done(entries: list[EntryState], position: Position) -> None:
-            if self._waits(command, position):
+            if self._behind.waits(command, position):
                 return
             if sum(len(entry.value or b"") for entry in entries) > READ_BYTES:
                 text = f"These entries have more than {READ_BYTES} bytes; read fewer at once."
@@ -167,13 +155,19 @@ class Watching:
         return sorted(place[1] for place in places if place[0] == command.channel)
 
     def _hand_over(
-        self, command: WatchEntries, since: Position, prelude: bytes, num_lost: int = 0
+        self,
+        command: WatchEntries,
+        since: Position,
+        prelude: bytes,
+        num_lost: int = 0,
+        *,
+        has_more: bool = False,
     ) -> Callable[[], None]:
         def lost() -> None:
             self._post(WatchLost(command, num_lost + 1))
 
         subscription, keys = command.subscription, command.keys
-        self._join(WatchChannel(subscription, keys, since, prelude, lost))
+        self._join(WatchChannel(subscription, keys, since, prelude, lost, has_more))
         return lost
 
     # ---------------------------------------------------------------- pages
@@ -199,7 +193,7 @@ class Watching:
 
         def done(entries: list[EntryState], position: Position) -> None:
             count = num_fitting(entries)
-            if self._is_over(snapshot) or self._waits(snapshot.command, position):
+            if self._is_over(snapshot) or self._behind.waits(snapshot.command, position):
                 self._close(snapshot)
                 return
             assert snapshot.keys_left is not None, "see above"
@@ -233,7 +227,7 @@ class Watching:
         if isinstance(answer, SyncdError):
             self._fail(snapshot, answer)
             return
-        if not snapshot.is_joined and self._waits(snapshot.command, answer.position):
+        if not snapshot.is_joined and self._behind.waits(snapshot.command, answer.position):
             self._close(snapshot)
             return
         if answer.entries:
@@ -253,7 +247,8 @@ class Watching:
         command = snapshot.command
         request_id, channel = command.request_id, command.channel
         told, unchanged = sort_out(entries, position, command)
-        if snapshot.is_joined:
+        is_first = not snapshot.is_joined
+        if not is_first:
             message = encode_state.snapshot(
                 request_id, channel, told, unchanged=unchanged, more=more
             )
@@ -263,13 +258,16 @@ class Watching:
                 request_id, channel, position, told, unchanged=unchanged, more=more
             )
             snapshot.is_joined = True
-            snapshot.on_lost = self._hand_over(command, position, prelude, snapshot.num_lost)
+            snapshot.on_lost = self._hand_over(
+                command, position, prelude, snapshot.num_lost, has_more=more
+            )
         if not more:
             self._close(snapshot)
             return
         if snapshot.keys_left is None and command.subscription.watch is not None:
             command.subscription.watch.page_after = snapshot.after_key
-        command.subscription.session.page_when_drained(command.subscription)
+        if not is_first:  # behind the first page the broadcaster asks
+            command.subscription.session.page_when_drained(command.subscription)
 
     def _is_over(self, snapshot: Snapshot) -> bool:
         subscription = snapshot.command.subscription
@@ -299,19 +297,6 @@ class Watching:
         else:
             refuse(command, error)
 
-    # ---------------------------------------------------------------- behind
-
-    def _waits(self, command: ReadEntries | WatchEntries, position: Position) -> bool:
-        """Whether a request has to wait, as it asks for something newer than this; then it is asked again by `look_again`."""
-        wanted = command.after.get(command.channel)
-        if wanted is None or wanted.epoch != position.epoch or wanted.offset <= position.offset:
-            return False
-        if len(self._behind) >= MAX_BEHIND:
-            _refuse_any(command, SyncdError(ErrorCode.BEHIND, after_ms=int(BEHIND_S * 1000)))
-        elif not any(each.command is command for each in self._behind):
-            self._behind.append(_Behind(command, self._holdings.now + BEHIND_S))
-        return True
-
     def forget_closed(self) -> None:
         """Drop the snapshots of sessions that are gone: nobody asks for their next page."""
         for subscription in [each for each in self._snapshots if each.is_closed]:
@@ -319,18 +304,8 @@ class Watching:
 
     def look_again(self) -> None:
         """Something was committed, or time has passed."""
-        now = self._holdings.now
-        behind, self._behind = self._behind, []
-        for each in behind:
-            command = each.command
-            head = self._holdings.head(command.channel)
-            wanted = command.after[command.channel]
-            if head is not None and head.epoch == wanted.epoch and head.offset < wanted.offset:
-                if now < each.deadline:
-                    self._behind.append(each)
-                else:
-                    _refuse_any(command, SyncdError(ErrorCode.BEHIND, after_ms=1000))
-            elif isinstance(command, ReadEntries):
+        for command in self._behind.ready():
+            if isinstance(command, ReadEntries):
                 self.read(command)
             else:
                 self.watch(command)
@@ -377,9 +352,7 @@ class Watching:
                 refuse(snapshot.command, error)
             elif snapshot.keys_left is not None and not subscription.is_closed:
                 subscription.session.lag(subscription)
-        behind, self._behind = self._behind, []
-        for each in behind:
-            _refuse_any(each.command, error)
+        self._behind.fail_all(error)
 
 
 def refuse(command: WatchEntries, error: SyncdError) -> None:
