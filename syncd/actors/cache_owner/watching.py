@@ -39,6 +39,9 @@ from syncd.wire import encode_state
 
 __all__ = ["Snapshot", "Watching", "refuse"]
 
+MAX_LOST = 5
+"""Snapshots of one request that were too old when they came to the broadcaster: its channel changes faster than its log is long.
+Policy then: refuse, `overloaded` (retryable)."""
 READ_BYTES = 1_048_576
 """Of the values that one `read` may bring: what a session's outbox holds."""
 
