@@ -57,6 +57,8 @@ class Entries:
         self.epoch = epoch
         self.touched: set[str] = set()
         """Keys that changed since somebody looked and cleared it."""
+        self.told: dict[str, int] = {}
+        """While a snapshot is incomplete: keys it told of, and when it was asked for (`Watch.num_asked`)."""
         self._known_upto = known_upto
         self._entries: dict[str, Entry] = {}
         self._waiting: dict[str, list[Change]] = {}
@@ -101,13 +103,19 @@ class Entries:
         return may_wait and self._wait(change)
 
     def take_told(self, key: str, version: int, value: Any) -> None:
-        """Take an entry of a snapshot; `value` is `NOTHING` for one that is deleted."""
+        """Take an entry of a snapshot; `value` is `NOTHING` for one that is deleted. `release` follows."""
         if version > self.known(key):
             self._set(key, Entry(version, value))
-        self.release(key)
 
-    def release(self, key: str) -> None:
-        """Apply the patches that waited for this entry, as far as they fit what is there now."""
+    def release(self, key: str, num_asked: int = 0) -> None:
+        """Apply the patches that waited for this entry, as far as they fit what is there now.
+
+        Args:
+            key: Of the entry.
+            num_asked: When the snapshot that told it, or told it to be unchanged, was asked for.
+        """
+        if num_asked:
+            self.told[key] = max(num_asked, self.told.get(key, 0))
         waiting = self._waiting.pop(key, [])
         self._num_waiting -= len(waiting)
         for change in waiting:
@@ -155,6 +163,7 @@ class Entries:
             del self._entries[key]
         self._waiting.clear()
         self._num_waiting = 0
+        self.told.clear()
 
 
 def change_from_body(body: Body) -> Change:

@@ -38,8 +38,11 @@ class Pending:
     now_ms: int
     is_sent: bool = False
     """It was sent on some connection: it may have been decided."""
-    is_frozen: bool = False
-    """The server has decided it: its last prediction stands, and is not made anew over a state that may hold its effect."""
+    decided_at: int | None = None
+    """The server has decided it: its last prediction stands, and is not made anew over a state that may hold its effect. As
+    `WatchTable.num_asked` when that was found out: what is asked for after that holds what became of it."""
+    is_still_to_come: bool = False
+    """Decided, and what is shown is known to be older than that: it is predicted anew all the same."""
     outcome: MutationOutcome | None = None
     """It is decided, and waits for `waits`."""
     waits: dict[ChannelName, Position] = attrs.field(factory=dict)
@@ -49,7 +52,12 @@ class Pending:
     touched: set[Place] = attrs.field(factory=set)
     """What the prediction rests on."""
     confirmed: set[Place] = attrs.field(factory=set)
-    """Of `writes`: what an event of it has shown."""
+    """Of `writes`: where what is shown holds what became of it."""
+
+    def decide(self, num_asked: int) -> None:
+        """The server has decided it; so many watches were asked for before this was known."""
+        if self.decided_at is None:
+            self.decided_at = num_asked
 
 
 @attrs.define
@@ -116,7 +124,7 @@ class Predictions:
         """Predict everything anew over what is confirmed now; return the places whose prediction is another one."""
         old, self.overlay = self.overlay, {}
         for pending in self.pending.values():
-            if not pending.is_frozen:
+            if pending.decided_at is None or pending.is_still_to_come:
                 self._rebase(pending)
             self._lay(self.overlay, pending)
         return _differing(old, self.overlay)

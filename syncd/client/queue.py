@@ -138,8 +138,6 @@ class MutationQueue:
             self._decided_upto = last_mid
         self.client, self.is_blocked, self._is_online = client, False, True
         self._renumber([p for p in self.undecided.values() if p not in lost], last_mid)
-        for pending in self.undecided.values():
-            pending.is_frozen = pending.is_frozen or pending.mid <= last_mid
         self._resent_at = now
         self._send_all()
         if self._decided_upto:

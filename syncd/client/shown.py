@@ -5,15 +5,14 @@ Owned by `StateCore`. Invariant: after `renew`, `_values` holds every entry that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from syncd.client.local_tx import Place
-from syncd.client.pending import Predictions
+from syncd.client.pending import Pending, Predictions
 from syncd.client.values import NOTHING, is_same
 from syncd.client.watch import Watch, WatchedChannel
 from syncd.client.watching import WatchTable
-from syncd.ids import ChannelName, Position
 
 __all__ = ["Shown"]
 
@@ -54,13 +53,21 @@ class Shown:
             )
         return NOTHING, 0, is_known
 
-    def holds(self, place: Place, positions: Mapping[ChannelName, Position]) -> bool:
-        """Return whether what is confirmed and shown of an entry is not older than its channel's position."""
+    def has_effect(self, place: Place, pending: Pending) -> bool | None:
+        """Return whether what is confirmed and shown of an entry holds what became of a decided mutation; None: nobody can say."""
+        assert pending.decided_at is not None
+        effect: bool | None = False
         for channel in self._channels(place):
+            if channel.is_told_since(place[1], pending.decided_at):
+                return True
+            positions = {} if pending.outcome is None else pending.outcome.positions
             position = positions.get(channel.name)
-            if position is not None:
-                return channel.shows(place[1], position.epoch, position.offset)
-        return False
+            if position is None:
+                effect = None
+                continue
+            num_writes = sum(channel in self._channels(each) for each in pending.writes)
+            return channel.has_reached(place[1], position, num_writes)
+        return effect
 
     def _selected(self, watch_id: int) -> Watch | None:
         watch = self._watching.watches.get(watch_id)

@@ -185,6 +185,9 @@ class StateCore:
             self._drop_too_large(queue, last_mid, max_frame_bytes)
             lost = queue.welcomed(ClientId(state["client"]), last_mid, now)
             self._end(lost, OutcomeStatus.UNKNOWN)
+            for pending in queue.undecided.values():
+                if pending.mid <= last_mid:
+                    pending.decide(self._watching.num_asked)
         self._watching.went_online()
 
     def _drop_too_large(self, queue: MutationQueue, last_mid: int, max_bytes: int) -> None:
@@ -279,7 +282,7 @@ class StateCore:
             message=error.get("message", ""),
             positions=positions,
         )
-        pending.is_frozen = True
+        pending.decide(self._watching.num_asked)
         pending.waits = {n: p for n, p in positions.items() if not self._watching.is_live(n)}
         if not pending.waits:
             self._settle(pending)
@@ -309,18 +312,25 @@ class StateCore:
         """
         for pending in self.pending:
             if self._queues[pending.slot] is queue and pending.mid <= mid:
-                pending.is_frozen = True
+                pending.decide(self._watching.num_asked)
                 if is_shown:
                     pending.confirmed.add(place)
                 self._is_stale = True
 
-    def _confirm_by_version(self) -> None:
-        """Whatever is shown of a version that a decided mutation's effect stands below holds that effect."""
+    def _look_for_effects(self) -> None:
+        """Take decided mutations for what is shown: they are not predicted over what holds their effect, and anew over what lacks it."""
         for pending in self.pending:
-            for place in pending.writes if pending.waits else ():
-                if place not in pending.confirmed and self._shown.holds(place, pending.waits):
-                    pending.confirmed.add(place)
-                    self._is_stale = True
+            if pending.decided_at is None:
+                continue
+            found = {place: self._shown.has_effect(place, pending) for place in pending.touched}
+            is_shown = {place for place in pending.writes if found.get(place)}
+            if not is_shown <= pending.confirmed:
+                pending.confirmed |= is_shown
+                self._is_stale = True
+            places = pending.writes or pending.touched
+            pending.is_still_to_come = not pending.confirmed and all(
+                found.get(place) is False for place in places
+            )
 
     def reset(self, channel: str | None, now: float) -> None:
         """Forget positions and versions of one channel, or of all."""
@@ -366,7 +376,7 @@ class StateCore:
         for pending in list(self.pending):
             if pending.waits and self._is_shown(pending):
                 self._settle(pending)
-        self._confirm_by_version()
+        self._look_for_effects()
         changed = self._watching.take_changed()
         if self._is_stale or self._predictions.rests_on(changed):
             changed |= self._predictions.fold()

@@ -122,6 +122,10 @@ class Watch:
     """While loading: keys that are gone unless told of."""
     loaded: Position | None = None
     """While loading: the position of the snapshot, carried on by events."""
+    num_asked: int = 0
+    """`WatchTable.num_asked` when it was asked for last."""
+    told_since: int = 0
+    """`num_asked` of the time when it last was complete and sure: it holds all that the server had decided before that."""
     target: int = 0
     """While catching up: live from here."""
     backoff: Backoff = attrs.field(init=False)
@@ -134,6 +138,10 @@ class Watch:
     def is_live(self) -> bool:
         """Whether it is complete, and events keep it so."""
         return self.state is WatchState.LIVE
+
+    def now_sure(self) -> None:
+        """Nothing it missed is still to come."""
+        self.is_sure, self.told_since = True, self.num_asked
 
     @property
     def is_settled(self) -> bool:
@@ -260,7 +268,8 @@ class WatchedChannel:
             entries.drop(watch.doubtful - watch.told)
         watch.position, watch.loaded = watch.loaded, None
         watch.state, watch.has_hole, watch.is_shown = WatchState.LIVE, False, True
-        watch.told, watch.doubtful, watch.is_sure = set(), set(), True
+        watch.told, watch.doubtful = set(), set()
+        watch.now_sure()
         is_whole = not entries.is_waiting
         self.turn()
         return is_whole
@@ -298,6 +307,35 @@ class WatchedChannel:
         """Return whether what is shown of a key is known up to an offset."""
         entries = self.shown
         return entries is not None and entries.epoch == epoch and entries.known(key) >= offset
+
+    def is_told_since(self, key: str, num_asked: int) -> bool:
+        """Return whether what is shown of a key was told in answer to a watch asked for after `num_asked` others, or later."""
+        entries = self.shown
+        if entries is None:
+            return False
+        return entries.told.get(key, 0) > num_asked or any(
+            watch.told_since > num_asked
+            and watch.selection.covers(key)
+            and watch.position is not None
+            and watch.position.epoch == entries.epoch
+            for watch in self.watches
+        )
+
+    def has_reached(self, key: str, position: Position, num_writes: int) -> bool | None:
+        """Return whether what is shown of a key holds a mutation's effect, None if it is of another epoch.
+
+        Args:
+            key: What the mutation changed.
+            position: Of its last change in this channel.
+            num_writes: How many it made there: their offsets follow each other.
+        """
+        entries = self.shown
+        if entries is None:
+            return False
+        if entries.epoch != position.epoch:
+            return None
+        known = max(entries.known(key), self._known_upto(entries.epoch, key))
+        return known >= position.offset or entries.version(key) > position.offset - num_writes
 
     def value(self, key: str) -> object:
         """Return the confirmed value that is shown."""

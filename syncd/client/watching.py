@@ -43,6 +43,8 @@ class WatchTable:
         self.channels: dict[str, WatchedChannel] = {}
         self.watches: dict[int, Watch] = {}
         self.max_frame_bytes = 65_536
+        self.num_asked = 0
+        """Watches asked for so far, over all connections."""
         self._rng = rng
         self._request = request
         self._tell = tell
@@ -190,6 +192,8 @@ class WatchTable:
         watch.may_ask_after = True
         watch.is_known_to_server = True
         watch.state = WatchState.ASKING
+        self.num_asked += 1
+        watch.num_asked = self.num_asked
         watch.request_id = self._request("watch", body)
 
     def _ask_again(self, watch: Watch, now: float) -> None:
@@ -277,9 +281,10 @@ class WatchTable:
         for told in body["entries"]:
             value = NOTHING if told.get("deleted") else told.get("value")
             entries.take_told(told["key"], told["version"], value)
+            entries.release(told["key"], watch.num_asked)
             watch.told.add(told["key"])
         for key in body["unchanged"]:
-            entries.release(key)
+            entries.release(key, watch.num_asked)
             watch.told.add(key)
         if not body["more"] and not channel.completed(watch):
             watch.has_hole = True
@@ -346,7 +351,8 @@ class WatchTable:
             return
         for watch in channel.watches:
             watch.advance(position.epoch, position.offset)
-            watch.is_sure = watch.is_sure or watch.is_live
+            if watch.is_live:
+                watch.now_sure()
 
     def on_lagged(self, body: Body, now: float) -> None:
         """The watch of a channel is over: watch again, from the position where there is one."""
