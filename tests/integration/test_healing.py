@@ -17,6 +17,7 @@ from syncd.actors.broadcaster.publishing import Publishing
 from syncd.actors.kit import Health, NodeFailed
 from syncd.actors.presence import Presence
 from syncd.actors.store import StoreActor
+from syncd.actors.store_acks import Acknowledgements
 from syncd.config import Action, HistoryKind, Namespace
 from syncd.errors import StoreUnavailable
 from syncd.gateway.writer import Writer
@@ -397,7 +398,7 @@ async def test_a_crash_of_the_store_in_its_statements_is_told_and_undone(tmp_pat
         reader, publisher = await connect(), await connect()
         observer = history.observer("a", "log:c")
         await subscribe(reader, observer)
-        Fault(monkeypatch, StoreActor, "_hand_over_acknowledged")
+        Fault(monkeypatch, Acknowledgements, "hand_over")
         answers = []
         for number in range(5):
             body = {"channel": "log:c", "data": {"n": number}, "uid": f"u{number}"}

@@ -296,7 +296,7 @@ async def test_the_hundredth_bad_message_closes_with_4502(driver):
 @drivers
 async def test_unknown_types_and_bad_fields_count_as_well(driver):
     bad = [
-        ("mutate", {"id": 1}),
+        ("rebuild", {"id": 1}),
         ("__class__", {}),
         ("subscribe", {"id": 1, "channel": 5}),
         ("subscribe", {"id": -1, "channel": "demo:a"}),

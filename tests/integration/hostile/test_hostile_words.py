@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from syncd.testing.raw_client import BINARY, TEXT, client_frame, request_head
-from syncd.wire.messages import Publish
+from syncd.wire.messages import EncodedPublish, Publish
 from tests.integration.hostile import tokens
 from tests.integration.hostile.kit import (
     KEY,
@@ -75,7 +75,8 @@ async def test_a61_no_text_of_a_peer_forges_a_line_or_turns_a_terminal(
                     await client.receive_response()
             async with arena.session() as client:
                 with monkeypatch.context() as patch:
-                    patch.setitem(arena.node.sessions.handlers, Publish, crash)
+                    for kind in (Publish, EncodedPublish):
+                        patch.setitem(arena.node.sessions.handlers, kind, crash)
                     await client.send_messages(
                         ("publish", {"id": 7, "channel": "demo:a", "data": 1, "name": text[:100]})
                     )
