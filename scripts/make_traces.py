@@ -13,12 +13,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts.traces import rebase, sending, watching
+from scripts.traces import rebase, sending, settling, watching
 from scripts.traces.writer import Scene
 
 TRACES = Path(__file__).parent.parent / "protocol" / "vectors" / "traces"
 
-SCENES: list[Callable[[], Scene]] = [*rebase.SCENES, *sending.SCENES, *watching.SCENES]
+SCENES: list[Callable[[], Scene]] = [
+    *rebase.SCENES,
+    *sending.SCENES,
+    *watching.SCENES,
+    *settling.SCENES,
+]
 
 
 def text_of(make: Callable[[], Scene]) -> str:

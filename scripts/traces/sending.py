@@ -66,13 +66,13 @@ def what_was_decided_unheard_is_sent_for_its_outcome() -> Scene:
 
 
 def an_increment_decided_unheard_is_not_shown_twice() -> Scene:
-    """The snapshot holds it already; its prediction stands as it was, and is not run again over it."""
+    """The snapshot was asked for after the decision and holds it: nothing is predicted over it, and the outcome is waited for."""
     scene = live({"n": (5, 0)})
     scene.mutate("orders.incr", {"key": "n"})
     scene.lose()
     scene.open(last_mid=1)
     scene.receive(scene.watched(11, {"n": (11, 1)}))
-    scene.shows({"n": 1})
+    scene.shows({"n": 1}, pending=[])
     scene.receive(scene.outcome(1, 11, value=1))
     scene.shows({"n": 1}, pending=[])
     scene.told((1, "ok"))

@@ -104,101 +104,6 @@ def a_watch_goes_on_from_its_position_after_a_reconnection() -> Scene:
     return scene
 
 
-def an_outcome_between_lag_and_snapshot_keeps_the_prediction() -> Scene:
-    """The event went with the lag; the effect shows from the prediction until the snapshot has it."""
-    scene = live({"n": (5, 0)})
-    scene.mutate("orders.incr", {"key": "n"})
-    lagged(scene)
-    scene.receive(scene.outcome(1, 11, value=1))
-    scene.shows({"n": 1}, pending=["n"])
-    scene.told()
-    scene.receive(scene.watched(11, {"n": (11, 1)}, more=True))
-    scene.shows({"n": 1}, pending=[])
-    scene.told()
-    scene.receive(scene.page())
-    scene.shows({"n": 1}, pending=[])
-    scene.told((1, "ok"))
-    return scene
-
-
-def an_event_before_the_lag_and_the_outcome_after_it() -> Scene:
-    """The entry is confirmed; the outcome is told once the watch is whole again."""
-    scene = live({"n": (5, 0)})
-    scene.mutate("orders.incr", {"key": "n"})
-    scene.receive(scene.event(11, "n", by=1, value=1), ["lagged", {"channel": "orders"}])
-    scene.shows({"n": 1})
-    scene.receive(scene.outcome(1, 11, value=1))
-    scene.told()
-    scene.receive(scene.watched(11, recovered=True))
-    scene.shows({"n": 1})
-    scene.told((1, "ok"))
-    return scene
-
-
-def a_snapshot_older_than_the_outcome_keeps_the_prediction() -> Scene:
-    """It is complete, but not up to where the effect is."""
-    scene = live({"n": (5, 0)})
-    scene.mutate("orders.incr", {"key": "n"})
-    lagged(scene)
-    scene.receive(scene.outcome(1, 11, value=1))
-    scene.receive(scene.watched(10, {"n": (5, 0)}))
-    scene.shows({"n": 1}, pending=["n"])
-    scene.receive(scene.event(11, "n", by=1, value=1))
-    scene.shows({"n": 1}, pending=[])
-    scene.told((1, "ok"))
-    return scene
-
-
-def an_outcome_that_conflation_left_without_its_own_event() -> Scene:
-    """A newer event of somebody else took the place of it, before the outcome."""
-    scene = live({"n": (5, 0)})
-    scene.mutate("orders.incr", {"key": "n"})
-    scene.receive(scene.event(12, "n", by=("c9", 4), value=101), scene.outcome(1, 11, value=1))
-    scene.shows({"n": 101}, pending=[])
-    scene.told((1, "ok"))
-    return scene
-
-
-def an_outcome_before_the_events_that_a_watch_missed() -> Scene:
-    """The watch goes on from its position; nobody says where the missed events end, so the position decides."""
-    scene = live({"n": (5, 0)})
-    scene.mutate("orders.incr", {"key": "n"})
-    scene.lose()
-    scene.open(last_mid=1)
-    scene.receive(scene.watched(10, recovered=True), scene.outcome(1, 12, value=1))
-    scene.shows({"n": 1}, pending=["n"])
-    scene.told()
-    scene.receive(scene.event(11, "x", value=0))
-    scene.shows({"n": 1, "x": 0}, pending=["n"])
-    scene.receive(scene.event(12, "n", by=1, value=1))
-    scene.shows({"n": 1, "x": 0}, pending=[])
-    scene.told((1, "ok"))
-    return scene
-
-
-def an_outcome_for_a_channel_nobody_watches_settles_at_once() -> Scene:
-    """There is nothing to wait for."""
-    scene = live()
-    scene.mutate("bills.put", {"key": "1", "value": 1})
-    scene.receive(scene.outcome(1, positions={"bills": scene.at(3)}))
-    scene.told((1, "ok"))
-    return scene
-
-
-def a_watch_that_has_begun_holds_an_outcome_too() -> Scene:
-    """Its first snapshot is not there when the outcome comes."""
-    scene = Scene()
-    scene.open()
-    scene.mutate("orders.put", {"key": "a", "value": 1})
-    scene.watch()
-    scene.receive(scene.outcome(1, 5))
-    scene.told()
-    scene.receive(scene.watched(5, {"a": (5, 1)}))
-    scene.told((1, "ok"))
-    scene.shows({"a": 1}, pending=[])
-    return scene
-
-
 def a_new_epoch_takes_the_place_of_the_view_when_it_is_complete() -> Scene:
     """Versions of another epoch are not compared; the old view stays until the new one is whole."""
     scene = live({"a": (9, "old"), "b": (8, "old")})
@@ -366,13 +271,6 @@ SCENES = [
     a_patch_without_its_base_watches_again_with_what_is_there,
     patches_apply_on_their_base_and_old_ones_are_ignored,
     a_watch_goes_on_from_its_position_after_a_reconnection,
-    an_outcome_between_lag_and_snapshot_keeps_the_prediction,
-    an_event_before_the_lag_and_the_outcome_after_it,
-    a_snapshot_older_than_the_outcome_keeps_the_prediction,
-    an_outcome_that_conflation_left_without_its_own_event,
-    an_outcome_before_the_events_that_a_watch_missed,
-    an_outcome_for_a_channel_nobody_watches_settles_at_once,
-    a_watch_that_has_begun_holds_an_outcome_too,
     a_new_epoch_takes_the_place_of_the_view_when_it_is_complete,
     an_epoch_change_with_a_pending_mutation,
     an_event_of_another_epoch_watches_again,

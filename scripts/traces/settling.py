@@ -1,0 +1,154 @@
+"""Scenes about predictions that wait for a watch: lags, snapshots older and newer than outcomes."""
+
+from __future__ import annotations
+
+from scripts.traces.rebase import live
+from scripts.traces.watching import lagged
+from scripts.traces.writer import Scene
+
+__all__ = ["SCENES"]
+
+
+def an_outcome_between_lag_and_snapshot_keeps_the_prediction() -> Scene:
+    """The event went with the lag; the effect shows from the prediction until the snapshot has it."""
+    scene = live({"n": (5, 0)})
+    scene.mutate("orders.incr", {"key": "n"})
+    lagged(scene)
+    scene.receive(scene.outcome(1, 11, value=1))
+    scene.shows({"n": 1}, pending=["n"])
+    scene.told()
+    scene.receive(scene.watched(11, {"n": (11, 1)}, more=True))
+    scene.shows({"n": 1}, pending=[])
+    scene.told()
+    scene.receive(scene.page())
+    scene.shows({"n": 1}, pending=[])
+    scene.told((1, "ok"))
+    return scene
+
+
+def an_event_before_the_lag_and_the_outcome_after_it() -> Scene:
+    """The entry is confirmed; the outcome is told once the watch is whole again."""
+    scene = live({"n": (5, 0)})
+    scene.mutate("orders.incr", {"key": "n"})
+    scene.receive(scene.event(11, "n", by=1, value=1), ["lagged", {"channel": "orders"}])
+    scene.shows({"n": 1})
+    scene.receive(scene.outcome(1, 11, value=1))
+    scene.told()
+    scene.receive(scene.watched(11, recovered=True))
+    scene.shows({"n": 1})
+    scene.told((1, "ok"))
+    return scene
+
+
+def a_snapshot_older_than_the_outcome_keeps_the_prediction() -> Scene:
+    """It is complete, but not up to where the effect is."""
+    scene = live({"n": (5, 0)})
+    scene.mutate("orders.incr", {"key": "n"})
+    lagged(scene)
+    scene.receive(scene.outcome(1, 11, value=1))
+    scene.receive(scene.watched(10, {"n": (5, 0)}))
+    scene.shows({"n": 1}, pending=["n"])
+    scene.receive(scene.event(11, "n", by=1, value=1))
+    scene.shows({"n": 1}, pending=[])
+    scene.told((1, "ok"))
+    return scene
+
+
+def a_snapshot_takes_the_place_of_a_prediction_made_blind() -> Scene:
+    """What was predicted before the entry was known would hide it; the snapshot was asked for after the decision and holds both."""
+    scene = Scene()
+    scene.open()
+    scene.mutate("orders.incr", {"key": "n"})
+    scene.mutate("orders.put", {"key": "p", "value": "mine"})
+    scene.mutate("orders.incr", {"key": "n"})
+    scene.lose()
+    scene.watch()
+    scene.open(last_mid=2)
+    scene.shows(None)
+    scene.receive(scene.watched(12, {"n": (11, 8), "p": (12, "theirs")}))
+    scene.shows({"n": 9, "p": "theirs"}, pending=["n"])
+    scene.receive(scene.outcome(1, 10, value=7), scene.outcome(2, 9))
+    scene.shows({"n": 9, "p": "theirs"}, pending=["n"])
+    scene.told((1, "ok"), (2, "ok"))
+    return scene
+
+
+def an_outcome_before_a_snapshot_without_its_effect() -> Scene:
+    """The snapshot is older than the outcome: the mutation is predicted anew over it, until the watch has told its effect."""
+    scene = Scene()
+    scene.open()
+    scene.watch()
+    scene.mutate("orders.incr", {"key": "n"})
+    scene.receive(scene.outcome(1, 12, value=8))
+    scene.told()
+    scene.receive(scene.watched(10, {"n": (10, 6)}))
+    scene.shows({"n": 7}, pending=["n"])
+    scene.receive(scene.event(11, "n", value=7))
+    scene.shows({"n": 8}, pending=["n"])
+    scene.receive(scene.event(12, "n", by=1, value=8))
+    scene.shows({"n": 8}, pending=[])
+    scene.told((1, "ok"))
+    return scene
+
+
+def an_outcome_that_conflation_left_without_its_own_event() -> Scene:
+    """A newer event of somebody else took the place of it, before the outcome."""
+    scene = live({"n": (5, 0)})
+    scene.mutate("orders.incr", {"key": "n"})
+    scene.receive(scene.event(12, "n", by=("c9", 4), value=101), scene.outcome(1, 11, value=1))
+    scene.shows({"n": 101}, pending=[])
+    scene.told((1, "ok"))
+    return scene
+
+
+def an_outcome_before_the_events_that_a_watch_missed() -> Scene:
+    """The watch goes on from its position; nobody says where the missed events end, so the position decides."""
+    scene = live({"n": (5, 0)})
+    scene.mutate("orders.incr", {"key": "n"})
+    scene.lose()
+    scene.open(last_mid=1)
+    scene.receive(scene.watched(10, recovered=True), scene.outcome(1, 12, value=1))
+    scene.shows({"n": 1}, pending=["n"])
+    scene.told()
+    scene.receive(scene.event(11, "x", value=0))
+    scene.shows({"n": 1, "x": 0}, pending=["n"])
+    scene.receive(scene.event(12, "n", by=1, value=1))
+    scene.shows({"n": 1, "x": 0}, pending=[])
+    scene.told((1, "ok"))
+    return scene
+
+
+def an_outcome_for_a_channel_nobody_watches_settles_at_once() -> Scene:
+    """There is nothing to wait for."""
+    scene = live()
+    scene.mutate("bills.put", {"key": "1", "value": 1})
+    scene.receive(scene.outcome(1, positions={"bills": scene.at(3)}))
+    scene.told((1, "ok"))
+    return scene
+
+
+def a_watch_that_has_begun_holds_an_outcome_too() -> Scene:
+    """Its first snapshot is not there when the outcome comes."""
+    scene = Scene()
+    scene.open()
+    scene.mutate("orders.put", {"key": "a", "value": 1})
+    scene.watch()
+    scene.receive(scene.outcome(1, 5))
+    scene.told()
+    scene.receive(scene.watched(5, {"a": (5, 1)}))
+    scene.told((1, "ok"))
+    scene.shows({"a": 1}, pending=[])
+    return scene
+
+
+SCENES = [
+    an_outcome_between_lag_and_snapshot_keeps_the_prediction,
+    an_event_before_the_lag_and_the_outcome_after_it,
+    a_snapshot_older_than_the_outcome_keeps_the_prediction,
+    a_snapshot_takes_the_place_of_a_prediction_made_blind,
+    an_outcome_before_a_snapshot_without_its_effect,
+    an_outcome_that_conflation_left_without_its_own_event,
+    an_outcome_before_the_events_that_a_watch_missed,
+    an_outcome_for_a_channel_nobody_watches_settles_at_once,
+    a_watch_that_has_begun_holds_an_outcome_too,
+]
