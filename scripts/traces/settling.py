@@ -91,6 +91,22 @@ def an_outcome_before_a_snapshot_without_its_effect() -> Scene:
     return scene
 
 
+def a_second_snapshot_does_not_overtake_the_events_of_the_first_watch() -> Scene:
+    """It holds what was decided and not told yet; the entries that another watch follows come with its events, and with their outcomes."""
+    scene = live({"n": (5, 0)})
+    scene.watch(keys=["n"])
+    scene.mutate("orders.incr", {"key": "n"})
+    scene.receive(scene.watched(12, {"n": (12, 2)}))
+    scene.shows({"n": 1}, pending=["n"])
+    scene.shows({"n": 1}, pending=["n"], watch=2)
+    scene.receive(scene.event(11, "n", by=1, value=1), scene.outcome(1, 11, value=1))
+    scene.shows({"n": 1}, pending=[], watch=2)
+    scene.told((1, "ok"))
+    scene.receive(scene.event(12, "n", value=2))
+    scene.shows({"n": 2}, pending=[], watch=2)
+    return scene
+
+
 def an_outcome_that_conflation_left_without_its_own_event() -> Scene:
     """A newer event of somebody else took the place of it, before the outcome."""
     scene = live({"n": (5, 0)})
@@ -147,6 +163,7 @@ SCENES = [
     a_snapshot_older_than_the_outcome_keeps_the_prediction,
     a_snapshot_takes_the_place_of_a_prediction_made_blind,
     an_outcome_before_a_snapshot_without_its_effect,
+    a_second_snapshot_does_not_overtake_the_events_of_the_first_watch,
     an_outcome_that_conflation_left_without_its_own_event,
     an_outcome_before_the_events_that_a_watch_missed,
     an_outcome_for_a_channel_nobody_watches_settles_at_once,

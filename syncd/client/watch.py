@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -265,14 +265,41 @@ class WatchedChannel:
         entries = self.entries_for(watch.loaded.epoch)
         entries.release_all()
         if watch.selection.is_whole:
-            entries.drop(watch.doubtful - watch.told)
-        watch.position, watch.loaded = watch.loaded, None
+            gone = watch.doubtful - watch.told
+            entries.drop({key for key in gone if not self.is_followed(watch, key)})
+        is_ahead = any(self._followers(watch))
+        watch.position, watch.loaded = self._complete_upto(watch), None
         watch.state, watch.has_hole, watch.is_shown = WatchState.LIVE, False, True
         watch.told, watch.doubtful = set(), set()
-        watch.now_sure()
+        watch.is_sure = True
+        if not is_ahead:
+            watch.now_sure()
         is_whole = not entries.is_waiting
         self.turn()
         return is_whole
+
+    def is_followed(self, watch: Watch, key: str) -> bool:
+        """Return whether events bring what a watch that is loading is told of a key, because another watch has them from earlier on.
+
+        Those events, and the outcomes of the mutations that caused them, may still be on their way: a snapshot overtakes them.
+        """
+        return any(other.selection.covers(key) for other in self._followers(watch))
+
+    def _followers(self, watch: Watch) -> Iterator[Watch]:
+        loaded = watch.loaded
+        for other in self.watches:
+            position = other.position
+            if other is watch or not other.is_settled or position is None or loaded is None:
+                continue
+            if position.epoch == loaded.epoch and position.offset < loaded.offset:
+                yield other
+
+    def _complete_upto(self, watch: Watch) -> Position | None:
+        """Return up to where a snapshot that has come is complete: what others follow is as far as they are."""
+        places = [other.position for other in self._followers(watch) if other.position is not None]
+        return min(
+            [*places, *filter(None, [watch.loaded])], key=lambda place: place.offset, default=None
+        )
 
     def turn(self) -> None:
         """Show the newer epoch if it is complete, and forget tombstones if no snapshot needs them."""

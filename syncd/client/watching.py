@@ -67,8 +67,7 @@ class WatchTable:
         """The session is gone, and all watches with it."""
         self._is_online = False
         for watch in list(self.watches.values()):
-            watch.retry_at, watch.request_id = None, None
-            watch.is_known_to_server = False
+            watch.retry_at, watch.request_id, watch.is_known_to_server = None, None, False
             if watch.is_leaving:
                 self._forget(watch)
             else:
@@ -189,11 +188,9 @@ class WatchTable:
             after = self._wanted_after(watch.channel)
             if after is not None and watch.may_ask_after:
                 body["after"] = {watch.channel: position_to_wire(after)}
-        watch.may_ask_after = True
-        watch.is_known_to_server = True
+        watch.may_ask_after = watch.is_known_to_server = True
         watch.state = WatchState.ASKING
-        self.num_asked += 1
-        watch.num_asked = self.num_asked
+        watch.num_asked = self.num_asked = self.num_asked + 1
         watch.request_id = self._request("watch", body)
 
     def _ask_again(self, watch: Watch, now: float) -> None:
@@ -280,12 +277,12 @@ class WatchTable:
         entries = channel.entries_for(watch.loaded.epoch)
         for told in body["entries"]:
             value = NOTHING if told.get("deleted") else told.get("value")
-            entries.take_told(told["key"], told["version"], value)
-            entries.release(told["key"], watch.num_asked)
-            watch.told.add(told["key"])
+            if not channel.is_followed(watch, told["key"]):
+                entries.take_told(told["key"], told["version"], value)
+                entries.release(told["key"], watch.num_asked)
         for key in body["unchanged"]:
             entries.release(key, watch.num_asked)
-            watch.told.add(key)
+        watch.told.update(body["unchanged"], (told["key"] for told in body["entries"]))
         if not body["more"] and not channel.completed(watch):
             watch.has_hole = True
             self._ask_again(watch, now)
