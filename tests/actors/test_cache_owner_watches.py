@@ -131,6 +131,7 @@ async def test_a_large_snapshot_comes_in_pages_as_the_session_drains(autojump_cl
         await trio.sleep(1)
         first = prelude(world.listener.joins[0])
         assert first["more"] is True
+        assert world.listener.joins[0].has_more, "the broadcaster asks for room, behind `watched`"
         assert session.sent == [], "one page is under way, and it is not drained"
         told = [entry["key"] for entry in first["entries"]]
         while session.paging:
