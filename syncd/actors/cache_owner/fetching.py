@@ -164,9 +164,10 @@ class Fetching:
             return
         for each in stored:
             place = (channel, each.key)
-            entry = holding.memory.peek(place, now) or holding.entry_from_store(each)
-            if not holding.is_usable(place, entry, now):
-                self.refresh(holding, place, entry, num_watching=1)
+            known = holding.memory.peek(place, now)
+            if not holding.is_usable(place, known or holding.entry_from_store(each), now):
+                # What is not in memory is read again, with its position: memory is never ahead of what it is as of.
+                self.refresh(holding, place, known, num_watching=1)
 
     def _want(
         self,

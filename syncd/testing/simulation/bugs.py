@@ -10,13 +10,17 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
 import trio
 
 from syncd.actors.broadcaster.committing import Committing
 from syncd.actors.broadcaster.joining import Joining
 from syncd.actors.broadcaster.rooms import Room
 from syncd.actors.broadcaster.watching import Watching
+from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.forwarding import Forwarding
+from syncd.actors.cache_owner.holdings import Holding
+from syncd.actors.cache_owner.mutating import Mutating
 from syncd.actors.store import StoreActor
 from syncd.actors.store_writes import begin, next_group
 from syncd.client.state import StateCore
@@ -166,6 +170,30 @@ def _outcome_before_events() -> contextlib.AbstractContextManager[None]:
     return _replaced(Committing, "deliver", make)
 
 
+@contextlib.contextmanager
+def _stale_load_wins() -> Iterator[None]:
+    """What a load brings is taken for the newest, whatever was changed since it began or is not known to its source yet."""
+
+    def forget(_original: Any) -> Any:
+        return lambda _self, _place: None
+
+    def clean(_original: Any) -> Any:
+        return lambda _self, _place: False
+
+    def blind(original: Any) -> Any:
+        def commit(self: Any, change: Any, settle: Any) -> None:
+            original(self, attrs.evolve(change, reads=[]), settle)
+
+        return commit
+
+    with (
+        _replaced(Fetching, "outdate", forget),
+        _replaced(Holding, "is_dirty", clean),
+        _replaced(Mutating, "commit", blind),
+    ):
+        yield
+
+
 def _snapshot_without_events() -> contextlib.AbstractContextManager[None]:
     """Changes between reading a snapshot and going live are not told."""
 
@@ -236,6 +264,7 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "last_forgotten": _last_forgotten,
     "reads_not_checked": _reads_not_checked,
     "outcome_before_events": _outcome_before_events,
+    "stale_load_wins": _stale_load_wins,
     "snapshot_without_events": _snapshot_without_events,
     "conflation_drops_newest": _conflation_drops_newest,
     "on_commit_lost": _on_commit_lost,

@@ -42,6 +42,10 @@ class Plan:
     """What a link holds before its sender has to wait."""
     disk_s: float = 0.004
     """Mean time of a job of the disk's."""
+    source_s: float = 0.02
+    """Mean time of a call of the application's database."""
+    account_ttl_s: float = 3.0
+    """How long the node takes what a source said for so."""
     outbox_bytes: int = 1_048_576
     recovery_bytes: int = 262_144
     recovery_events: int = 10_000
@@ -65,6 +69,8 @@ class Plan:
             "outbox_bytes": rng.choice((8192, 1_048_576)),
             "recovery_bytes": rng.choice((600, 262_144)),
             "recovery_events": rng.choice((40, 10_000)),
+            "source_s": rng.choice((0.02, 0.2)),
+            "account_ttl_s": rng.choice((0.3, 3.0)),
         }
         return cls(seed, **{**drawn, **changes})  # type: ignore[arg-type]
 

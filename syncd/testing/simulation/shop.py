@@ -62,13 +62,13 @@ LOCAL_MUTATORS: Mapping[str, Callable[..., object]] = {
 class Source:
     """The application's own database: slow, sometimes failing, and it survives every process."""
 
-    def __init__(self, rng: random.Random, breaches: Breaches) -> None:
+    def __init__(self, rng: random.Random, breaches: Breaches, mean_s: float) -> None:
         self._rng = rng
         self._breaches = breaches
         self.accounts: dict[str, tuple[int, Any]] = {}
         """Version and value, as it was told."""
         self.prices = dict.fromkeys(KEYS, 1)
-        self.mean_s = 0.02
+        self._mean_s = mean_s
         self.failing = 0.05
 
     async def load_accounts(self, keys: list[str]) -> dict[str, Any]:
@@ -95,13 +95,13 @@ class Source:
 
     async def _work(self, what: str) -> None:
         self._breaches.counts[what] += 1
-        await trio.sleep(self._rng.expovariate(1 / self.mean_s))
+        await trio.sleep(self._rng.expovariate(1 / self._mean_s))
         if self._rng.random() < self.failing:
             self._breaches.counts[f"{what} failed"] += 1
             raise OSError("The source is not well.")
 
 
-def make_app(source: Source) -> App:
+def make_app(source: Source, account_ttl_s: float) -> App:
     """Return the application, for one process."""
     app = App()
     journal = app.collection("journal", read="anyone", mutate="anyone", max_value_bytes=4096)
@@ -110,7 +110,7 @@ def make_app(source: Source) -> App:
         read="anyone",
         mutate="anyone",
         max_value_bytes=4096,
-        ttl=3.0,
+        ttl=account_ttl_s,
         negative_ttl=1.0,
         on_commit_retry=0.2,
     )

@@ -47,7 +47,7 @@ class World:
         self.breaches = Breaches(trio.current_time)
         self.counts: Counter[str] = self.breaches.counts
         self.ledger = Ledger(self.breaches)
-        self.source = Source(self.stream("source"), self.breaches)
+        self.source = Source(self.stream("source"), self.breaches, plan.source_s)
         self.truth = Truth(self.breaches, lambda name: name.startswith("top:"), self.ledger)
         self.weather = Weather(plan.latency_s, plan.split, plan.window_bytes)
         self.disk = Disk(folder, self.stream("disk"))
@@ -85,7 +85,7 @@ class World:
         self.has_died = trio.Event()
         self.process = Process(
             self.config,
-            app_in_force(make_app(self.source).definition(), self.config),
+            app_in_force(make_app(self.source, self.plan.account_ttl_s).definition(), self.config),
             self.disk,
             self.stream(f"process {self.counts['boots']}"),
             self.nursery,
