@@ -342,3 +342,6 @@ class WatchingHandle(Protocol):
 
     def num_watching(self, channel: ChannelName, key: KeyName) -> int:
         """Return how many subscriptions would be told a change of this entry."""
+
+    def is_watched(self, channel: ChannelName) -> bool:
+        """Return whether anybody watches entries of a channel."""

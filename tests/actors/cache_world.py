@@ -88,6 +88,9 @@ class Listener:
     def num_watching(self, channel, key):
         return self.watching.get((channel, key), 0)
 
+    def is_watched(self, channel):
+        return any(place[0] == channel for place in self.watching)
+
     def data(self, channel):
         """What the events of a channel told, in order."""
         return [

@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from syncd import Tagged
 from syncd.app import App
 from tests.actors.cache_world import Asker, running
 
@@ -132,6 +133,18 @@ async def test_a_source_that_fails_is_told_as_such_and_not_hammered(autojump_clo
         assert await world.read("prices", "a") == {"a": 1}
 
 
+@pytest.mark.parametrize("keys", [["a"], []], ids=["the key", "the collection"])
+async def test_an_invalidation_ends_the_wait_after_a_failure(autojump_clock, is_volatile, keys):
+    source = Source(a=1)
+    source.failure = ConnectionError("the database is away")
+    async with running(app_of(source, ttl=600, volatile=is_volatile)) as world:
+        for _ in range(20):
+            assert await world.read("prices", "a") == "load_failed"
+        source.failure = None
+        await world.invalidate("prices", *keys)
+        assert await world.read("prices", "a") == {"a": 1}
+
+
 @pytest.mark.parametrize(
     ("value", "code"),
     [(object(), "bad_source"), ("x" * 300_000, "bad_source"), ({1: 2}, "bad_source")],
@@ -189,6 +202,22 @@ async def test_a_watched_entry_is_loaded_and_told_after_its_invalidation(
         assert source.calls.count("b") == 1
         assert world.listener.data("prices")[-1] == ("a", {"value": 2})
         assert await world.read("prices", "b") == {"b": 2}
+
+
+@pytest.mark.parametrize("tags", [[], ["dear"]], ids=["the collection", "a tag"])
+async def test_a_watched_entry_that_only_the_store_has_is_loaded_after_an_invalidation(
+    autojump_clock, tags
+):
+    source = Source(a=Tagged(1, ["dear"]), b=Tagged(1, ["dear"]))
+    async with running(app_of(source, ttl=600)) as world:
+        await world.read("prices", "a", "b")
+        world.listener.watching["prices", "a"] = 1
+        await world.clear()
+        source.values.update(a=Tagged(2, ["dear"]), b=Tagged(2, ["dear"]))
+        await world.invalidate("prices", tags=tags)
+        await trio.sleep(3)
+        assert world.listener.data("prices")[-1] == ("a", {"value": 2})
+        assert source.calls.count("b") == 1
 
 
 async def test_a_change_wins_over_a_load_that_began_before_it(autojump_clock):

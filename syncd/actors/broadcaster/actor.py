@@ -167,13 +167,15 @@ class Broadcaster:
 
     def num_watching(self, channel: ChannelName, key: KeyName) -> int:
         """Return how many subscriptions would be told a change of this entry."""
-        room = self.rooms.by_name.get(channel)
-        return 0 if room is None else room.num_watching(key)
+        return self.rooms.num_watching(channel, key)
+
+    def is_watched(self, channel: ChannelName) -> bool:
+        """Return whether anybody watches entries of a channel."""
+        return self.rooms.is_watched(channel)
 
     def channels(self, prefix: str, limit: int) -> list[ChannelInfo]:
         """Channels with subscribers or state in memory, by name."""
-        names = sorted(name for name in self.rooms.by_name if name.startswith(prefix))
-        return [self.rooms.by_name[name].info() for name in names[:limit]]
+        return self.rooms.infos(prefix, limit)
 
     # ---------------------------------------------------------------- kit.Actor
 
@@ -326,13 +328,8 @@ class Broadcaster:
                     tell_part(room, part, run, self._fanout)
                 room.forget_run()
                 continue
-            run = Run(
-                room.name,
-                room.run,
-                None if channel is None else channel.epoch,
-                0 if channel is None else channel.top,
-                room.is_latest,
-            )
+            epoch, top = (None, 0) if channel is None else (channel.epoch, channel.top)
+            run = Run(room.name, room.run, epoch, top, room.is_latest)
             count = len(room.subscribers) + len(room.late)
             if count > num_left:
                 await self._give_way()

@@ -188,6 +188,21 @@ class Rooms:
             raise RequestRejected(ErrorCode.PERMISSION_DENIED)
         return namespace
 
+    def num_watching(self, channel: ChannelName, key: str) -> int:
+        """Return how many would be told a change of an entry."""
+        room = self.by_name.get(channel)
+        return 0 if room is None else room.num_watching(key)
+
+    def is_watched(self, channel: ChannelName) -> bool:
+        """Return whether anybody watches entries of a channel, or is about to."""
+        room = self.by_name.get(channel)
+        return room is not None and room.filters is not None and room.is_in_use()
+
+    def infos(self, prefix: str, limit: int) -> list[ChannelInfo]:
+        """Return what there is to tell of rooms whose names begin so, by name."""
+        names = sorted(name for name in self.by_name if name.startswith(prefix))
+        return [self.by_name[name].info() for name in names[:limit]]
+
     def open(self, channel: ChannelName) -> Room:
         """Return the channel's room, made if there is none.
 

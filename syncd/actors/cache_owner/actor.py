@@ -161,6 +161,7 @@ class CacheOwner:
             deliver=deliver,
             call=call,
             num_watching=self._broadcaster.num_watching,
+            is_watched=self._broadcaster.is_watched,
             wall_ms=wall_ms,
         )
         self.forwarding = Forwarding(holdings, store, post=post, chance=self._chance)

@@ -6,10 +6,11 @@ invalidated before; the reloads begin when the event stands, so that watchers he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.holdings import Holding, Holdings
+from syncd.actors.cache_owner.paging import PAGE_BYTES
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import ChannelName, Position
@@ -36,6 +37,8 @@ LAST_KEY = KeyName("\U0010ffff" * 64)
 RELOADS_PER_TURN = 1_000
 """Entries looked at in one go: about a millisecond."""
 
+Pager = Callable[[StateReader, Place | None], list[Place]]
+"""Reads where the next entries lie, after one, or from the first."""
 Commit = Callable[[MutationCommit, Callable[[MutationResult | SyncdError], None]], None]
 
 
@@ -52,6 +55,7 @@ class Invalidating:
         deliver: Callable[[DeliverCommitted], None],
         call: Callable[[Callable[[], None]], None],
         num_watching: Callable[[ChannelName, KeyName], int],
+        is_watched: Callable[[ChannelName], bool],
         wall_ms: Callable[[], int],
     ) -> None:
         """Hold what it works with; `call` has something done in the actor's turn, since the store answers at any time."""
@@ -62,6 +66,7 @@ class Invalidating:
         self._deliver = deliver
         self._call = call
         self._num_watching = num_watching
+        self._is_watched = is_watched
         self._wall_ms = wall_ms
         self._asked: set[InvalidateEntries] = set()
         """Invalidations that wait for the store to tell their partitions."""
@@ -135,7 +140,7 @@ class Invalidating:
         }
         if holding.is_volatile:
             command.done(self._tell_volatile(records, at_ms))
-            self._reload(holding, command.keys, command.tags)
+            self._reload(holding, command.keys, command.tags, told)
             return
         events = [AppendRequest(channel, record, at_ms) for channel, record in records.items()]
         if not events:
@@ -147,7 +152,7 @@ class Invalidating:
                 for channel, position in result.positions.items():
                     self._holdings.advance(channel, position)
                 self._expire(holding, command.keys, command.tags)
-                self._reload(holding, command.keys, command.tags)
+                self._reload(holding, command.keys, command.tags, told)
                 command.done(result.positions)
             elif isinstance(result, SyncdError):
                 command.done(result)
@@ -175,7 +180,7 @@ class Invalidating:
         if _is_told_with_mutation(holding, invalidation):
             holding.counts.invalidations += 1
             self._expire(holding, invalidation.keys, invalidation.tags)
-            self._reload(holding, invalidation.keys, invalidation.tags)
+            self._reload(holding, invalidation.keys, invalidation.tags, [ChannelName(holding.name)])
             return
         keys, tags = invalidation.keys, invalidation.tags
         self.invalidate(InvalidateEntries(holding.name, _ignore, keys, tags))
@@ -198,24 +203,43 @@ class Invalidating:
         if tags:
             for place in (place for tag in tags for place in memory.tagged(tag)):
                 memory.expire(place, now)
+                holding.failures.forget(place)
         else:
             memory.expire_all(now)
+            holding.failures.clear()
         self._holdings.take_back(holding, tags)
         # Which tags a load will bring is not known: all of them are asked again.
         fetching.outdate_all(lambda channel: channel.partition("/")[0] == holding.name)
 
-    def _reload(self, holding: Holding, keys: Sequence[KeyName], tags: Sequence[str]) -> None:
+    def _reload(
+        self,
+        holding: Holding,
+        keys: Sequence[KeyName],
+        tags: Sequence[str],
+        channels: Iterable[ChannelName],
+    ) -> None:
         """Load what somebody watches, most watched first (`Loading` sorts)."""
         if not holding.has_source:
             return
         if keys:
             self._reload_some(holding, [holding.rules.place(key) for key in keys])
-        elif tags:
+            return
+        if tags:
             self._reload_slowly(
                 holding, [place for tag in tags for place in holding.memory.tagged(tag)], 0
             )
         else:
             self._reload_all(holding, 0)
+        if holding.is_volatile:
+            return
+        # What is watched may be in the store alone: evicted, or not read yet since the start.
+        watched = [channel for channel in channels if self._is_watched(channel)]
+        if tags and watched:
+            for tag in tags:
+                self._reload_stored(holding, _tagged_pager(holding.name, tag))
+        elif not tags:
+            for channel in watched:
+                self._reload_stored(holding, _channel_pager(channel))
 
     def _reload_slowly(self, holding: Holding, places: list[Place], start: int) -> None:
         """Go through places in steps, so that others have their turn."""
@@ -230,6 +254,23 @@ class Invalidating:
         self._reload_some(holding, places)
         if cursor:
             self._call(lambda: self._reload_all(holding, cursor))
+
+    def _reload_stored(self, holding: Holding, pager: Pager, after: Place | None = None) -> None:
+        """Go through what the store has in steps."""
+
+        def work(reader: StateReader) -> list[Place]:
+            return pager(reader, after)
+
+        def done(answer: list[Place] | SyncdError) -> None:
+            def look() -> None:
+                if isinstance(answer, SyncdError) or not answer:
+                    return
+                self._reload_some(holding, answer)
+                self._reload_stored(holding, pager, answer[-1])
+
+            self._call(look)
+
+        self._store.read_state(work, done)
 
     def _reload_some(self, holding: Holding, places: Sequence[Place]) -> None:
         memory, now = holding.memory, self._holdings.now
@@ -264,6 +305,22 @@ def _tagged_channels(
             found[page[0][0]] = None
             after = (page[0][0], LAST_KEY)
     return list(found)
+
+
+def _tagged_pager(collection: str, tag: str) -> Pager:
+    def page(reader: StateReader, after: Place | None) -> list[Place]:
+        return list(reader.keys_by_tag(collection, tag, after, RELOADS_PER_TURN))
+
+    return page
+
+
+def _channel_pager(channel: ChannelName) -> Pager:
+    def page(reader: StateReader, after: Place | None) -> list[Place]:
+        after_key = None if after is None else after[1]
+        found = reader.scan(channel, after_key, RELOADS_PER_TURN, PAGE_BYTES)
+        return [(channel, entry.key) for entry in found.entries]
+
+    return page
 
 
 def _ignore(_answer: object) -> None:
