@@ -220,6 +220,28 @@ async def test_a_watched_entry_that_only_the_store_has_is_loaded_after_an_invali
         assert source.calls.count("b") == 1
 
 
+async def test_invalidations_during_a_pass_through_the_store_share_the_next(autojump_clock):
+    source = Source(a=1)
+    async with running(app_of(source, ttl=600)) as world:
+        await world.read("prices", "a")
+        world.listener.watching["prices", "a"] = 1
+        owner = world.owner.invalidating
+        passes = []
+        begin = owner._reload_stored
+
+        def count(holding, name, pager, after=None):
+            passes.append(after)
+            begin(holding, name, pager, after)
+
+        owner._reload_stored = count
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(world.invalidate, "prices")
+        await trio.sleep(3)
+        assert 2 <= passes.count(None) <= 10
+        assert owner._passes == {}
+
+
 async def test_a_change_wins_over_a_load_that_began_before_it(autojump_clock):
     source = Source(a="from the source")
     app = App()

@@ -70,6 +70,8 @@ class Invalidating:
         self._wall_ms = wall_ms
         self._asked: set[InvalidateEntries] = set()
         """Invalidations that wait for the store to tell their partitions."""
+        self._passes: dict[Place, bool] = {}
+        """Passes through the store under way, by channel or collection, and tag; whether another is to follow."""
 
     # ---------------------------------------------------------------- asked
 
@@ -236,10 +238,10 @@ class Invalidating:
         watched = [channel for channel in channels if self._is_watched(channel)]
         if tags and watched:
             for tag in tags:
-                self._reload_stored(holding, _tagged_pager(holding.name, tag))
+                self._begin_pass(holding, (ChannelName(holding.name), KeyName(tag)))
         elif not tags:
             for channel in watched:
-                self._reload_stored(holding, _channel_pager(channel))
+                self._begin_pass(holding, (channel, KeyName("")))
 
     def _reload_slowly(self, holding: Holding, places: list[Place], start: int) -> None:
         """Go through places in steps, so that others have their turn."""
@@ -255,18 +257,29 @@ class Invalidating:
         if cursor:
             self._call(lambda: self._reload_all(holding, cursor))
 
-    def _reload_stored(self, holding: Holding, pager: Pager, after: Place | None = None) -> None:
-        """Go through what the store has in steps."""
+    def _begin_pass(self, holding: Holding, name: Place) -> None:
+        """Go through what the store has; invalidations during one pass share the next."""
+        if name in self._passes:
+            self._passes[name] = True
+            return
+        self._passes[name] = False
+        channel, tag = name
+        pager = _tagged_pager(holding.name, tag) if tag else _channel_pager(channel)
+        self._reload_stored(holding, name, pager)
 
+    def _reload_stored(
+        self, holding: Holding, name: Place, pager: Pager, after: Place | None = None
+    ) -> None:
         def work(reader: StateReader) -> list[Place]:
             return pager(reader, after)
 
         def done(answer: list[Place] | SyncdError) -> None:
             def look() -> None:
-                if isinstance(answer, SyncdError) or not answer:
-                    return
-                self._reload_some(holding, answer)
-                self._reload_stored(holding, pager, answer[-1])
+                if not isinstance(answer, SyncdError) and answer:
+                    self._reload_some(holding, answer)
+                    self._reload_stored(holding, name, pager, answer[-1])
+                elif self._passes.pop(name, False):
+                    self._begin_pass(holding, name)
 
             self._call(look)
 
@@ -286,6 +299,7 @@ class Invalidating:
 
     def fail_all(self, error: SyncdError) -> None:
         """Tell everybody who waits for the store here; what is to be committed is settled by `Mutating`."""
+        self._passes.clear()
         asked, self._asked = self._asked, set()
         for command in asked:
             command.done(error)
