@@ -12,7 +12,7 @@ help:
 	@echo "make check   format, lint, types, floors, then make test"
 	@echo "make format  rewrite the sources in the house's format"
 	@echo "make bench   measure speed and memory (results in bench/results)"
-	@echo "make protocol  rewrite the tables of SPEC.md and the vectors"
+	@echo "make protocol  rewrite the tables of SPEC.md, the vectors and the TypeScript types"
 	@echo "make soak    the long tests: minutes to hours"
 
 run:
@@ -64,6 +64,7 @@ protocol:
 	$(BIN)/python -m scripts.make_vectors
 	$(BIN)/python -m scripts.make_traces
 	$(BIN)/python -m scripts.spec_tables
+	$(BIN)/python -m scripts.ts_types
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/e2e/node_modules

@@ -1,0 +1,139 @@
+/** Messages of the client into frames; bodies of the server into what the core works with. */
+
+import type { Body } from "./decode.js";
+import { type Encoded, MAX_VALUES } from "./encode.js";
+import type { Member, Position } from "./messages.js";
+
+/** The server sent something that is not the protocol; the client reconnects. */
+export class BadServerMessage extends Error {
+  override readonly name = "BadServerMessage";
+}
+
+/** One event of a channel, as its publisher sent it. */
+export interface ChannelEvent {
+  /** Where it happened. */
+  readonly channel: string;
+  /** What the publisher sent. Maps are objects without a prototype, bin is a `Uint8Array`. */
+  readonly data: unknown;
+  /** What kind of event, as the publisher named it; null for none. */
+  readonly name: string | null;
+  /** Conflation and latest-value key; null for none. */
+  readonly key: string | null;
+  /** Null on ephemeral channels. */
+  readonly position: Position | null;
+  /** Client that published it; null for backends. */
+  readonly by: string | null;
+  /** Server wall clock, ms since 1970; says nothing about order. */
+  readonly atMs: number;
+}
+
+/** Concatenate messages into as few frames as their order, the bytes and the values of a frame allow. */
+export function packFrames(messages: readonly Encoded[], maxBytes: number): Uint8Array[] {
+  const frames: Uint8Array[] = [];
+  let parts: Uint8Array[] = [];
+  let bytes = 0;
+  let values = 0;
+  for (const message of messages) {
+    const isFull = bytes + message.bytes.length > maxBytes || values + message.values > MAX_VALUES;
+    if (isFull && parts.length > 0) {
+      frames.push(concatenated(parts, bytes));
+      parts = [];
+      bytes = 0;
+      values = 0;
+    }
+    parts.push(message.bytes);
+    bytes += message.bytes.length;
+    values += message.values;
+  }
+  if (parts.length > 0) frames.push(concatenated(parts, bytes));
+  return frames;
+}
+
+function concatenated(parts: readonly Uint8Array[], bytes: number): Uint8Array {
+  const [first] = parts;
+  if (parts.length === 1 && first) return first;
+  const frame = new Uint8Array(bytes);
+  let end = 0;
+  for (const part of parts) {
+    frame.set(part, end);
+    end += part.length;
+  }
+  return frame;
+}
+
+/**
+ * Read a field that must be there.
+ *
+ * @throws BadServerMessage it is missing or of another type.
+ */
+export function field(body: Body, name: string, type: "string"): string;
+export function field(body: Body, name: string, type: "number"): number;
+export function field(body: Body, name: string, type: "boolean"): boolean;
+export function field(body: Body, name: string, type: string): unknown {
+  const value = body[name];
+  if (typeof value !== type) throw new BadServerMessage(`Field ${name} is missing or no ${type}.`);
+  return value;
+}
+
+/** Read an optional string; null for absent. */
+export function optionalString(body: Body, name: string): string | null {
+  const value = body[name] ?? null;
+  if (value !== null && typeof value !== "string") throw new BadServerMessage(`Field ${name} is no string.`);
+  return value;
+}
+
+/** Read an optional number; null for absent. */
+export function optionalNumber(body: Body, name: string): number | null {
+  const value = body[name] ?? null;
+  if (value !== null && typeof value !== "number") throw new BadServerMessage(`Field ${name} is no number.`);
+  return value;
+}
+
+/** Read a list of maps that must be there. */
+export function listOfMaps(body: Body, name: string): Body[] {
+  const value = body[name];
+  if (!Array.isArray(value) || !value.every(isMap))
+    throw new BadServerMessage(`Field ${name} is no list of maps.`);
+  return value as Body[];
+}
+
+function isMap(value: unknown): value is Body {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Read an optional position; null for absent. */
+export function positionFromBody(body: Body, name = "position"): Position | null {
+  const value = body[name] ?? null;
+  if (value === null) return null;
+  if (!isMap(value)) throw new BadServerMessage(`Field ${name} is no position.`);
+  return { epoch: field(value, "epoch", "string"), offset: field(value, "offset", "number") };
+}
+
+/** Read an event from its body. */
+export function eventFromBody(body: Body): ChannelEvent {
+  const offset = optionalNumber(body, "offset");
+  const by = body["by"] ?? null;
+  if (!("data" in body)) throw new BadServerMessage("An event has no data.");
+  if (by !== null && !isMap(by)) throw new BadServerMessage("Field by is no map.");
+  return {
+    channel: field(body, "channel", "string"),
+    data: body["data"],
+    name: optionalString(body, "name"),
+    key: optionalString(body, "key"),
+    position: offset === null ? null : { epoch: field(body, "epoch", "string"), offset },
+    by: by === null ? null : field(by, "client", "string"),
+    atMs: field(body, "at_ms", "number"),
+  };
+}
+
+/** Read the members of a presence message. */
+export function membersFromBody(body: Body, name: string): Member[] {
+  return listOfMaps(body, name).map((item) => ({
+    member: field(item, "member", "string"),
+    user: optionalString(item, "user"),
+    states: listOfMaps(item, "states").map((state) => ({
+      client: field(state, "client", "string"),
+      state: state["state"] ?? null,
+    })),
+  }));
+}
