@@ -1,3 +1,20 @@
-/** The client: what an application imports from `syncd-client`. */
+/** What an application imports from `syncd-client`. */
 
-export type { ClientClaim, Member, Position } from "./wire/messages.js";
+export {
+  Channel,
+  type ChannelListeners,
+  ChannelPresence,
+  type HistoryOptions,
+  type PublishOptions,
+  type SubscribeOptions,
+} from "./channel.js";
+export { Client, type ClientOptions, type ConnectionStatus, createClient } from "./client.js";
+export { ClientClosed, ClientError, ConnectionStopped, RequestFailed } from "./core/errors.js";
+export type { HistoryPage, Reset, ResetCause, SubscriptionChanged } from "./core/facts.js";
+export { type ConnectionState, isFinal, type SubscriptionState } from "./core/tables.js";
+export type { Environment, Signal, SocketLike, SocketMaker } from "./shell/environment.js";
+export type { TokenSource } from "./shell/tokens.js";
+export type { ErrorCode, Reason } from "./wire/codes.js";
+export { CLOSE_CODES } from "./wire/codes.js";
+export type { ChannelEvent, Member, MemberState } from "./wire/frames.js";
+export type { Position } from "./wire/messages.js";

@@ -2,7 +2,7 @@
 
 import type { Body } from "./decode.js";
 import { type Encoded, MAX_VALUES } from "./encode.js";
-import type { Member, Position } from "./messages.js";
+import type { Position } from "./messages.js";
 
 /** The server sent something that is not the protocol; the client reconnects. */
 export class BadServerMessage extends Error {
@@ -25,6 +25,22 @@ export interface ChannelEvent {
   readonly by: string | null;
   /** Server wall clock, ms since 1970; says nothing about order. */
   readonly atMs: number;
+}
+
+/** What one client of a member announced. */
+export interface MemberState {
+  readonly client: string;
+  readonly state: unknown;
+}
+
+/** One user, or one anonymous client, present in a channel. */
+export interface Member {
+  /** User id, or client id for anonymous clients; unique in the channel. */
+  readonly member: string;
+  /** User id; null for anonymous clients. */
+  readonly user: string | null;
+  /** One a client of this member, in order of arrival. */
+  readonly states: readonly MemberState[];
 }
 
 /** Concatenate messages into as few frames as their order, the bytes and the values of a frame allow. */

@@ -1,0 +1,293 @@
+/** What an application holds of one channel: its events, and who is present. */
+
+import type { ClientCore } from "./core/core.js";
+import type { ChannelFact, HistoryPage, RequestResult, Reset, SubscriptionChanged } from "./core/facts.js";
+import type { SubscriptionState } from "./core/tables.js";
+import type { Engine } from "./shell/engine.js";
+import type { ChannelEvent, Member } from "./wire/frames.js";
+import type { Position } from "./wire/messages.js";
+
+/** What an application wants to hear of a channel. Listeners may call anything of the client, also `close`. */
+export interface ChannelListeners {
+  /** An event; the channel's position was advanced before. */
+  readonly onEvent?: ((event: ChannelEvent) => void) | undefined;
+  /** Events may have been missed: what was built from this channel must be fetched anew, as of the position. */
+  readonly onReset?: ((reset: Pick<Reset, "position" | "cause">) => void) | undefined;
+  /** The subscription went to another state, or the server told where it stands. `ended` is the last that is told. */
+  readonly onState?: ((change: Omit<SubscriptionChanged, "kind" | "generation">) => void) | undefined;
+}
+
+/** How a subscription begins. */
+export interface SubscribeOptions {
+  /** Everything after this position comes first, or a reset. Only for the first listener of a channel. */
+  readonly since?: Position | null | undefined;
+}
+
+/** How an event is published. */
+export interface PublishOptions {
+  /** What kind of event it is. */
+  readonly name?: string | null | undefined;
+  /** Conflation and latest-value key. */
+  readonly key?: string | null | undefined;
+  /** Idempotency key; one is made if none is given. Give one to repeat a call safely over a reload. */
+  readonly uid?: string | undefined;
+}
+
+/** What part of a channel's past is wanted. */
+export interface HistoryOptions {
+  /** At most this many events, up to 1,000. 100 if not given; 0 asks for the position alone. */
+  readonly limit?: number | undefined;
+  /** Events after it; with `reverse`, before it. */
+  readonly since?: Position | null | undefined;
+  /** Newest first. */
+  readonly reverse?: boolean | undefined;
+}
+
+/** What a channel needs of its client. */
+export interface ChannelHost {
+  readonly engine: Engine;
+  /** Make a request, and wait for its answer. */
+  call(ask: (core: ClientCore) => number): Promise<RequestResult>;
+  /** The id that the server gave this client; null before the first connection. */
+  clientId(): string | null;
+}
+
+/**
+ * One channel. `client.channel(name)` returns the same object for the same name.
+ *
+ * The server is asked for it while it has listeners; a release is put off by one turn of the event loop, so that whoever
+ * leaves and comes back at once (React's strict mode) does not subscribe twice.
+ */
+export class Channel {
+  readonly name: string;
+  readonly presence: ChannelPresence;
+  readonly #host: ChannelHost;
+  readonly #listeners = new Set<ChannelListeners>();
+  #generation = 0;
+  #state: SubscriptionState = "unsubscribed";
+  #position: Position | null = null;
+
+  /** Made by `client.channel`. */
+  constructor(name: string, host: ChannelHost) {
+    this.name = name;
+    this.#host = host;
+    this.presence = new ChannelPresence(name, host, {
+      join: () => this.#join(null, true),
+      leave: () => this.#leaveSoon(),
+    });
+  }
+
+  /** What the subscription is doing; `unsubscribed` also while nobody listens. */
+  get state(): SubscriptionState {
+    return this.#state;
+  }
+
+  /** Up to where the listeners were told everything: store it to go on from there in another page. Null until known. */
+  get position(): Position | null {
+    return this.#position;
+  }
+
+  /**
+   * Listen to the channel's events from now on; return the function that ends that.
+   *
+   * The first listener subscribes; later ones join its subscription where it stands, and are not told what came before.
+   *
+   * @throws Error `since` was given and the channel is subscribed already.
+   */
+  subscribe(listeners: ChannelListeners, options: SubscribeOptions = {}): () => void {
+    if (options.since && this.#generation !== 0) {
+      throw new Error(`${this.name} is subscribed already: only the first listener says from where.`);
+    }
+    const own = { ...listeners };
+    this.#listeners.add(own);
+    this.#join(options.since ?? null, false);
+    return () => {
+      if (this.#listeners.delete(own)) this.#leaveSoon();
+    };
+  }
+
+  /**
+   * Publish an event and return where it stands; null on ephemeral channels.
+   *
+   * Waits while offline and is sent again after a reconnect, always under one idempotency key: the event happens once.
+   *
+   * @throws RequestFailed the server refuses it.
+   * @throws ClientClosed the client ended first; whether the event happened is unknown.
+   * @throws TypeError, RangeError the data has no form on the wire.
+   */
+  async publish(data: unknown, options: PublishOptions = {}): Promise<Position | null> {
+    const uid = options.uid ?? hexOf(this.#host.engine.environment.randomBytes(16));
+    const { name, key } = options;
+    const publication = { channel: this.name, data, uid, name, key };
+    return (await this.#host.call((core) => core.publish(publication))) as Position | null;
+  }
+
+  /**
+   * Return events of the past, and the channel's top.
+   *
+   * @throws RequestFailed the server refuses it.
+   */
+  async history(options: HistoryOptions = {}): Promise<HistoryPage> {
+    const { limit = 100, since, reverse } = options;
+    return (await this.#host.call((core) =>
+      core.history(this.name, { limit, since, reverse }),
+    )) as HistoryPage;
+  }
+
+  // ------------------------------------------------------------------------------- for the client
+
+  /** Take a fact about this channel; one of an older subscription is none of ours. */
+  take(fact: ChannelFact): void {
+    if (fact.generation !== this.#generation) return;
+    switch (fact.kind) {
+      case "event":
+        if (fact.event.position !== null) this.#position = fact.event.position;
+        this.#tell(fact.generation, (listeners) => listeners.onEvent?.(fact.event));
+        break;
+      case "mark":
+        this.#position = fact.position;
+        break;
+      case "reset":
+        this.#position = fact.position;
+        this.#tell(fact.generation, (listeners) => listeners.onReset?.(fact));
+        break;
+      case "presence":
+        this.presence.take(fact.members);
+        break;
+      case "subscription":
+        this.#takeState(fact);
+        break;
+    }
+  }
+
+  #takeState(fact: SubscriptionChanged): void {
+    this.#state = fact.state;
+    this.#tell(fact.generation, (listeners) => listeners.onState?.(fact));
+    if (fact.state === "ended" && fact.generation === this.#generation) this.#forget();
+  }
+
+  /** Call all that listened when it began and still do; what one throws does not stop the others. */
+  #tell(generation: number, call: (listeners: ChannelListeners) => void): void {
+    for (const listeners of [...this.#listeners]) {
+      if (!this.#listeners.has(listeners) || generation !== this.#generation) continue;
+      try {
+        call(listeners);
+      } catch (error) {
+        this.#host.engine.environment.reportError(error);
+      }
+    }
+  }
+
+  #join(since: Position | null, wantsPresence: boolean): void {
+    this.#host.engine.run(() => {
+      const { core } = this.#host.engine;
+      const hasPresence = wantsPresence || this.presence.isWatched;
+      if (this.#generation !== 0) {
+        if (hasPresence) core.watchPresence(this.name);
+        return;
+      }
+      this.#position = since;
+      this.#generation = core.subscribe(this.name, since, hasPresence);
+    });
+  }
+
+  #leaveSoon(): void {
+    const generation = this.#generation;
+    this.#host.engine.environment.setTimeout(() => {
+      const isUsed = this.#listeners.size > 0 || this.presence.isWatched;
+      if (isUsed || generation === 0 || generation !== this.#generation) return;
+      this.#forget();
+      this.#host.engine.run(() => this.#host.engine.core.unsubscribe(this.name));
+    }, 0);
+  }
+
+  /** The subscription is over: whoever listens again begins a new one. */
+  #forget(): void {
+    this.#generation = 0;
+    this.#state = "unsubscribed";
+    this.#listeners.clear();
+    this.presence.forget();
+  }
+}
+
+/** Who is present in one channel, and what this client announces there. */
+export class ChannelPresence {
+  readonly #name: string;
+  readonly #host: ChannelHost;
+  readonly #subscription: { join(): void; leave(): void };
+  readonly #listeners = new Set<{ readonly call: (others: readonly Member[]) => void }>();
+  #members: readonly Member[] = [];
+  #others: readonly Member[] = [];
+
+  /** Made by `Channel`. */
+  constructor(name: string, host: ChannelHost, subscription: { join(): void; leave(): void }) {
+    this.#name = name;
+    this.#host = host;
+    this.#subscription = subscription;
+  }
+
+  /** All members, in order of arrival; several tabs of one user are one. The same array until something changes. */
+  get members(): readonly Member[] {
+    return this.#members;
+  }
+
+  /** All members but this client's own user. The same array until something changes. */
+  get others(): readonly Member[] {
+    return this.#others;
+  }
+
+  /** Whether anybody listens. */
+  get isWatched(): boolean {
+    return this.#listeners.size > 0;
+  }
+
+  /** Be told the others after every change; return the function that ends that. */
+  subscribe(listener: (others: readonly Member[]) => void): () => void {
+    const own = { call: listener };
+    this.#listeners.add(own);
+    this.#subscription.join();
+    return () => {
+      if (this.#listeners.delete(own)) this.#subscription.leave();
+    };
+  }
+
+  /**
+   * Announce a state of at most 4 KiB; it is announced again after every reconnect. A newer one supersedes it on its way.
+   *
+   * @throws RequestFailed the server refuses it.
+   */
+  async set(state: unknown): Promise<void> {
+    await this.#host.call((core) => core.setPresence(this.#name, state));
+  }
+
+  /** Take the announcement back. */
+  async leave(): Promise<void> {
+    await this.set(null);
+  }
+
+  /** Take the members; for `Channel`. */
+  take(members: readonly Member[]): void {
+    const own = this.#host.clientId();
+    this.#members = members;
+    this.#others = members.filter(({ states }) => !states.some(({ client }) => client === own));
+    for (const listener of [...this.#listeners]) {
+      if (!this.#listeners.has(listener)) continue;
+      try {
+        listener.call(this.#others);
+      } catch (error) {
+        this.#host.engine.environment.reportError(error);
+      }
+    }
+  }
+
+  /** Nobody is known to be there any more; for `Channel`. */
+  forget(): void {
+    this.#members = [];
+    this.#others = [];
+    this.#listeners.clear();
+  }
+}
+
+function hexOf(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

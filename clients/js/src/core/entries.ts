@@ -1,0 +1,88 @@
+/**
+ * The seam at which collections and mutations join the core.
+ *
+ * A room is opened with what it may use of the core and is told everything that happens. It is the counterpart of
+ * `StateCore` in the Python client. A client without one ignores what the server says about entries.
+ */
+
+import type { Body } from "../wire/decode.js";
+import type { Encoded } from "../wire/encode.js";
+import type { Random } from "./backoff.js";
+import type { RequestFailed } from "./errors.js";
+import type { Output } from "./facts.js";
+import type { ConnectionState } from "./tables.js";
+
+/** Takes a message of one type. Throws `BadServerMessage` for one that is malformed. */
+export type Handler = (body: Body, now: number) => void;
+
+/** What a room may use of the core. */
+export interface Speech {
+  /** Source of jitter. */
+  readonly random: Random;
+  /** Send a message under a fresh id, and return the id; its answer comes to the room alone. Only while connected. */
+  request(kind: string, body: object): number;
+  /** Send one message without an id. Only while connected; what is sent in one step goes out together. */
+  send(message: Encoded): void;
+  /** Tell a fact, behind everything told before. */
+  tell(output: Output): void;
+  /** What the connection is doing. */
+  state(): ConnectionState;
+  /** The largest message the server takes. */
+  maxFrameBytes(): number;
+  /** End this connection and dial again, because only a new session gives what is needed. */
+  hangUpAnew(): void;
+}
+
+/** What the core tells a room. */
+export interface EntriesRoom {
+  /** Messages that are this room's alone, by type: `watched`, `snapshot`, `outcome`, `out_of_order`, `invalidate`. */
+  readonly handlers: Readonly<Record<string, Handler>>;
+  /** Messages that concern channels and collections alike, by type: `event`, `mark`, `lagged`. Called after the channels' own. */
+  readonly sharedHandlers: Readonly<Record<string, Handler>>;
+  /** Whether it can only go on with client ids of a new session. */
+  readonly needsClient: boolean;
+  /** A session is there; called before channels and requests send anything. `body` is the `welcome`. */
+  welcomed(body: Body, now: number): void;
+  /** The session is gone. */
+  wentOffline(): void;
+  /** The client is over. */
+  endAll(error: Error): void;
+  /** Finish the step: fold and tell what changed, send what waited. Called before outputs are taken. */
+  flush(): void;
+  /** When `tick` has something to do; infinity for never. */
+  nextDeadline(): number;
+  /** Do what is due. Only while connected. */
+  tick(now: number): void;
+  /** Take an error with an id; return whether it answered one of this room's requests. */
+  refused(requestId: number, error: RequestFailed, now: number): boolean;
+  /** Take an error that names a mutation in place of an id. */
+  mutationFailed(body: Body, error: RequestFailed, now: number): void;
+  /** The server no longer knows this client; null: any of them. */
+  forgetClient(client: string | null): void;
+  /** Positions of this channel mean nothing any more; null: of all. */
+  reset(channel: string | null, now: number): void;
+}
+
+/** Opens a room over the core that it belongs to. */
+export type OpenEntries<Room extends EntriesRoom> = (speech: Speech) => Room;
+
+const nothing = () => undefined;
+
+/** The room of a client that has no collections. */
+export function openNoEntries(): EntriesRoom {
+  return {
+    handlers: {},
+    sharedHandlers: {},
+    needsClient: false,
+    welcomed: nothing,
+    wentOffline: nothing,
+    endAll: nothing,
+    flush: nothing,
+    nextDeadline: () => Number.POSITIVE_INFINITY,
+    tick: nothing,
+    refused: () => false,
+    mutationFailed: nothing,
+    forgetClient: nothing,
+    reset: nothing,
+  };
+}
