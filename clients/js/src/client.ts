@@ -173,8 +173,11 @@ export class Client {
         break;
       case "entries":
         break;
-      default:
-        this.#channels.get(fact.channel)?.take(fact);
+      default: {
+        // A listener may have closed the client: what still waits is not told, but for the end itself.
+        const isOver = this.#engine.core.state === "closed" && fact.kind !== "subscription";
+        if (!isOver) this.#channels.get(fact.channel)?.take(fact);
+      }
     }
   }
 

@@ -1,0 +1,207 @@
+/** A server of one process: stream channels in memory, enough to test an application against. */
+
+import type { Body } from "../wire/decode.js";
+import type { EventBody, Position } from "../wire/messages.js";
+import type { FakeClock } from "./clock.js";
+import type { FakeListener, FakeServerEnd } from "./socket.js";
+
+interface Stream {
+  epoch: string;
+  events: EventBody[];
+  /** uid to the position that it was answered with. */
+  readonly published: Map<string, Position>;
+}
+
+/** A session of the fake server. */
+interface Session {
+  readonly end: FakeServerEnd;
+  client: string;
+  readonly subscribed: Set<string>;
+}
+
+const PING_MS = 25_000;
+const MAX_FRAME_BYTES = 65_536;
+
+/**
+ * Answers hello, subscribe, publish, history and probe as SPEC says of `stream` channels, and keeps every event.
+ *
+ * Presence is accepted and shown to nobody. All else is answered `not_supported`.
+ */
+export class FakeServer implements FakeListener {
+  /** Whether dials succeed. */
+  isReachable = true;
+  /** How long it takes until a dial succeeds or fails, ms. */
+  latencyMs = 0;
+  /** Refuse these tokens with 4401. */
+  readonly badTokens = new Set<string>();
+  /** Connections in the order in which they were dialled. */
+  readonly ends: FakeServerEnd[] = [];
+  readonly #clock: FakeClock;
+  readonly #streams = new Map<string, Stream>();
+  readonly #sessions = new Set<Session>();
+  #numClients = 0;
+  #numEpochs = 0;
+
+  constructor(clock: FakeClock) {
+    this.#clock = clock;
+  }
+
+  /** The newest connection. */
+  get last(): FakeServerEnd {
+    const end = this.ends.at(-1);
+    if (end === undefined) throw new Error("Nobody dialled.");
+    return end;
+  }
+
+  /** Accept a dial, or not; for `FakeSocket`. */
+  dialled(end: FakeServerEnd): void {
+    this.ends.push(end);
+    this.#clock.setTimeout(() => {
+      if (!this.isReachable) {
+        end.drop();
+        return;
+      }
+      const session = { end, client: "", subscribed: new Set<string>() };
+      end.onMessage = (kind, body) => this.#take(session, kind, body);
+      end.onEnd = () => this.#sessions.delete(session);
+      this.#sessions.add(session);
+      end.open();
+    }, this.latencyMs);
+  }
+
+  /** Publish as a backend does. */
+  publish(channel: string, data: unknown): Position {
+    return this.#append(channel, { data });
+  }
+
+  /** Lose the log of a channel: whoever subscribes again is told so. */
+  loseLog(channel: string): void {
+    this.#streams.delete(channel);
+  }
+
+  /** Cut all connections so that everybody notices. */
+  dropAll(): void {
+    for (const { end } of [...this.#sessions]) end.drop();
+  }
+
+  /** Events of a channel, oldest first. */
+  events(channel: string): readonly EventBody[] {
+    return this.#stream(channel).events;
+  }
+
+  #stream(channel: string): Stream {
+    let stream = this.#streams.get(channel);
+    if (stream === undefined) {
+      this.#numEpochs += 1;
+      stream = { epoch: `epoch-${this.#numEpochs}`, events: [], published: new Map() };
+      this.#streams.set(channel, stream);
+    }
+    return stream;
+  }
+
+  #append(channel: string, fields: Partial<EventBody>): Position {
+    const { epoch, events } = this.#stream(channel);
+    const prev = events.length;
+    const offset = prev + 1;
+    const event = { channel, epoch, prev, offset, data: null, at_ms: this.#clock.wallNow(), ...fields };
+    events.push(event);
+    for (const { end, subscribed } of [...this.#sessions]) {
+      if (subscribed.has(channel)) end.send("event", event);
+    }
+    return { epoch, offset };
+  }
+
+  // ------------------------------------------------------------------------------- what clients send
+
+  #take(session: Session, kind: string, body: Body): void {
+    const { end } = session;
+    if (kind === "hello") this.#welcome(session, body);
+    else if (kind === "probe") end.send("pong", { nonce: body["nonce"] as number });
+    else if (kind !== "pong") this.#answer(session, kind, body["id"] as number, body);
+  }
+
+  #welcome(session: Session, { token, clients }: Body): void {
+    if (typeof token === "string" && this.badTokens.has(token)) {
+      session.end.close(4401, "The token is not accepted.");
+      return;
+    }
+    const [known] = (clients ?? []) as { client: string }[];
+    if (known === undefined) this.#numClients += 1;
+    session.client = known?.client ?? `client-${this.#numClients}`;
+    const secret = known === undefined ? `secret-${this.#numClients}` : null;
+    session.end.send("welcome", {
+      session: `session-${this.ends.length}`,
+      clients: [{ client: session.client, secret, last_mid: 0 }],
+      server_time_ms: this.#clock.wallNow(),
+      ping_ms: PING_MS,
+      max_frame_bytes: MAX_FRAME_BYTES,
+    });
+    this.#ping(session.end);
+  }
+
+  #ping(end: FakeServerEnd): void {
+    this.#clock.setTimeout(() => {
+      if (!end.isOpen) return;
+      end.send("ping", {});
+      this.#ping(end);
+    }, PING_MS);
+  }
+
+  #answer(session: Session, kind: string, id: number, body: Body): void {
+    const { end, subscribed } = session;
+    const channel = body["channel"] as string;
+    switch (kind) {
+      case "subscribe":
+        this.#subscribe(session, id, channel, (body["position"] ?? null) as Position | null);
+        break;
+      case "unsubscribe":
+        subscribed.delete(channel);
+        end.send("ok", { id });
+        break;
+      case "publish":
+        end.send("ok", { id, position: this.#publish(session, channel, body) });
+        break;
+      case "history":
+        this.#history(end, id, channel, body["limit"] as number);
+        break;
+      case "auth":
+      case "presence":
+        end.send("ok", { id });
+        break;
+      default: {
+        const message = `The fake server knows no ${kind}.`;
+        end.send("error", { id, code: "not_supported", message, retryable: false });
+      }
+    }
+  }
+
+  #subscribe({ end, subscribed }: Session, id: number, channel: string, since: Position | null): void {
+    const { epoch, events } = this.#stream(channel);
+    const recovered = since !== null && since.epoch === epoch && since.offset <= events.length;
+    subscribed.add(channel);
+    end.send("subscribed", {
+      id,
+      channel,
+      position: { epoch, offset: events.length },
+      was_recovering: since !== null,
+      recovered,
+      events: recovered ? events.slice(since.offset) : [],
+    });
+  }
+
+  #publish(session: Session, channel: string, { data, name, key, uid }: Body): Position {
+    const { published } = this.#stream(channel);
+    const known = published.get(uid as string);
+    if (known !== undefined) return known;
+    const fields = { data, name: (name ?? null) as string | null, key: (key ?? null) as string | null };
+    const position = this.#append(channel, { ...fields, by: { client: session.client } });
+    published.set(uid as string, position);
+    return position;
+  }
+
+  #history(end: FakeServerEnd, id: number, channel: string, limit: number): void {
+    const { epoch, events } = this.#stream(channel);
+    const position = { epoch, offset: events.length };
+    end.send("ok", { id, position, events: events.slice(0, limit) });
+  }
+}
