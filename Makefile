@@ -24,12 +24,12 @@ run:
 system:
 	@scripts/system_packages.sh
 
-# The browser driver of the end-to-end tests; npm only when the lock changed.
-npm: tests/e2e/node_modules/.stamp
+# The browser driver of the end-to-end tests and the tools of the JavaScript client; npm only when a lock changed.
+npm: tests/e2e/node_modules/.stamp clients/js/node_modules/.stamp
 
-tests/e2e/node_modules/.stamp: tests/e2e/package-lock.json | system
-	@echo "Installing the npm packages of tests/e2e"
-	@cd tests/e2e && npm ci --silent --no-audit --no-fund
+%/node_modules/.stamp: %/package-lock.json | system
+	@echo "Installing the npm packages of $*"
+	@cd $* && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 test: system npm
@@ -67,4 +67,4 @@ protocol:
 	$(BIN)/python -m scripts.ts_types
 
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/e2e/node_modules
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/e2e/node_modules clients/js/node_modules clients/js/dist

@@ -51,6 +51,18 @@ PARTS = (
 
 
 @attrs.frozen
+class PackagePart:
+    """The checks of one npm package: its script `check`."""
+
+    name: str
+    folder: str
+    budget_s: int
+
+
+PACKAGES = (PackagePart("js", "clients/js", 60),)
+
+
+@attrs.frozen
 class Gate:
     """Least coverage, lines and branches together, of some files."""
 
@@ -73,15 +85,28 @@ def run_part(part: Part) -> bool:
     measure = ["-m", "coverage", "run"] if part.is_measured else []
     spread = ["-n", "auto", "--dist", "worksteal"] if part.is_spread else []
     command = [sys.executable, *measure, "-m", "pytest", "-q", "-m", "not soak", *spread, *folders]
+    return run_timed(part.name, command, part.budget_s)
+
+
+def run_package(part: PackagePart) -> bool:
+    """Lint, check, test and build one npm package, whose modules `make npm` has installed."""
+    print(f"== {part.name}: {part.folder} (budget {part.budget_s} s)", flush=True)
+    os.environ["SYNCD_PYTHON"] = sys.executable
+    return run_timed(part.name, ["npm", "run", "--silent", "check"], part.budget_s, part.folder)
+
+
+def run_timed(name: str, command: list[str], budget_s: int, folder: str = ".") -> bool:
+    """Run a command in a folder and print how it went against its budget."""
     started = time.monotonic()
     try:
-        code = subprocess.run(command, timeout=part.budget_s * PATIENCE, check=False).returncode
+        timeout_s = budget_s * PATIENCE
+        code = subprocess.run(command, timeout=timeout_s, check=False, cwd=folder).returncode
     except subprocess.TimeoutExpired:
         code = -1
     took_s = time.monotonic() - started
     word = "ok" if code == 0 else "killed, it hung" if code == -1 else "FAILED"
-    over = " - over budget" if took_s > part.budget_s else ""
-    print(f"== {part.name}: {word}, {took_s:.1f} s of {part.budget_s} s{over}\n", flush=True)
+    over = " - over budget" if took_s > budget_s else ""
+    print(f"== {name}: {word}, {took_s:.1f} s of {budget_s} s{over}\n", flush=True)
     return code == 0
 
 
@@ -100,7 +125,7 @@ def hold_gates() -> bool:
 def main() -> int:
     """Run the named parts, or all of them and the gates."""
     names = sys.argv[1:]
-    unknown = set(names) - {part.name for part in PARTS}
+    unknown = set(names) - {part.name for part in (*PARTS, *PACKAGES)}
     if unknown:
         print(f"No such part: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
@@ -109,6 +134,8 @@ def main() -> int:
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(".cache/hypothesis").resolve()))
     parts = [part for part in PARTS if not names or part.name in names]
     failed = [part.name for part in parts if not run_part(part)]
+    packages = [part for part in PACKAGES if not names or part.name in names]
+    failed += [part.name for part in packages if not run_package(part)]
     if not names and not failed and not hold_gates():
         failed.append("coverage")
     print(f"FAILED: {', '.join(failed)}" if failed else "All tests passed.")
