@@ -166,6 +166,11 @@ describe("recovery", () => {
     ]);
   });
 
+  it("stands behind the events that came, even if the answer's position does not", () => {
+    const events = [5, 6].map((offset) => event(CHANNEL, offset));
+    expect(recovered({ position: at(5), events })).toEqual(["subscribed", 5, 6, "mark:6"]);
+  });
+
   it("does not trust a recovery in another epoch", () => {
     expect(recovered({ position: at(9, "e2"), recovered: true })).toContain("reset:epoch-changed");
   });

@@ -194,6 +194,11 @@ describe("packing", () => {
     );
   });
 
+  it("begins another frame where the values of one would be too many, small as they are", () => {
+    const large = encodeMessage("publish", { data: Array(6000).fill(0) });
+    expect(packFrames([large, large], 65_536)).toHaveLength(2);
+  });
+
   it("sends nothing for nothing, and a message that is too large by itself alone", () => {
     expect(packFrames([], 10)).toEqual([]);
     const [small, large] = [encodeMessage("pong", {}), encodeMessage("publish", { data: "x".repeat(99) })];

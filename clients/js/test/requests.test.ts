@@ -68,6 +68,19 @@ describe("a request", () => {
     expect(driver.actions()).toEqual(["publish"]);
   });
 
+  it("that was put off is sent by the next session once, and not again when its wait is over", () => {
+    const driver = connected();
+    const id = driver.core.publish(publication);
+    const error = { id, code: "overloaded", message: "", retryable: true, after_ms: 5000 };
+    driver.receive(["error", error]);
+    driver.lose();
+    driver.pass(500);
+    driver.take();
+    driver.welcome();
+    driver.pass(10_000);
+    expect(driver.actions().filter((action) => action === "publish")).toHaveLength(1);
+  });
+
   it("refused for good fails with the server's code", () => {
     const driver = connected();
     const id = driver.core.publish(publication);

@@ -146,25 +146,15 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
   // ------------------------------------------------------------------------------- the socket
 
   #dial(): void {
-    let link: Link;
-    const isCurrent = () => this.#link === link;
     try {
-      link = new Link(this.environment.WebSocket, this.#target.url, {
-        opened: () => {
-          if (isCurrent()) this.run(() => this.core.connectSucceeded());
-        },
-        received: (frame) => {
-          if (isCurrent()) this.#received(frame);
-        },
-        closed: (code, reason) => {
-          if (isCurrent()) this.#closed(code, reason);
-        },
+      this.#link = new Link(this.environment.WebSocket, this.#target.url, {
+        opened: () => this.run(() => this.core.connectSucceeded()),
+        received: (frame) => this.#received(frame),
+        closed: (code, reason) => this.#closed(code, reason),
       });
     } catch (error) {
       this.core.closed(this.environment.now(), ABNORMAL_CLOSE, String(error));
-      return;
     }
-    this.#link = link;
   }
 
   /** A frame proves that the connection lives, so it is told before any deadline that has passed meanwhile. */

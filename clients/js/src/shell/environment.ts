@@ -11,7 +11,8 @@ export interface SocketLike {
   onmessage: ((event: never) => void) | null;
   onclose: ((event: never) => void) | null;
   onerror: ((event: never) => void) | null;
-  send(data: Uint8Array<ArrayBuffer>): void;
+  /** Takes a `Uint8Array`; `never` because platforms disagree about what else they take. */
+  send(data: never): void;
   close(code?: number, reason?: string): void;
 }
 

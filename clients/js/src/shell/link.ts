@@ -59,7 +59,7 @@ export class Link {
 
   /** Send a frame. A socket that is closing drops it, as the network might; its end is told soon. */
   send(frame: Uint8Array): void {
-    if (!this.#isOver) this.#socket.send(frame as Uint8Array<ArrayBuffer>);
+    if (!this.#isOver) this.#socket.send(frame as never);
   }
 
   /** End it and hear nothing of it any more: a dead socket may take minutes to say that it is closed. */

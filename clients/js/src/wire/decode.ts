@@ -1,7 +1,7 @@
 /** Frames to messages, within the bounds of SPEC section 2. Maps become objects without a prototype. */
 
 import { MAX_DEPTH } from "./encode.js";
-import { readUtf8 } from "./utf8.js";
+import { KeyCache, readUtf8 } from "./utf8.js";
 
 /** Largest frame taken from a server: `subscribed` carries up to 256 KiB, a snapshot's page a few MiB. */
 export const MAX_FRAME_BYTES = 16 * 1024 * 1024;
@@ -51,6 +51,14 @@ export function decodeValue(data: Uint8Array): unknown {
   const value = reader.value(3);
   if (!reader.isAtEnd) throw new BadFrame("Something follows the value.");
   return value;
+}
+
+/** Shared by all clients of a page: keys are the same whoever reads them. */
+const keys = new KeyCache();
+
+function checked(text: string | null): string {
+  if (text === null) throw new BadFrame("A string is not UTF-8.");
+  return text;
 }
 
 class Reader {
@@ -145,9 +153,12 @@ class Reader {
   }
 
   #key(): string {
-    const key = this.value(MAX_DEPTH + 1);
-    if (typeof key !== "string") throw new BadFrame("A map's key is not a string.");
-    return key;
+    const tag = this.#uint(1);
+    const isShort = tag >= 0xa0 && tag < 0xc0;
+    if (!isShort && (tag < 0xd9 || tag > 0xdb)) throw new BadFrame("A map's key is not a string.");
+    const length = isShort ? tag & 0x1f : this.#uint(1 << (tag - 0xd9));
+    const start = this.#skip(length);
+    return checked(keys.read(this.#bytes, start, start + length));
   }
 
   /** Check a container before its items are read: each takes at least a byte. */
@@ -160,9 +171,7 @@ class Reader {
 
   #string(length: number): string {
     const start = this.#skip(length);
-    const text = readUtf8(this.#bytes, start, start + length);
-    if (text === null) throw new BadFrame("A string is not UTF-8.");
-    return text;
+    return checked(readUtf8(this.#bytes, start, start + length));
   }
 
   #bin(length: number): Uint8Array {

@@ -29,13 +29,13 @@ const NULLABLE: ReadonlySet<string> = new Set(["data", "state"]);
  * @throws RangeError it is nested too deeply or has too many values.
  */
 export function encodeMessage(kind: string, body: object): Encoded {
-  const kept: [string, unknown][] = [];
+  const map: Pairs = { keys: [], values: [] };
   for (const [key, value] of Object.entries(body)) {
-    if (NULLABLE.has(key)) kept.push([key, value ?? null]);
-    else if (value !== null && value !== undefined) kept.push([key, value]);
+    const isThere = value !== null && value !== undefined;
+    if (isThere || NULLABLE.has(key)) add(map, key, value ?? null);
   }
   const writer = new Writer();
-  writer.message(kind, kept);
+  writer.message(kind, map);
   return writer.encoded();
 }
 
@@ -46,20 +46,42 @@ export function encodeValue(value: unknown): Uint8Array {
   return writer.encoded().bytes;
 }
 
+/** A map on its way: what stands at the same place belongs together. */
+interface Pairs {
+  readonly keys: string[];
+  readonly values: unknown[];
+}
+
+function add({ keys, values }: Pairs, key: string, value: unknown): void {
+  keys.push(key);
+  values.push(value);
+}
+
+/** Room for the next message: most are small, and a new buffer costs more than they do. */
+let spare: Uint8Array | null = null;
+const SPARE_BYTES = 4096;
+
 class Writer {
-  #bytes = new Uint8Array(256);
+  #bytes = spare ?? new Uint8Array(SPARE_BYTES);
   #view = new DataView(this.#bytes.buffer);
   #end = 0;
   #values = 0;
 
-  encoded(): Encoded {
-    return { bytes: this.#bytes.slice(0, this.#end), values: this.#values };
+  constructor() {
+    // Whatever runs meanwhile (a getter of the application's object) gets a buffer of its own.
+    spare = null;
   }
 
-  message(kind: string, entries: [string, unknown][]): void {
+  encoded(): Encoded {
+    const bytes = this.#bytes.slice(0, this.#end);
+    if (this.#bytes.length === SPARE_BYTES) spare = this.#bytes;
+    return { bytes, values: this.#values };
+  }
+
+  message(kind: string, body: Pairs): void {
     this.#byte(0x92);
     this.#string(kind);
-    this.#map(entries, 2);
+    this.#map(body, 2);
   }
 
   value(value: unknown, depth: number): void {
@@ -99,12 +121,12 @@ class Writer {
     for (let i = 0; i < items.length; i++) this.value(items[i], depth + 1);
   }
 
-  #map(entries: [string, unknown][], depth: number): void {
+  #map({ keys, values }: Pairs, depth: number): void {
     checkDepth(depth);
-    this.#open(entries.length, 0x80, 0xde);
-    for (const [key, value] of entries) {
-      this.#string(key);
-      this.value(value, depth + 1);
+    this.#open(keys.length, 0x80, 0xde);
+    for (let i = 0; i < keys.length; i++) {
+      this.#string(keys[i] as string);
+      this.value(values[i], depth + 1);
     }
   }
 
@@ -199,19 +221,24 @@ function checkDepth(depth: number): void {
   if (depth > MAX_DEPTH) throw new RangeError(`A message is nested more than ${MAX_DEPTH} deep.`);
 }
 
-function pairsOfMap(map: Map<unknown, unknown>): [string, unknown][] {
-  const pairs: [string, unknown][] = [];
+function pairsOfMap(map: Map<unknown, unknown>): Pairs {
+  const pairs: Pairs = { keys: [], values: [] };
   for (const [key, value] of map) {
     if (typeof key !== "string") throw new TypeError("A map's keys must be strings.");
-    pairs.push([key, value]);
+    add(pairs, key, value);
   }
   return pairs;
 }
 
-function pairsOfObject(value: object): [string, unknown][] {
+function pairsOfObject(value: object): Pairs {
   const prototype: unknown = Object.getPrototypeOf(value);
   // An object of another realm has another Object.prototype, whose own prototype is null.
   const isPlain = prototype === null || Object.getPrototypeOf(prototype) === null;
   if (!isPlain) throw new TypeError(`A ${value.constructor?.name ?? "value"} has no form on the wire.`);
-  return Object.entries(value).filter(([, item]) => item !== undefined);
+  const pairs: Pairs = { keys: [], values: [] };
+  for (const key of Object.keys(value)) {
+    const item = (value as Record<string, unknown>)[key];
+    if (item !== undefined) add(pairs, key, item);
+  }
+  return pairs;
 }

@@ -54,9 +54,14 @@ export function readUtf8(bytes: Uint8Array, start: number, end: number): string 
     const units: number[] = [];
     while (i < end && units.length < CHUNK) {
       const lead = bytes[i] as number;
+      if (lead < 0x80) {
+        units.push(lead);
+        i += 1;
+        continue;
+      }
       const width = widthAfter(lead);
       if (width === 0 || i + width > end) return null;
-      const point = width === 1 ? lead : codePoint(bytes, i, width);
+      const point = codePoint(bytes, i, width);
       if (point < 0) return null;
       if (point < 0x10000) units.push(point);
       else units.push(0xd800 + ((point - 0x10000) >> 10), 0xdc00 + (point & 0x3ff));
@@ -67,9 +72,8 @@ export function readUtf8(bytes: Uint8Array, start: number, end: number): string 
   return text;
 }
 
-/** How many bytes the sequence of a lead byte has; 0 when none begins so. */
+/** How many bytes the sequence of a lead byte above ASCII has; 0 when none begins so. */
 function widthAfter(lead: number): number {
-  if (lead < 0x80) return 1;
   if (lead < 0xc2 || lead > 0xf4) return 0;
   return lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
 }
@@ -84,4 +88,36 @@ function codePoint(bytes: Uint8Array, at: number, width: number): number {
   }
   const least = width === 2 ? 0x80 : width === 3 ? 0x800 : 0x10000;
   return point < least || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff) ? -1 : point;
+}
+
+/** Slots of the cache of keys: a power of two, some times the number of different keys that an application has. */
+const NUM_SLOTS = 512;
+const MAX_KEY_BYTES = 24;
+
+/** Remembers short keys, which come again in every message and entry. Policy when a slot is taken: the newer one stays. */
+export class KeyCache {
+  readonly #texts: string[] = [];
+  readonly #bytes: (Uint8Array | undefined)[] = Array(NUM_SLOTS);
+
+  /** Like `readUtf8`. */
+  read(bytes: Uint8Array, start: number, end: number): string | null {
+    const length = end - start;
+    if (length === 0 || length > MAX_KEY_BYTES) return readUtf8(bytes, start, end);
+    const mixed = (bytes[start] as number) * 31 + (bytes[end - 1] as number) * 7 + length;
+    const slot = (mixed * 31 + (bytes[start + (length >> 1)] as number)) & (NUM_SLOTS - 1);
+    const known = this.#bytes[slot];
+    if (known !== undefined && isEqual(known, bytes, start, length)) return this.#texts[slot] as string;
+    const text = readUtf8(bytes, start, end);
+    if (text !== null) {
+      this.#bytes[slot] = bytes.slice(start, end);
+      this.#texts[slot] = text;
+    }
+    return text;
+  }
+}
+
+function isEqual(known: Uint8Array, bytes: Uint8Array, start: number, length: number): boolean {
+  if (known.length !== length) return false;
+  for (let i = 0; i < length; i++) if (known[i] !== bytes[start + i]) return false;
+  return true;
 }

@@ -6,7 +6,7 @@
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { type Client, createClient, type SocketMaker } from "../../src/index.ts";
+import { type Client, createClient } from "../../src/index.ts";
 import { LossyProxy, Node } from "./server.ts";
 
 const NUM_DROPS = Number(process.env["SYNCD_DROPS"] ?? 100);
@@ -25,7 +25,7 @@ function seeded(seed: number): () => number {
 
 /** A client that comes back within some ms, so that many losses fit into a test. */
 function hastyClient(url: string): Client {
-  const environment = { WebSocket: WebSocket as unknown as SocketMaker, random: () => Math.random() * 0.002 };
+  const environment = { WebSocket, random: () => Math.random() * 0.002 };
   return createClient({ url, environment });
 }
 
