@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts.traces import channels, rebase, sending, settling, watching
+from scripts.traces import channels, rebase, requests, sending, settling, watching
 from scripts.traces.channel_scene import ChannelScene
 from scripts.traces.writer import Scene
 
@@ -47,7 +47,8 @@ def files() -> dict[str, str]:
 
 def channel_files() -> dict[str, str]:
     """Return the text of every file of `CHANNELS` by name."""
-    return {make.__name__ + ".json": text_of(make) for make in channels.SCENES}
+    scenes = [*channels.SCENES, *requests.SCENES]
+    return {make.__name__ + ".json": text_of(make) for make in scenes}
 
 
 def _update(folder: Path, new: dict[str, str], *, is_check: bool) -> bool:
