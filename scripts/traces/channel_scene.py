@@ -210,7 +210,8 @@ def _words(fact: Any, requests: dict[int, int]) -> list[list[Any]]:
             return [["state", state.value.replace("_", "-"), code]]
         case Complaint(code=code):
             return [["complaint", code]]
-    return []
+        case _:
+            return []
 
 
 def _position(position: Position | None) -> Body | None:
@@ -237,4 +238,5 @@ def _code(error: Exception | None) -> str | None:
             return code
         case ClientError():
             return type(error).__name__
-    return None
+        case _:
+            return None
