@@ -32,6 +32,10 @@ Body = dict[str, Any]
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Largest frame taken from a server: `subscribed` carries up to 256 KiB, history replies a few MiB."""
 
+SURE_BYTES = 5_000
+"""A frame this short holds at most the 10,000 values that a server takes of one (SPEC section 2), whatever they are: an empty
+container has one byte and counts twice."""
+
 
 def encode(kind: str, body: Body) -> bytes:
     """Encode one message; fields that are None are left out, except `data` and `state`.
@@ -45,12 +49,15 @@ def encode(kind: str, body: Body) -> bytes:
 
 
 def pack_frames(messages: Sequence[bytes], max_bytes: int) -> list[bytes]:
-    """Concatenate messages into as few frames of at most `max_bytes` as their order allows."""
+    """Concatenate messages, in order, into frames that a server reads to the end.
+
+    What lies behind the last value that counts would be lost, and never answered: so only short messages share a frame.
+    """
     frames: list[bytes] = []
     parts: list[bytes] = []
     size = 0
     for message in messages:
-        if parts and size + len(message) > max_bytes:
+        if parts and size + len(message) > min(max_bytes, SURE_BYTES):
             frames.append(b"".join(parts))
             parts, size = [], 0
         parts.append(message)
