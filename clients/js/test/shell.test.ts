@@ -142,6 +142,27 @@ describe("a socket", () => {
     expect(world.clock.numTimers).toBe(0);
   });
 
+  it("that fails without ever saying that it is closed is a failed attempt like others", async () => {
+    const world = createFakeWorld();
+    const made: object[] = [];
+    const WebSocket = class {
+      onerror: ((event: object) => void) | null = null;
+
+      constructor() {
+        made.push(this);
+        world.clock.setTimeout(() => this.onerror?.({ message: "forbidden" }), 0);
+      }
+
+      close(): void {}
+    } as unknown as typeof world.environment.WebSocket;
+    const client = createClient({ url: "/ws", environment: { ...world.environment, WebSocket } });
+    client.connect();
+    await world.clock.advance(0);
+    expect(client.status).toMatchObject({ state: "offline", code: 1006, reason: "forbidden" });
+    await world.clock.advance(60_000);
+    expect(made.length).toBeGreaterThan(3);
+  });
+
   it("that speaks text is left", async () => {
     const world = createFakeWorld();
     const client = await connected(world);

@@ -38,8 +38,8 @@ export class Link {
     socket.onclose = (event: { code?: number; reason?: string }) => {
       this.#end(event.code ?? ABNORMAL_CLOSE, event.reason ?? "");
     };
-    // `close` follows every `error` and says more.
-    socket.onerror = () => undefined;
+    // `close` should follow and does not always: Chromium sends none where the page's policy forbids the connection.
+    socket.onerror = (event: { message?: string }) => this.#end(ABNORMAL_CLOSE, event.message ?? "");
   }
 
   #onMessage(data: unknown): void {
