@@ -94,6 +94,15 @@ describe("a subscription", () => {
     expect(driver.core.findSubscription(CHANNEL)?.state).toBe("subscribed");
   });
 
+  it("that stands takes no answer to a request, only what the server says by itself", () => {
+    const driver = subscribedAt(4);
+    for (const id of [driver.core.findSubscription(CHANNEL)?.requestId, 99]) {
+      driver.receive(["subscribed", { id, channel: CHANNEL, position: at(9), ...ANSWER }]);
+    }
+    expect(driver.take()).toEqual([]);
+    expect(driver.core.findSubscription(CHANNEL)?.position).toEqual(at(4));
+  });
+
   it("repairs a gap at once, and a second one soon after it only after a while", () => {
     const driver = subscribedAt(0);
     driver.receive(["event", event(CHANNEL, 5)]);

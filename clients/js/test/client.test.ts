@@ -96,6 +96,14 @@ describe("a client", () => {
     expect(world.server.events(ROOM).map((event) => event.data)).toEqual(all.map((_, n) => n));
   });
 
+  it("publishes once what is published twice under one uid", async () => {
+    const { world, client } = await connected();
+    const publish = () => client.channel(ROOM).publish(1, { uid: "order-7" });
+    expect(await publish()).toEqual(await publish());
+    expect(await client.channel(ROOM).publish(1)).toMatchObject({ offset: 2 });
+    expect(world.server.events(ROOM)).toHaveLength(2);
+  });
+
   it("rejects what has no form on the wire, and goes on", async () => {
     const { client } = await connected();
     await expect(client.channel(ROOM).publish(() => 1)).rejects.toThrow(TypeError);

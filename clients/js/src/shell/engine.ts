@@ -32,6 +32,8 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
   readonly #tokens: TokenKeeper | null;
   #link: Link | null = null;
   #queue: Output[] = [];
+  /** How many of the queue are performed. */
+  #numDone = 0;
   #isPerforming = false;
   #timer: unknown = null;
   /** When the timer fires; infinity when there is none. */
@@ -101,8 +103,13 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
   }
 
   #next(): Output | undefined {
-    if (this.#queue.length === 0) this.#queue = this.core.take();
-    return this.#queue.shift();
+    if (this.#numDone === this.#queue.length) {
+      this.#queue = this.core.take();
+      this.#numDone = 0;
+    }
+    const output = this.#queue[this.#numDone];
+    if (output !== undefined) this.#numDone += 1;
+    return output;
   }
 
   #performOne(output: Output): void {

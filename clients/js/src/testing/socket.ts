@@ -54,6 +54,8 @@ export class FakeServerEnd {
   closedByClient: { code: number; reason: string } | null = null;
   /** Called for every message of the client, in place of keeping it in `received`. */
   onMessage: ((kind: string, body: Record<string, unknown>) => void) | null = null;
+  /** Whether the way to the client is cut: what it sends is carried out, and it hears nothing of it. */
+  isMuted = false;
   /** Called once when the client closes, or the line is cut. */
   onEnd: (() => void) | null = null;
   #state: "dialling" | "open" | "silent" | "over" = "dialling";
@@ -87,7 +89,9 @@ export class FakeServerEnd {
 
   /** Send the bytes of a frame, whatever they are. */
   sendFrame(frame: Uint8Array): void {
-    if (this.#state === "open") this.#socket.tell("message", { data: frame.slice().buffer });
+    if (this.#state === "open" && !this.isMuted) {
+      this.#socket.tell("message", { data: frame.slice().buffer });
+    }
   }
 
   /** End the connection with a close frame. */

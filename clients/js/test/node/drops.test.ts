@@ -7,21 +7,11 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { type Client, createClient } from "../../src/index.ts";
+import { seeded } from "../seeded.ts";
 import { LossyProxy, Node } from "./server.ts";
 
 const NUM_DROPS = Number(process.env["SYNCD_DROPS"] ?? 100);
 const SEED = Number(process.env["SYNCD_SEED"] ?? Date.now() % 1_000_000);
-
-/** A seeded source of numbers in 0 to 1 (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 /** A client that comes back within some ms, so that many losses fit into a test. */
 function hastyClient(url: string): Client {
