@@ -61,6 +61,15 @@ describe("the page", () => {
     },
   );
 
+  it("is no reason to dial when it says that the network is gone", async () => {
+    const world = createFakeWorld();
+    world.server.isReachable = false;
+    const client = await connected(world);
+    world.signal("offline");
+    await world.clock.advance(0);
+    expect([client.state, world.server.ends.length]).toEqual(["offline", 1]);
+  });
+
   it("is not listened to before the first connect, nor after the end", async () => {
     const world = createFakeWorld();
     const client = createClient({ url: "ws://x/ws", environment: world.environment });

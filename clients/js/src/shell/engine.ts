@@ -184,7 +184,7 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
     if (signal === "pagehide") this.run(() => this.core.suspend("page", "The page was left."));
     else if (signal === "pageshow") {
       this.#wake((now) => this.core.connect(now, "page"));
-    } else this.#wake(() => undefined);
+    } else if (signal !== "offline" || this.core.state === "connected") this.#wake(() => undefined);
   }
 
   /** Doubt every deadline before it is acted on: a connection gets the time of a probe to show that it lives. */

@@ -105,7 +105,7 @@ function defaultsOf(platform: Platform): Omit<Environment, "WebSocket"> {
   };
 }
 
-/** Listen to a page's events; where there is no page there is nothing to hear. */
+/** Listen to a page's events, or a worker's; elsewhere there is nothing to hear. */
 function listenTo(platform: Platform, listener: (signal: Signal) => void): () => void {
   const page = platform.document;
   const undo: (() => void)[] = [];
@@ -113,13 +113,12 @@ function listenTo(platform: Platform, listener: (signal: Signal) => void): () =>
     source.addEventListener?.(type, run);
     undo.push(() => source.removeEventListener?.(type, run));
   };
-  if (page === undefined) return () => undefined;
   for (const signal of ["online", "offline", "focus", "pagehide", "pageshow"] as const) {
     on(platform, signal, () => listener(signal));
   }
-  on(page, "resume", () => listener("resume"));
-  on(page, "visibilitychange", () => {
-    if (page.visibilityState === "visible") listener("visible");
+  on(page ?? {}, "resume", () => listener("resume"));
+  on(page ?? {}, "visibilitychange", () => {
+    if (page?.visibilityState === "visible") listener("visible");
   });
   return () => {
     for (const run of undo) run();
