@@ -37,7 +37,7 @@ __all__ = [
     "OutcomeToTell",
     "ReadEntries",
     "RenewChannel",
-    "ResumeSnapshots",
+    "ResumeWatches",
     "SnapshotDrained",
     "WarmCache",
     "WatchChannel",
@@ -124,8 +124,8 @@ class WatchEntries:
 
 
 @attrs.define(eq=False)
-class ResumeSnapshots:
-    """After a crash of the cache-owner: watches whose snapshot is not complete, to be gone on with after `Watch.page_after`."""
+class ResumeWatches:
+    """After a crash of the cache-owner: every open watch. A snapshot that is not complete is gone on with after `Watch.page_after`."""
 
     subscriptions: list[Subscription]
 
@@ -206,7 +206,7 @@ CacheOwnerCommand = (
     | AcknowledgeOutcomes
     | AddClients
     | WatchEntries
-    | ResumeSnapshots
+    | ResumeWatches
     | SnapshotDrained
     | ReadEntries
     | InvalidateEntries

@@ -52,7 +52,7 @@ from syncd.node_parts import (
     url_of,
 )
 from syncd.ports import ResumeSubscriptions
-from syncd.ports_collections import ResumeSnapshots
+from syncd.ports_collections import ResumeWatches
 from syncd.runtime import Runtime
 from syncd.store.base import NODE_SECRET, Store, StoreFailed
 from syncd.surroundings import REAL, Surroundings
@@ -235,7 +235,7 @@ class Node:
         await self._climb_actor(nursery, self.store)
         await self._climb_actor(nursery, self.broadcaster, self._resume_broadcaster)
         await self._climb_actor(nursery, self.presence, self._resume_presence)
-        await self._climb_actor(nursery, self.cache_owner, self._resume_snapshots)
+        await self._climb_actor(nursery, self.cache_owner, self._resume_watches)
         await self._climb(nursery, "http", partial(self._serve_http, api_listeners))
         await self._climb(nursery, "gateway", partial(self.gateway.run, listeners))
 
@@ -281,10 +281,10 @@ class Node:
         if subscriptions:
             self.broadcaster.mailbox.put_reply(ResumeSubscriptions(subscriptions))
 
-    def _resume_snapshots(self) -> None:
-        subscriptions = self.admin.incomplete_snapshots()
+    def _resume_watches(self) -> None:
+        subscriptions = self.admin.open_watches()
         if subscriptions:
-            self.cache_owner.mailbox.put_reply(ResumeSnapshots(subscriptions))
+            self.cache_owner.mailbox.put_reply(ResumeWatches(subscriptions))
 
     def _resume_presence(self) -> None:
         commands = self.admin.presence_commands()

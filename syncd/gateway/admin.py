@@ -116,13 +116,9 @@ class GatewayAdmin:
             for subscription in (connection.subscriptions or {}).values()
         ]
 
-    def incomplete_snapshots(self) -> list[Subscription]:
-        """Every watch whose snapshot is not complete, for a cache-owner that starts anew."""
-        return [
-            subscription
-            for subscription in self.open_subscriptions()
-            if subscription.watch is not None and subscription.watch.snapshot_id is not None
-        ]
+    def open_watches(self) -> list[Subscription]:
+        """Every watch, for a cache-owner that starts anew."""
+        return [each for each in self.open_subscriptions() if each.watch is not None]
 
     def presence_commands(self) -> list[PresenceCommand]:
         """Every announced state and every watcher, for a presence actor that starts anew."""

@@ -225,21 +225,21 @@ async def test_invalidations_during_a_pass_through_the_store_share_the_next(auto
     async with running(app_of(source, ttl=600)) as world:
         await world.read("prices", "a")
         world.listener.watching["prices", "a"] = 1
-        owner = world.owner.invalidating
+        owner = world.owner.reloading
         passes = []
-        begin = owner._reload_stored
+        begin = owner._walk_store
 
-        def count(holding, name, pager, after=None):
+        def count(walk, pager, after=None):
             passes.append(after)
-            begin(holding, name, pager, after)
+            begin(walk, pager, after)
 
-        owner._reload_stored = count
+        owner._walk_store = count
         async with trio.open_nursery() as nursery:
             for _ in range(50):
                 nursery.start_soon(world.invalidate, "prices")
         await trio.sleep(3)
         assert 2 <= passes.count(None) <= 10
-        assert owner._passes == {}
+        assert owner._walks == {}
 
 
 async def test_a_change_wins_over_a_load_that_began_before_it(autojump_clock):

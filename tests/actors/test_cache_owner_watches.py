@@ -8,7 +8,7 @@ import trio
 from syncd.app import App
 from syncd.ids import Position
 from syncd.ports import Identity, Subscription, Watch
-from syncd.ports_collections import ResumeSnapshots, SnapshotDrained, WatchEntries
+from syncd.ports_collections import ResumeWatches, SnapshotDrained, WatchEntries
 from tests.actors.cache_world import Asker, running
 
 
@@ -154,7 +154,7 @@ async def test_a_snapshot_goes_on_after_a_crash_of_the_cache_owner(autojump_cloc
         await trio.sleep(1)
         told = [entry["key"] for entry in prelude(world.listener.joins[0])["entries"]]
         await world.crash()
-        world.owner.submit_nowait([ResumeSnapshots([subscription])], 0)
+        world.owner.submit_nowait([ResumeWatches([subscription])], 0)
         await trio.sleep(1)
         session.paging.pop(0)
         while session.paging:

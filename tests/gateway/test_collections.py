@@ -656,14 +656,14 @@ def test_watches_that_are_not_answered_yet_are_refused_when_their_permission_goe
     assert answers == [(1, "permission_denied"), (2, "permission_denied"), (3, None)]
 
 
-def test_operators_end_watches_and_a_restarted_cache_owner_gets_those_that_are_not_complete():
+def test_operators_end_watches_and_a_restarted_cache_owner_gets_all_of_them():
     desk = state_desk()
     client = desk.client()
-    subscription = live_watch(desk, client, collection="orders", all=True)
-    live_watch(desk, client, collection="own", all=True)
-    subscription.watch.snapshot_id = 1
-    assert desk.admin.incomplete_snapshots() == [subscription]
-    assert len(desk.admin.open_subscriptions()) == 2
+    first = live_watch(desk, client, collection="orders", all=True)
+    second = live_watch(desk, client, collection="own", all=True)
+    desk.live(client, "open:a")
+    assert desk.admin.open_watches() == [first, second]
+    assert len(desk.admin.open_subscriptions()) == 3
 
 
 # ---------------------------------------------------------------------------------------------- the lane

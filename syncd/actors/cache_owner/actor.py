@@ -37,6 +37,7 @@ from syncd.actors.cache_owner.messages import (
     WatchLost,
 )
 from syncd.actors.cache_owner.mutating import Mutating, RunningTimekeeper
+from syncd.actors.cache_owner.reloading import Reloading
 from syncd.actors.cache_owner.upkeep import Upkeep
 from syncd.actors.cache_owner.watching import Watching
 from syncd.actors.kit import Mailbox
@@ -55,7 +56,7 @@ from syncd.ports_collections import (
     MutateState,
     ReadEntries,
     RenewChannel,
-    ResumeSnapshots,
+    ResumeWatches,
     SnapshotDrained,
     WarmCache,
     WatchChannel,
@@ -119,9 +120,8 @@ class CacheOwner:
 
     def _start_empty(self) -> None:
         """Hold nothing, as at the start."""
-        self._life += 1
+        life = self._life = self._life + 1
         post, store, wall_ms = self.mailbox.put_reply, self._store, self._wall_ms
-        life = self._life
 
         def call(work: Callable[[], None]) -> None:
             post(Call(work, life))
@@ -130,6 +130,7 @@ class CacheOwner:
             self._app, new_epoch=self._new_epoch, chance=self._chance, now=trio.current_time
         )
         deliver = self._broadcaster.deliver_committed
+        self.forwarding = Forwarding(holdings, store, post=post, chance=self._chance)
         self.mutating = Mutating(
             holdings,
             self._app.mutators,
@@ -141,7 +142,7 @@ class CacheOwner:
             post=post,
             fetch=self._fetch,
             invalidated=self._invalidated,
-            changed=self._changed,
+            changed=self.forwarding.changed,
         )
         self.loading = Loading(
             holdings,
@@ -152,7 +153,10 @@ class CacheOwner:
             post=post,
         )
         self.fetching = self.loading.fetching = Fetching(holdings, store, post, self.loading.queue)
-        self.watching = Watching(holdings, self.fetching, store, post=post, join=self._join)
+        self.reloading = Reloading(holdings, self.fetching, store, self._broadcaster, call)
+        self.watching = Watching(
+            holdings, self.fetching, self.reloading, store, post=post, join=self._join
+        )
         self.invalidating = Invalidating(
             holdings,
             self.fetching,
@@ -160,11 +164,9 @@ class CacheOwner:
             commit=self.mutating.commit,
             deliver=deliver,
             call=call,
-            num_watching=self._broadcaster.num_watching,
-            is_watched=self._broadcaster.is_watched,
+            reloading=self.reloading,
             wall_ms=wall_ms,
         )
-        self.forwarding = Forwarding(holdings, store, post=post, chance=self._chance)
         self.upkeep = Upkeep(holdings, self.fetching, store, call=call)
         self._joins, self._greetings = [], []
         self._handlers = self._handle()
@@ -266,7 +268,7 @@ class CacheOwner:
             WatchLost: lambda message: self.watching.lost(message.command, message.num_lost),
             SnapshotPage: self.watching.page_read,
             SnapshotDrained: self.watching.go_on,
-            ResumeSnapshots: lambda message: self.watching.resume(message.subscriptions),
+            ResumeWatches: lambda message: self.watching.resume(message.subscriptions),
             EntriesPaged: self.fetching.paged,
             LoadDone: self.loading.done,
             InvalidateEntries: self.invalidating.invalidate,
@@ -284,6 +286,7 @@ class CacheOwner:
     def _turn(self, _message: Turn) -> None:
         self.watching.look_again()
         self.watching.forget_closed()
+        self.reloading.look_again()
 
     def _greet(self) -> None:
         """Ask the store once for all who greet in this batch."""
@@ -327,9 +330,6 @@ class CacheOwner:
 
     def _invalidated(self, invalidation: Invalidation, result: Committed) -> None:
         self.invalidating.take_effect(invalidation, result)
-
-    def _changed(self, place: Place) -> None:
-        self.forwarding.changed(place)
 
     def _join(self, join: WatchChannel) -> None:
         self._joins.append(join)

@@ -66,7 +66,7 @@ class Flight:
     is_outdated: bool = False
     num_reruns: int = 0
     num_watching: int = 0
-    """Of a refresh: who would be told a change."""
+    """Who would be told a change, if that is what it is for."""
 
 
 class Fetching:
@@ -89,6 +89,9 @@ class Fetching:
         self._post = post
         self._load = load
         self.flights: dict[Place, Flight] = {}
+        self.on_settled: Callable[[Flight], None] = lambda _flight: None
+        self.on_failed: Callable[[Flight, SyncdError], None] = lambda _flight, _error: None
+        """A flight has landed, or could not bring its entry. Set by `Reloading`."""
         holdings.outdate = self.outdate
         self._to_page: dict[ChannelName, list[Flight]] = {}
 
@@ -149,13 +152,24 @@ class Fetching:
 
     def refresh(
         self, holding: Holding, place: Place, entry: CachedEntry | None, *, num_watching: int = 0
-    ) -> None:
-        """Have an entry loaded anew though nobody waits; a failure that is to be waited out is respected."""
+    ) -> bool:
+        """Have an entry loaded anew though nobody waits.
+
+        Returns:
+            Whether it is on its way. Not if its last failure is to be waited out, its source has not heard of a change yet, or there
+            is no room.
+        """
+        flight = self.flights.get(place)
+        if flight is not None:
+            flight.num_watching = max(flight.num_watching, num_watching)
+            return True
         failure = holding.failures.find(place, self._holdings.now)
         if failure is not None or holding.is_dirty(place) or not holding.has_source:
-            return
-        if place not in self.flights and len(self.flights) < MAX_FLIGHTS:
-            self._want(holding, place, entry, num_watching=num_watching)
+            return False
+        if len(self.flights) >= MAX_FLIGHTS:
+            return False
+        self._want(holding, place, entry, num_watching=num_watching)
+        return True
 
     def refresh_old(self, channel: ChannelName, stored: Sequence[Entry]) -> None:
         """Have entries of a source loaded anew that are not known to be fresh: somebody watches them from now on."""
@@ -339,6 +353,7 @@ class Fetching:
     def settle(self, flight: Flight, entry: CachedEntry) -> None:
         """A flight has brought its entry."""
         self.flights.pop(flight.place, None)
+        self.on_settled(flight)
         for gathering in flight.waiters:
             self._land(flight, gathering, entry)
 
@@ -350,6 +365,7 @@ class Fetching:
     def fail(self, flight: Flight, error: SyncdError) -> None:
         """A flight could not bring its entry: who may be served something stale is, the others are told."""
         self.flights.pop(flight.place, None)
+        self.on_failed(flight, error)
         entry = flight.holding.memory.peek(flight.place, self._holdings.now)
         self._serve_stale(flight, entry)
         for gathering in flight.waiters:

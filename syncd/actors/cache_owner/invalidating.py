@@ -1,4 +1,4 @@
-"""Invalidation: entries may have changed at their source, so they are expired, watchers are told, what they watch is loaded anew.
+"""Invalidation: entries may have changed at their source, so they are expired, watchers are told, and `Reloading` loads what they watch.
 
 Owner of nothing. What is in memory is expired at once, before the event is committed, so that nobody reads as fresh what was
 invalidated before; the reloads begin when the event stands, so that watchers hear of the invalidation first.
@@ -6,11 +6,11 @@ invalidated before; the reloads begin when the event stands, so that watchers he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.holdings import Holding, Holdings
-from syncd.actors.cache_owner.paging import PAGE_BYTES
+from syncd.actors.cache_owner.reloading import Reloading
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import ChannelName, Position
@@ -34,11 +34,7 @@ MAX_PARTITIONS = 10_000
 _TOO_MANY = f"This concerns more than {MAX_PARTITIONS} partitions; invalidate by keys, or by tags that fewer have."
 LAST_KEY = KeyName("\U0010ffff" * 64)
 """After every key of a partition, in the order of code points."""
-RELOADS_PER_TURN = 1_000
-"""Entries looked at in one go: about a millisecond."""
 
-Pager = Callable[[StateReader, Place | None], list[Place]]
-"""Reads where the next entries lie, after one, or from the first."""
 Commit = Callable[[MutationCommit, Callable[[MutationResult | SyncdError], None]], None]
 
 
@@ -54,8 +50,7 @@ class Invalidating:
         commit: Commit,
         deliver: Callable[[DeliverCommitted], None],
         call: Callable[[Callable[[], None]], None],
-        num_watching: Callable[[ChannelName, KeyName], int],
-        is_watched: Callable[[ChannelName], bool],
+        reloading: Reloading,
         wall_ms: Callable[[], int],
     ) -> None:
         """Hold what it works with; `call` has something done in the actor's turn, since the store answers at any time."""
@@ -65,13 +60,10 @@ class Invalidating:
         self._commit = commit
         self._deliver = deliver
         self._call = call
-        self._num_watching = num_watching
-        self._is_watched = is_watched
+        self._reloading = reloading
         self._wall_ms = wall_ms
         self._asked: set[InvalidateEntries] = set()
         """Invalidations that wait for the store to tell their partitions."""
-        self._passes: dict[Place, bool] = {}
-        """Passes through the store under way, by channel or collection, and tag; whether another is to follow."""
 
     # ---------------------------------------------------------------- asked
 
@@ -142,7 +134,7 @@ class Invalidating:
         }
         if holding.is_volatile:
             command.done(self._tell_volatile(records, at_ms))
-            self._reload(holding, command.keys, command.tags, told)
+            self._reloading.reload(holding, command.keys, command.tags, told)
             return
         events = [AppendRequest(channel, record, at_ms) for channel, record in records.items()]
         if not events:
@@ -154,9 +146,11 @@ class Invalidating:
                 for channel, position in result.positions.items():
                     self._holdings.advance(channel, position)
                 self._expire(holding, command.keys, command.tags)
-                self._reload(holding, command.keys, command.tags, told)
+                self._reloading.reload(holding, command.keys, command.tags, told)
                 command.done(result.positions)
             elif isinstance(result, SyncdError):
+                # It is expired, and may be committed all the same: loading it does no harm.
+                self._reloading.owe(holding, command.keys, told)
                 command.done(result)
 
         self._commit(MutationCommit(None, 0, [], [], b"", at_ms, events), settle)
@@ -182,7 +176,9 @@ class Invalidating:
         if _is_told_with_mutation(holding, invalidation):
             holding.counts.invalidations += 1
             self._expire(holding, invalidation.keys, invalidation.tags)
-            self._reload(holding, invalidation.keys, invalidation.tags, [ChannelName(holding.name)])
+            self._reloading.reload(
+                holding, invalidation.keys, invalidation.tags, [ChannelName(holding.name)]
+            )
             return
         keys, tags = invalidation.keys, invalidation.tags
         self.invalidate(InvalidateEntries(holding.name, _ignore, keys, tags))
@@ -209,97 +205,15 @@ class Invalidating:
         else:
             memory.expire_all(now)
             holding.failures.clear()
+        self._reloading.doubt(holding)
         self._holdings.take_back(holding, tags)
         # Which tags a load will bring is not known: all of them are asked again.
         fetching.outdate_all(lambda channel: channel.partition("/")[0] == holding.name)
-
-    def _reload(
-        self,
-        holding: Holding,
-        keys: Sequence[KeyName],
-        tags: Sequence[str],
-        channels: Iterable[ChannelName],
-    ) -> None:
-        """Load what somebody watches, most watched first (`Loading` sorts)."""
-        if not holding.has_source:
-            return
-        if keys:
-            self._reload_some(holding, [holding.rules.place(key) for key in keys])
-            return
-        if tags:
-            self._reload_slowly(
-                holding, [place for tag in tags for place in holding.memory.tagged(tag)], 0
-            )
-        else:
-            self._reload_all(holding, 0)
-        if holding.is_volatile:
-            return
-        # What is watched may be in the store alone: evicted, or not read yet since the start.
-        watched = [channel for channel in channels if self._is_watched(channel)]
-        if tags and watched:
-            for tag in tags:
-                self._begin_pass(holding, (ChannelName(holding.name), KeyName(tag)))
-        elif not tags:
-            for channel in watched:
-                self._begin_pass(holding, (channel, KeyName("")))
-
-    def _reload_slowly(self, holding: Holding, places: list[Place], start: int) -> None:
-        """Go through places in steps, so that others have their turn."""
-        end = start + RELOADS_PER_TURN
-        self._reload_some(holding, places[start:end])
-        if end < len(places):
-            self._call(lambda: self._reload_slowly(holding, places, end))
-
-    def _reload_all(self, holding: Holding, cursor: int) -> None:
-        """Go through all that is in memory in steps."""
-        places, cursor = holding.memory.scan(cursor, RELOADS_PER_TURN)
-        self._reload_some(holding, places)
-        if cursor:
-            self._call(lambda: self._reload_all(holding, cursor))
-
-    def _begin_pass(self, holding: Holding, name: Place) -> None:
-        """Go through what the store has; invalidations during one pass share the next."""
-        if name in self._passes:
-            self._passes[name] = True
-            return
-        self._passes[name] = False
-        channel, tag = name
-        pager = _tagged_pager(holding.name, tag) if tag else _channel_pager(channel)
-        self._reload_stored(holding, name, pager)
-
-    def _reload_stored(
-        self, holding: Holding, name: Place, pager: Pager, after: Place | None = None
-    ) -> None:
-        def work(reader: StateReader) -> list[Place]:
-            return pager(reader, after)
-
-        def done(answer: list[Place] | SyncdError) -> None:
-            def look() -> None:
-                if not isinstance(answer, SyncdError) and answer:
-                    self._reload_some(holding, answer)
-                    self._reload_stored(holding, name, pager, answer[-1])
-                elif self._passes.pop(name, False):
-                    self._begin_pass(holding, name)
-
-            self._call(look)
-
-        self._store.read_state(work, done)
-
-    def _reload_some(self, holding: Holding, places: Sequence[Place]) -> None:
-        memory, now = holding.memory, self._holdings.now
-        for place in places:
-            count = self._num_watching(*place)
-            if not count:
-                continue
-            entry = memory.peek(place, now)
-            if entry is None or not holding.is_usable(place, entry, now):
-                self._fetching.refresh(holding, place, entry, num_watching=count)
 
     # ---------------------------------------------------------------- the end
 
     def fail_all(self, error: SyncdError) -> None:
         """Tell everybody who waits for the store here; what is to be committed is settled by `Mutating`."""
-        self._passes.clear()
         asked, self._asked = self._asked, set()
         for command in asked:
             command.done(error)
@@ -319,22 +233,6 @@ def _tagged_channels(
             found[page[0][0]] = None
             after = (page[0][0], LAST_KEY)
     return list(found)
-
-
-def _tagged_pager(collection: str, tag: str) -> Pager:
-    def page(reader: StateReader, after: Place | None) -> list[Place]:
-        return list(reader.keys_by_tag(collection, tag, after, RELOADS_PER_TURN))
-
-    return page
-
-
-def _channel_pager(channel: ChannelName) -> Pager:
-    def page(reader: StateReader, after: Place | None) -> list[Place]:
-        after_key = None if after is None else after[1]
-        found = reader.scan(channel, after_key, RELOADS_PER_TURN, PAGE_BYTES)
-        return [(channel, entry.key) for entry in found.entries]
-
-    return page
 
 
 def _ignore(_answer: object) -> None:

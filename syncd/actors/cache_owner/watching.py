@@ -22,6 +22,7 @@ from syncd.actors.cache_owner.paging import (
     num_fitting,
     sort_out,
 )
+from syncd.actors.cache_owner.reloading import Reloading
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import Position
@@ -69,6 +70,7 @@ class Watching:
         self,
         holdings: Holdings,
         fetching: Fetching,
+        reloading: Reloading,
         store: StateStoreHandle,
         *,
         post: Callable[[SnapshotPage | WatchLost], None],
@@ -82,6 +84,7 @@ class Watching:
         """
         self._holdings = holdings
         self._fetching = fetching
+        self._reloading = reloading
         self._store = store
         self._post = post
         self._join = join
@@ -112,6 +115,9 @@ class Watching:
         """Go on from the client's position if that can be, else tell what is there."""
         if command.subscription.is_closed:
             return
+        if command.position is not None or command.keys is not None:
+            # A whole snapshot sees to it by itself.
+            self._reloading.watched(command.channel, command.keys)
         if command.position is None:
             self.watch_anew(command)
             return
@@ -316,13 +322,19 @@ class Watching:
     # ---------------------------------------------------------------- after a crash
 
     def resume(self, subscriptions: Iterable[Subscription]) -> None:
-        """Go on with snapshots of before a crash; those of single keys are asked for again by their clients."""
+        """Go on with watches of before a crash: loads were lost with it, and snapshots; those of single keys are asked for again."""
         for subscription in subscriptions:
             watch = subscription.watch
-            if subscription.is_closed or watch is None or watch.snapshot_id is None:
+            if subscription.is_closed or watch is None:
                 continue
             channel = subscription.channel
             holding = self._holdings.of_channel(channel)
+            keys = None if watch.keys is None else [KeyName(key) for key in watch.keys]
+            self._reloading.watched(channel, keys)
+            if holding is not None and not subscription.is_live:
+                self._reloading.owe(holding, (), [channel])  # its keys are not all known yet
+            if watch.snapshot_id is None:
+                continue
             if watch.page_after is None or holding is None or holding.is_volatile:
                 subscription.session.lag(subscription)
                 continue
