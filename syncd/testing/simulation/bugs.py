@@ -21,6 +21,7 @@ from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.forwarding import Forwarding
 from syncd.actors.cache_owner.holdings import Holding
 from syncd.actors.cache_owner.mutating import Mutating
+from syncd.actors.cache_owner.reloading import Reloading
 from syncd.actors.store import StoreActor
 from syncd.actors.store_writes import begin, next_group
 from syncd.client.state import StateCore
@@ -238,6 +239,24 @@ def _on_commit_lost() -> contextlib.AbstractContextManager[None]:
     return _replaced(Forwarding, "read_dirty", make)
 
 
+def _reload_not_repeated() -> contextlib.AbstractContextManager[None]:
+    """A load of what was invalidated is not tried again when it fails."""
+
+    def make(_original: Any) -> Any:
+        return lambda _self, _flight, _error: None
+
+    return _replaced(Reloading, "_failed", make)
+
+
+def _absence_not_made_good() -> contextlib.AbstractContextManager[None]:
+    """What was invalidated while nobody watched, or before a start, is not loaded for who comes back to it."""
+
+    def make(_original: Any) -> Any:
+        return lambda _self, _channel, _keys: None
+
+    return _replaced(Reloading, "watched", make)
+
+
 def _overlay_dropped_at_send() -> contextlib.AbstractContextManager[None]:
     """A prediction goes when its mutation is sent, not when its outcome comes."""
 
@@ -268,6 +287,8 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "snapshot_without_events": _snapshot_without_events,
     "conflation_drops_newest": _conflation_drops_newest,
     "on_commit_lost": _on_commit_lost,
+    "reload_not_repeated": _reload_not_repeated,
+    "absence_not_made_good": _absence_not_made_good,
     "overlay_dropped_at_send": _overlay_dropped_at_send,
 }
 """Name to what plants it; each one's docstring says what is wrong."""

@@ -25,8 +25,10 @@ __all__ = ["Verdict", "run_plan", "run_seed"]
 
 SETTLE_S = 90.0
 """Virtual seconds in which everything must have settled once the world is calm: three times the longest backoff."""
-QUIET_S = 2.0
-"""Quiet for this long is settled."""
+QUIET_S = 5.0
+"""Quiet for this long is settled: loads that failed are repeated within it."""
+AWAY_S = 1.0
+"""The source of the prices stays away when all of them have changed for the last time: what is watched is owed until it is back."""
 
 
 @attrs.frozen
@@ -113,8 +115,12 @@ async def _settle(world: World) -> None:
     if world.process is None:
         await world.has_died.wait()  # it may be stopping
         world.boot()
-    world.source.failing = 0.0
+    world.source.failing, world.source.has_prices = 0.0, False
+    for key in world.source.prices:
+        world.source.prices[key] += 1
     await world.invalidate_price()
+    await trio.sleep(AWAY_S)
+    world.source.has_prices = True
     quiet_since: float | None = None
     deadline = trio.current_time() + SETTLE_S
     while trio.current_time() < deadline and not world.surprises():

@@ -70,6 +70,9 @@ class Source:
         self.prices = dict.fromkeys(KEYS, 1)
         self._mean_s = mean_s
         self.failing = 0.05
+        """Share of calls."""
+        self.has_prices = True
+        """False: every load of prices fails."""
 
     async def load_accounts(self, keys: list[str]) -> dict[str, Any]:
         """Read rows as they are when the query begins; the answer takes its time."""
@@ -81,6 +84,9 @@ class Source:
         """Read prices as they are when the query begins."""
         found = {key: {"price": self.prices[key]} for key in keys if key in self.prices}
         await self._work("loads")
+        if not self.has_prices:
+            self._breaches.counts["loads failed"] += 1
+            raise OSError("The prices are away.")
         return found
 
     async def account_changed(self, change: EntryChange) -> None:

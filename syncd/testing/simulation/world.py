@@ -31,7 +31,7 @@ from syncd.testing.simulation.user import User
 
 __all__ = ["OPEN", "World"]
 
-OPEN = ("FLICKER", "RELOADED")
+OPEN = ("FLICKER",)
 """Promises that are known not to be kept yet; the named schedules show how."""
 MAX_TRACE = 200_000
 
