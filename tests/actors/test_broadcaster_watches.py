@@ -176,8 +176,18 @@ async def test_widening_goes_back_to_the_older_of_both_positions(world):
     world.snapshot()
     await changed(world, "b", "a")
     assert heard(session) == [
-        ("watched", 0), ("event", 1), ("watched", 2), ("event", 3), ("event", 4),
+        ("watched", 0), ("event", 1), ("watched", 2), ("mark", 2), ("event", 3), ("event", 4),
     ]  # fmt: skip
+    check(world)
+
+
+@pytest.mark.parametrize("keys", [["b"], None], ids=["keys", "all"])
+async def test_a_watch_that_is_widened_is_told_where_it_stands_though_nothing_follows(world, keys):
+    session = await watching(world, keys=["a"])
+    await changed(world, "a", "b")
+    world.watch(session, "orders", keys)
+    await world.quiet()
+    assert heard(session) == [("watched", 0), ("event", 1), ("watched", 2), ("mark", 2)]
     check(world)
 
 

@@ -90,6 +90,7 @@ class Watching:
             command.on_lost()
             self._rooms.close_if_idle(room)
             return
+        is_wider = subscription.epoch is not None
         room.remove(subscription)
         if command.keys is None:
             watch.keys = None
@@ -103,7 +104,8 @@ class Watching:
         subscription.session.send_event(channel.name, command.prelude)
         if command.has_more:
             subscription.session.page_when_drained(subscription)
-        watch.marked = start
+        # What its filter kept from it was not told either: then a mark says that the wider one is past it.
+        watch.marked = min(watch.marked, start) if is_wider else start
         self._joining.catch_up(room, channel, subscription)
 
     # ---------------------------------------------------------------- is it in the log
