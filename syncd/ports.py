@@ -151,6 +151,8 @@ class Watch:
     """Versions that the client has, while the snapshot lasts."""
     marked: int = 0
     """Last offset told by an event or a mark. Kept by the broadcaster."""
+    is_owed_end: bool = False
+    """It recovers: a mark says where what it missed ends, even if nothing is there. Kept by the broadcaster."""
     asked: list[int] = attrs.field(factory=list)
     """Requests handed over before anything was live and not failed since. Kept by the gateway."""
 

@@ -306,6 +306,8 @@ class WatchChannel:
     has_more: bool = False
     """Further pages of the snapshot are to follow: `page_when_drained` is called once the prelude is queued, and not before, as
     the broadcaster may have to read the log first."""
+    is_recovered: bool = False
+    """The client goes on from what it has: it is told by a `mark` where what it missed ends."""
 
 
 @attrs.define(eq=False)

@@ -17,6 +17,10 @@ def put(scene: Scene, key: str) -> None:
     scene.mutate("orders.put", {"key": key, "value": key})
 
 
+def _missing(expect: int) -> list[Any]:
+    return ["out_of_order", {"client": "c1", "expect": expect}]
+
+
 def _error(mid: int, code: str, *, retryable: bool, after_ms: int | None = None) -> list[Any]:
     body = {"client": "c1", "mid": mid, "code": code, "message": "no", "retryable": retryable}
     return ["error", body if after_ms is None else {**body, "after_ms": after_ms}]
@@ -110,13 +114,44 @@ def out_of_order_sends_again_from_the_first_undecided() -> Scene:
     for key in "abc":
         put(scene, key)
     scene.time(2)
-    missing = ["out_of_order", {"client": "c1", "expect": 1}]
-    scene.receive(missing)
+    scene.receive(_missing(1))
     scene.sent(("mutate", 1), ("mutate", 2), ("mutate", 3))
-    scene.receive(missing)
+    scene.receive(_missing(1))
     scene.sent()
     scene.time(3)
     scene.sent(("mutate", 1), ("mutate", 2), ("mutate", 3))
+    return scene
+
+
+def an_out_of_order_older_than_outcomes_changes_no_number() -> Scene:
+    """It went another way than the outcomes and comes behind them; a mutation with a new number would take another's outcome."""
+    scene = live()
+    for key in "abc":
+        put(scene, key)
+    scene.time(2)
+    scene.receive(scene.outcome(1, 11), scene.outcome(2, 12), _missing(2))
+    scene.sent(("mutate", 3))
+    scene.told((1, "ok"), (2, "ok"))
+    scene.receive(scene.outcome(3, 13))
+    scene.told((3, "ok"))
+    put(scene, "d")
+    scene.sent(("mutate", 4))
+    return scene
+
+
+def a_server_that_goes_on_expecting_what_it_decided_is_greeted_anew() -> Scene:
+    """It may have lost state; the next welcome says so, and what is pending takes the numbers that are free there."""
+    scene = live()
+    for key in "abc":
+        put(scene, key)
+    scene.receive(scene.outcome(1, 11), scene.outcome(2, 12))
+    for _ in range(3):
+        scene.time(20)
+        scene.receive(_missing(1))
+    assert scene.steps[-1]["hangs_up"]
+    scene.lose(1000)
+    scene.open(last_mid=0)
+    assert [[p.id, p.mid] for p in scene.core.entries.pending] == [[3, 1]]
     return scene
 
 
@@ -319,6 +354,8 @@ SCENES = [
     what_has_its_outcome_is_not_sent_again,
     a_second_outcome_changes_nothing,
     out_of_order_sends_again_from_the_first_undecided,
+    an_out_of_order_older_than_outcomes_changes_no_number,
+    a_server_that_goes_on_expecting_what_it_decided_is_greeted_anew,
     a_retryable_error_is_waited_out_and_everything_behind_it_sent_again,
     a_stale_term_stops_the_sending_until_the_next_session,
     a_mutation_the_server_will_never_take_does_not_block_the_others,

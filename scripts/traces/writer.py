@@ -182,7 +182,7 @@ class Scene:
         return {"epoch": epoch or self.epoch, "offset": offset}
 
     def watched(self, offset: int, entries: Body | None = None, **more: Any) -> list[Any]:
-        """Build the answer to the last watch (or to watch `watch`); entries: key to (version, value)."""
+        """Build the answer to the last watch (or to watch `watch`); entries: key to (version, value); decided: mid of c1, or by client."""
         watch = more.pop("watch", max(self._request_ids))
         kind = more.pop("kind", "watched")
         channel = more.pop("channel", "orders")
@@ -192,7 +192,11 @@ class Scene:
             body |= {"position": position, "recovered": more.pop("recovered", False)}
         told = [_entry(key, *entry) for key, entry in (entries or {}).items()]
         body |= {"entries": told, "unchanged": more.pop("unchanged", [])}
-        return [kind, body | {"more": more.pop("more", False)}]
+        body["more"] = more.pop("more", False)
+        decided = more.pop("decided", None)
+        if decided is not None:
+            body["decided"] = decided if isinstance(decided, dict) else {"c1": decided}
+        return [kind, body]
 
     def page(self, entries: Body | None = None, **more: Any) -> list[Any]:
         """Build a further page of a snapshot."""

@@ -6,7 +6,7 @@ writes never touch it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import attrs
@@ -42,6 +42,8 @@ class Change:
     patch: dict[str, Any] | None = None
     base: int = 0
     """Version that `patch` applies to."""
+    by: Mapping[str, int] | None = None
+    """The mutation of one of our clients that caused it: client to mid."""
 
 
 class Entries:
@@ -57,10 +59,14 @@ class Entries:
         self.epoch = epoch
         self.touched: set[str] = set()
         """Keys that changed since somebody looked and cleared it."""
-        self.told: dict[str, int] = {}
-        """While a snapshot is incomplete: keys it told of, and when it was asked for (`Watch.num_asked`)."""
+        self._seen: dict[str, Mapping[str, int]] = {}
+        """What an entry, there or not, is as of: by key, the last mutation of each of our clients that it holds what became of."""
+        self._seen_all: list[tuple[Callable[[str], bool], Mapping[str, int]]] = []
+        """The same of all entries of a snapshot, those that are not there included."""
         self._known_upto = known_upto
         self._entries: dict[str, Entry] = {}
+        self.has_news = False
+        """It holds what became of further mutations, since somebody looked and cleared it."""
         self._waiting: dict[str, list[Change]] = {}
         """Patches whose base is still to come, ascending."""
         self._num_waiting = 0
@@ -91,31 +97,55 @@ class Entries:
         Returns:
             False: a patch has no base here. What is missing must be asked for again.
         """
-        if change.version <= self.known(change.key):
-            return True
-        if change.patch is None:
-            self._set(change.key, Entry(change.version, change.value))
-            return True
-        entry = self._entries.get(change.key)
-        if entry is not None and entry.version == change.base and entry.value is not NOTHING:
-            self._set(change.key, Entry(change.version, apply_patch(entry.value, change.patch)))
-            return True
-        return may_wait and self._wait(change)
+        if change.version > self.known(change.key):
+            if change.patch is None:
+                self._set(change.key, Entry(change.version, change.value))
+            else:
+                entry = self._entries.get(change.key)
+                if entry is None or entry.version != change.base or entry.value is NOTHING:
+                    return may_wait and self._wait(change)
+                self._set(change.key, Entry(change.version, apply_patch(entry.value, change.patch)))
+        if change.by is not None:
+            self.see(change.key, change.by)
+        return True
 
     def take_told(self, key: str, version: int, value: Any) -> None:
         """Take an entry of a snapshot; `value` is `NOTHING` for one that is deleted. `release` follows."""
         if version > self.known(key):
             self._set(key, Entry(version, value))
 
-    def release(self, key: str, num_asked: int = 0) -> None:
-        """Apply the patches that waited for this entry, as far as they fit what is there now.
+    def has(self, change: Change) -> bool:
+        """Return whether a change is in, and not waiting for its base."""
+        return change.version <= self.known(change.key)
 
-        Args:
-            key: Of the entry.
-            num_asked: When the snapshot that told it, or told it to be unchanged, was asked for.
-        """
-        if num_asked:
-            self.told[key] = max(num_asked, self.told.get(key, 0))
+    def see(self, key: str, mids: Mapping[str, int]) -> None:
+        """What is there of an entry holds what became of these mutations, and of all before them."""
+        seen = self._seen.get(key)
+        if seen is not None and seen is not mids:
+            mids = {**seen, **{c: max(mid, seen.get(c, 0)) for c, mid in mids.items()}}
+        self._seen[key] = mids
+        self.has_news = True
+
+    def see_all(self, covers: Callable[[str], bool], mids: Mapping[str, int]) -> None:
+        """A snapshot is complete: what it says of these entries, there or not, is as of these mutations at least."""
+        if mids:
+            self._seen_all.append((covers, mids))
+            self.has_news = True
+
+    def holds(self, key: str, client: str, mid: int) -> bool:
+        """Return whether what is there of an entry holds what became of a mutation."""
+        seen = self._seen.get(key)
+        if seen is not None and seen.get(client, 0) >= mid:
+            return True
+        return any(mids.get(client, 0) >= mid and covers(key) for covers, mids in self._seen_all)
+
+    def forget_seen(self) -> None:
+        """What it is as of is not asked for any more."""
+        self._seen.clear()
+        self._seen_all.clear()
+
+    def release(self, key: str) -> None:
+        """Apply the patches that waited for this entry, as far as they fit what is there now."""
         waiting = self._waiting.pop(key, [])
         self._num_waiting -= len(waiting)
         for change in waiting:
@@ -163,23 +193,27 @@ class Entries:
             del self._entries[key]
         self._waiting.clear()
         self._num_waiting = 0
-        self.told.clear()
 
 
-def change_from_body(body: Body) -> Change:
+def change_from_body(body: Body, clients: Container[str]) -> Change:
     """Read an event of a collection.
+
+    Args:
+        body: Of the event.
+        clients: Ours.
 
     Raises:
         BadServerMessage: it says nothing that an event may say.
     """
-    key, version, data = body["key"], body["offset"], body["data"]
+    key, version, data, by = body["key"], body["offset"], body["data"], body.get("by") or {}
+    mine = {by["client"]: by.get("mid", 0)} if by.get("client") in clients else None
     match data:
         case {"patch": dict() as patch, "base": int() as base}:
-            return Change(key, version, patch=patch, base=base)
+            return Change(key, version, patch=patch, base=base, by=mine)
         case {"deleted": True}:
-            return Change(key, version)
+            return Change(key, version, by=mine)
         case {"value": value}:
-            return Change(key, version, value)
+            return Change(key, version, value, by=mine)
         case _:
             msg = "An event of a collection says neither value, patch nor deleted."
             raise BadServerMessage(msg)

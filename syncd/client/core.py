@@ -81,6 +81,7 @@ class ClientCore:
             "bye": self._on_bye,
             **self._channels.handlers,
             **self.entries.handlers,
+            "out_of_order": self._on_out_of_order,
         }
         for kind in self.entries.shared_handlers:
             self._handlers[kind] = functools.partial(self._on_shared, kind)
@@ -295,7 +296,7 @@ class ClientCore:
             raise self.error or ClientClosed("The client is closed.")
         limit = self._connection.max_frame_bytes
         made = self.entries.mutate(name, args, now, max_bytes=limit, slot=slot)
-        if self.entries.needs_client and self.state is ConnectionState.CONNECTED:
+        if self.entries.needs_session and self.state is ConnectionState.CONNECTED:
             self._connection.hang_up_anew()
         return made
 
@@ -353,7 +354,12 @@ class ClientCore:
             channel = None if scope == "all" else body["channel"]
             self._channels.reset(channel, now)
             self.entries.reset(channel, now)
-        if self.entries.needs_client:
+        if self.entries.needs_session:
+            self._connection.hang_up_anew()
+
+    def _on_out_of_order(self, body: Body, now: float) -> None:
+        self.entries.out_of_order(body, now)
+        if self.entries.needs_session:
             self._connection.hang_up_anew()
 
     def _on_shared(self, kind: str, body: Body, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -73,6 +74,14 @@ class Invalidated:
     tags: tuple[str, ...] = ()
     is_all: bool = False
     cause: str | None = None
+
+    @classmethod
+    def from_body(
+        cls, channel: ChannelName, position: Position, body: Mapping[str, Any]
+    ) -> Invalidated:
+        """Read an `invalidate` that stands at a position."""
+        keys, tags = tuple(body.get("keys") or ()), tuple(body.get("tags") or ())
+        return cls(channel, position, keys, tags, bool(body.get("all")), body.get("cause"))
 
 
 @attrs.frozen

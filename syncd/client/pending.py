@@ -7,7 +7,7 @@ confirmed and shown; nothing else writes it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ import attrs
 from syncd.client.facts_state import MutationOutcome
 from syncd.client.local_tx import BUILT_IN, LocalMutator, LocalRejected, LocalTx, Place, Reader
 from syncd.client.values import NOTHING, copied, is_same
-from syncd.ids import ChannelName, Position
+from syncd.ids import Position
 
 __all__ = ["Confirmed", "Pending", "Predicted", "Predictions"]
 
@@ -38,26 +38,17 @@ class Pending:
     now_ms: int
     is_sent: bool = False
     """It was sent on some connection: it may have been decided."""
-    decided_at: int | None = None
-    """The server has decided it: its last prediction stands, and is not made anew over a state that may hold its effect. As
-    `WatchTable.num_asked` when that was found out: what is asked for after that holds what became of it."""
-    is_still_to_come: bool = False
-    """Decided, and what is shown is known to be older than that: it is predicted anew all the same."""
     outcome: MutationOutcome | None = None
     """It is decided, and waits for `waits`."""
-    waits: dict[ChannelName, Position] = attrs.field(factory=dict)
-    """Channels that are to show its effect before its prediction goes."""
+    waits: dict[int, Position] = attrs.field(factory=dict)
+    """By number, watches that are to tell its effect before its prediction goes, and how far they have to come."""
     writes: dict[Place, Any] = attrs.field(factory=dict)
     """What it is predicted to change."""
     touched: set[Place] = attrs.field(factory=set)
     """What the prediction rests on."""
     confirmed: set[Place] = attrs.field(factory=set)
-    """Of `writes`: where what is shown holds what became of it."""
-
-    def decide(self, num_asked: int) -> None:
-        """The server has decided it; so many watches were asked for before this was known."""
-        if self.decided_at is None:
-            self.decided_at = num_asked
+    """Of `touched`: where what is shown holds what became of it. It is not predicted there, and with any such place not made
+    anew: its last prediction stands for the others until they are confirmed, too."""
 
 
 @attrs.define
@@ -75,13 +66,20 @@ class Predictions:
     Args:
         mutators: By full name; None: no prediction.
         confirmed: Looks up what is confirmed.
+        held: Returns what of that holds what became of a mutation, of the entries that it touches.
     """
 
-    def __init__(self, mutators: Mapping[str, LocalMutator | None], confirmed: Confirmed) -> None:
+    def __init__(
+        self,
+        mutators: Mapping[str, LocalMutator | None],
+        confirmed: Confirmed,
+        held: Callable[[Pending], set[Place]],
+    ) -> None:
         self.pending: dict[int, Pending] = {}
         self.overlay: dict[Place, Predicted] = {}
         self._mutators = mutators
         self._confirmed = confirmed
+        self._held = held
 
     def find_mutator(self, name: str) -> tuple[LocalMutator | None, bool]:
         """Return what predicts a mutation, if anything, and whether it is built in."""
@@ -124,8 +122,10 @@ class Predictions:
         """Predict everything anew over what is confirmed now; return the places whose prediction is another one."""
         old, self.overlay = self.overlay, {}
         for pending in self.pending.values():
-            if pending.decided_at is None or pending.is_still_to_come:
+            pending.confirmed = self._held(pending)
+            if not pending.confirmed:
                 self._rebase(pending)
+                pending.confirmed = self._held(pending)
             self._lay(self.overlay, pending)
         return _differing(old, self.overlay)
 
@@ -189,11 +189,3 @@ def _differing(old: dict[Place, Predicted], new: dict[Place, Predicted]) -> set[
                 continue
         differing.add(place)
     return differing
-
-
-def waiting_for(pendings: Iterable[Pending]) -> dict[ChannelName, Position]:
-    """Return the newest position that decided mutations wait for, by channel."""
-    newest: dict[ChannelName, Position] = {}
-    for pending in pendings:
-        newest.update(pending.waits)
-    return newest

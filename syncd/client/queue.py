@@ -24,6 +24,8 @@ FIRST_RETRY_S = 0.25
 """As for requests: what the server suggests itself when it has too much to do."""
 CALM_S = 1.0
 """`out_of_order` is obeyed at once, but at most this often: the copies in flight are answered with it too."""
+MAX_STALE = 3
+"""`out_of_order` messages in a row, with no outcome between them, that expect what is decided: only a `welcome` says what is so."""
 MAX_MID = 2**53 - 1
 
 
@@ -54,6 +56,12 @@ class MutationQueue:
         self._ack_at = math.inf
         self._retry_at = math.inf
         self._resent_at = -math.inf
+        self._num_stale = 0
+
+    @property
+    def is_doubtful(self) -> bool:
+        """The server goes on expecting what it has decided: it may have lost state, which only a new session can tell."""
+        return self._num_stale >= MAX_STALE
 
     # -------------------------------------------------------------------------------- messages
 
@@ -96,7 +104,7 @@ class MutationQueue:
 
     def went_offline(self) -> None:
         """The session is gone."""
-        self._is_online = False
+        self._is_online, self._num_stale = False, 0
         self._retry_at = self._ack_at = math.inf
         self._backoff.reset()
 
@@ -168,6 +176,7 @@ class MutationQueue:
         pending = self.undecided.pop(mid, None)
         self._decided_upto = max(self._decided_upto, mid)
         self._backoff.reset()
+        self._num_stale = 0
         self._num_unacked += 1
         self._ack_at = min(self._ack_at, now + ACK_S)
         if self._num_unacked >= ACK_COUNT:
@@ -203,16 +212,13 @@ class MutationQueue:
     def is_missing(self, expect: int, now: float) -> None:
         """The server says that one is missing: send from the first undecided on, but do not answer every echo.
 
-        Those below `expect` are decided, and sent for their outcome. If it expects what was decided before, it lost state:
-        what is pending was not applied there and moves down to where it expects it.
+        Those below `expect` are decided, and sent for their outcome. One that expects what was decided before is older than the
+        outcomes that came since, which go another way at the server; it says nothing about numbers, whatever is pending keeps its own.
         """
         if self._retry_at != math.inf or not self.undecided:
             return
         if expect < min(self.undecided):
-            self._decided_upto = expect - 1
-            for pending in self.undecided.values():
-                pending.is_sent = False
-            self._renumber(list(self.undecided.values()), expect - 1)
+            self._num_stale += 1
         if now - self._resent_at < CALM_S:
             self._retry_at = now + self._backoff.next_s()
             return

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from syncd.client.local_tx import Place
-from syncd.client.pending import Pending, Predictions
+from syncd.client.pending import Predictions
 from syncd.client.values import NOTHING, is_same
 from syncd.client.watch import Watch, WatchedChannel
 from syncd.client.watching import WatchTable
@@ -53,21 +53,9 @@ class Shown:
             )
         return NOTHING, 0, is_known
 
-    def has_effect(self, place: Place, pending: Pending) -> bool | None:
-        """Return whether what is confirmed and shown of an entry holds what became of a decided mutation; None: nobody can say."""
-        assert pending.decided_at is not None
-        effect: bool | None = False
-        for channel in self._channels(place):
-            if channel.is_told_since(place[1], pending.decided_at):
-                return True
-            positions = {} if pending.outcome is None else pending.outcome.positions
-            position = positions.get(channel.name)
-            if position is None:
-                effect = None
-                continue
-            num_writes = sum(channel in self._channels(each) for each in pending.writes)
-            return channel.has_reached(place[1], position, num_writes)
-        return effect
+    def holds(self, place: Place, client: str, mid: int) -> bool:
+        """Return whether what is confirmed and shown of an entry holds what became of a mutation."""
+        return any(channel.holds(place[1], client, mid) for channel in self._channels(place))
 
     def _selected(self, watch_id: int) -> Watch | None:
         watch = self._watching.watches.get(watch_id)

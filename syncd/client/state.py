@@ -21,6 +21,7 @@ from syncd.client.frames import Body, position_from_body
 from syncd.client.local_tx import LocalMutator, LocalRejected, Place, as_sent
 from syncd.client.pending import Pending, Predictions
 from syncd.client.queue import MutationQueue
+from syncd.client.settling import Settling
 from syncd.client.shown import Shown
 from syncd.client.watch import Selection, Watch
 from syncd.client.watching import WatchTable
@@ -58,8 +59,11 @@ class StateCore:
         num_clients: int,
     ) -> None:
         self._tell = tell
-        self._watching = WatchTable(rng, request, tell, self._wanted_after)
-        self._predictions = Predictions(mutators, self._confirmed)
+        self._watching = WatchTable(
+            rng, request, tell, self._wanted_after, lambda: bool(self.pending)
+        )
+        self._settling = Settling(self._watching)
+        self._predictions = Predictions(mutators, self._confirmed, self._held)
         self._queues = [MutationQueue(slot, rng, send) for slot in range(num_clients)]
         self._shown = Shown(self._watching, self._predictions)
         self._outcomes: list[MutationOutcome] = []
@@ -74,10 +78,9 @@ class StateCore:
             "snapshot": self._watching.on_snapshot,
             "invalidate": self._watching.on_invalidate,
             "outcome": self._on_outcome,
-            "out_of_order": self._on_out_of_order,
         }
         self.shared_handlers: dict[str, Callable[[Body, float], object]] = {
-            "event": self._on_event,
+            "event": self._watching.on_event,
             "mark": self._watching.on_mark,
             "lagged": self._watching.on_lagged,
             "unsubscribed": self._watching.on_unsubscribed,
@@ -112,7 +115,11 @@ class StateCore:
         return self._shown.confirmed(place)
 
     def _wanted_after(self, channel: ChannelName) -> Position | None:
-        waits = [p.waits[channel] for p in self.pending if channel in p.waits]
+        waits = [
+            p.outcome.positions[channel]
+            for p in self.pending
+            if p.outcome is not None and channel in p.outcome.positions
+        ]
         return waits[-1] if waits else None
 
     # -------------------------------------------------------------------------------- the application
@@ -183,11 +190,12 @@ class StateCore:
         for queue, state in zip(self._queues, body["clients"], strict=False):
             last_mid = state["last_mid"]
             self._drop_too_large(queue, last_mid, max_frame_bytes)
+            mids = [(pending, mid) for mid, pending in queue.undecided.items()]
             lost = queue.welcomed(ClientId(state["client"]), last_mid, now)
+            if any(pending.mid < mid for pending, mid in mids):
+                self._settling.forget()  # the server lost state: what entries hold was said of other mutations
             self._end(lost, OutcomeStatus.UNKNOWN)
-            for pending in queue.undecided.values():
-                if pending.mid <= last_mid:
-                    pending.decide(self._watching.num_asked)
+        self._watching.clients = {state["client"]: state["last_mid"] for state in body["clients"]}
         self._watching.went_online()
 
     def _drop_too_large(self, queue: MutationQueue, last_mid: int, max_bytes: int) -> None:
@@ -256,7 +264,8 @@ class StateCore:
                 what = OutcomeStatus.REJECTED
                 self._end([refused], what, code=error.code, message=error.message)
 
-    def _on_out_of_order(self, body: Body, now: float) -> None:
+    def out_of_order(self, body: Body, now: float) -> None:
+        """The server says that a mutation is missing."""
         queue = self._queue_of(body["client"])
         if queue is not None:
             queue.is_missing(body["expect"], now)
@@ -282,55 +291,16 @@ class StateCore:
             message=error.get("message", ""),
             positions=positions,
         )
-        pending.decide(self._watching.num_asked)
-        pending.waits = {n: p for n, p in positions.items() if not self._watching.is_live(n)}
+        pending.waits = self._settling.still_to_tell(positions)
         if not pending.waits:
             self._settle(pending)
 
-    def _is_shown(self, pending: Pending) -> bool:
-        """Whether what a decided mutation waits for has come."""
-        left: dict[str, set[str]] = {}
-        for collection, key in pending.writes.keys() - pending.confirmed:
-            left.setdefault(collection, set()).add(key)
-        return self._watching.have_told(pending.waits, left)
-
-    def _on_event(self, body: Body, now: float) -> None:
-        if not self._watching.on_event(body, now):
-            return
-        by = body.get("by") or {}
-        queue = self._queue_of(by.get("client", ""))
-        if queue is None:
-            return
-        channel, key = self._watching.channels[body["channel"]], body["key"]
-        is_shown = channel.shows(key, body["epoch"], body["offset"])
-        self._confirm(queue, by.get("mid", 0), (channel.collection, key), is_shown=is_shown)
-
-    def _confirm(self, queue: MutationQueue, mid: int, place: Place, *, is_shown: bool) -> None:
-        """An event told of a mutation: it is decided, and with it every earlier one of its client.
-
-        None of them is predicted at that place any more, if the event is shown: it holds what became of them.
-        """
-        for pending in self.pending:
-            if self._queues[pending.slot] is queue and pending.mid <= mid:
-                pending.decide(self._watching.num_asked)
-                if is_shown:
-                    pending.confirmed.add(place)
-                self._is_stale = True
-
-    def _look_for_effects(self) -> None:
-        """Take decided mutations for what is shown: they are not predicted over what holds their effect, and anew over what lacks it."""
-        for pending in self.pending:
-            if pending.decided_at is None:
-                continue
-            found = {place: self._shown.has_effect(place, pending) for place in pending.touched}
-            is_shown = {place for place in pending.writes if found.get(place)}
-            if not is_shown <= pending.confirmed:
-                pending.confirmed |= is_shown
-                self._is_stale = True
-            places = pending.writes or pending.touched
-            pending.is_still_to_come = not pending.confirmed and all(
-                found.get(place) is False for place in places
-            )
+    def _held(self, pending: Pending) -> set[Place]:
+        """Return what of the entries that a mutation touches holds what became of it."""
+        client, mid = self._queues[pending.slot].client, pending.mid
+        if client is None or not pending.is_sent:
+            return set()
+        return {place for place in pending.touched if self._shown.holds(place, client, mid)}
 
     def reset(self, channel: str | None, now: float) -> None:
         """Forget positions and versions of one channel, or of all."""
@@ -343,9 +313,12 @@ class StateCore:
                 self._end(queue.forgotten(), OutcomeStatus.UNKNOWN)
 
     @property
-    def needs_client(self) -> bool:
-        """Whether a mutation waits for a client id that only a new session gives."""
-        return any(queue.client is None and queue.undecided for queue in self._queues)
+    def needs_session(self) -> bool:
+        """Whether a mutation waits for what only a new session gives: a client id, or where the server stands."""
+        return any(
+            (queue.client is None and queue.undecided) or queue.is_doubtful
+            for queue in self._queues
+        )
 
     # -------------------------------------------------------------------------------- settling
 
@@ -374,9 +347,9 @@ class StateCore:
     def flush(self) -> None:
         """Settle what waited, predict anew where the ground has changed, and tell what is shown differently now."""
         for pending in list(self.pending):
-            if pending.waits and self._is_shown(pending):
+            if pending.waits and self._settling.have_told(pending.waits):
                 self._settle(pending)
-        self._look_for_effects()
+        self._is_stale |= self._settling.take_news()
         changed = self._watching.take_changed()
         if self._is_stale or self._predictions.rests_on(changed):
             changed |= self._predictions.fold()
@@ -384,8 +357,10 @@ class StateCore:
         for watch, keys, is_current in self._shown.renew(changed):
             self._tell(ViewChanged(watch, frozenset(keys), is_current))
         self._tell_outcomes()
-        if not self.pending and self._watching.has_leftovers:
-            self._watching.prune()
+        if not self.pending:
+            self._settling.forget()
+            if self._watching.has_leftovers:
+                self._watching.prune()
 
     def _tell_outcomes(self) -> None:
         for outcome in self._outcomes:

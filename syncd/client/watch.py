@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -122,10 +122,10 @@ class Watch:
     """While loading: keys that are gone unless told of."""
     loaded: Position | None = None
     """While loading: the position of the snapshot, carried on by events."""
-    num_asked: int = 0
-    """`WatchTable.num_asked` when it was asked for last."""
-    told_since: int = 0
-    """`num_asked` of the time when it last was complete and sure: it holds all that the server had decided before that."""
+    since: int = 0
+    """While loading: where the snapshot began; events after it hold all that it holds."""
+    decided: Mapping[str, int] = attrs.field(factory=dict)
+    """While loading: what the snapshot's first page is as of, in the numbers of our clients, and so all of it at least."""
     target: int = 0
     """While catching up: live from here."""
     backoff: Backoff = attrs.field(init=False)
@@ -138,10 +138,6 @@ class Watch:
     def is_live(self) -> bool:
         """Whether it is complete, and events keep it so."""
         return self.state is WatchState.LIVE
-
-    def now_sure(self) -> None:
-        """Nothing it missed is still to come."""
-        self.is_sure, self.told_since = True, self.num_asked
 
     @property
     def is_settled(self) -> bool:
@@ -168,18 +164,11 @@ class Watch:
         if self.state is WatchState.CATCHING_UP and offset >= self.target:
             self.state = WatchState.LIVE
 
-    def has_told(self, position: Position, left: Iterable[str]) -> bool:
-        """Return whether it has told everything up to a position, or goes on in another epoch.
-
-        Args:
-            position: In its channel.
-            left: Keys that an effect is predicted for and was not told of; a watch of other keys tells nothing of it.
-        """
+    def has_told(self, position: Position) -> bool:
+        """Return whether it has told everything up to a position of its channel, or goes on in another epoch."""
         if not self.is_settled or self.position is None:
             return False
-        if self.position.epoch != position.epoch or self.position.offset >= position.offset:
-            return True
-        return self.selection.keys is not None and self.selection.keys.isdisjoint(left)
+        return self.position.epoch != position.epoch or self.position.offset >= position.offset
 
 
 class WatchedChannel:
@@ -265,41 +254,15 @@ class WatchedChannel:
         entries = self.entries_for(watch.loaded.epoch)
         entries.release_all()
         if watch.selection.is_whole:
-            gone = watch.doubtful - watch.told
-            entries.drop({key for key in gone if not self.is_followed(watch, key)})
-        is_ahead = any(self._followers(watch))
-        watch.position, watch.loaded = self._complete_upto(watch), None
+            entries.drop(watch.doubtful - watch.told)
+        watch.position, watch.loaded = watch.loaded, None
         watch.state, watch.has_hole, watch.is_shown = WatchState.LIVE, False, True
         watch.told, watch.doubtful = set(), set()
         watch.is_sure = True
-        if not is_ahead:
-            watch.now_sure()
+        entries.see_all(watch.selection.covers, watch.decided)
         is_whole = not entries.is_waiting
         self.turn()
         return is_whole
-
-    def is_followed(self, watch: Watch, key: str) -> bool:
-        """Return whether events bring what a watch that is loading is told of a key, because another watch has them from earlier on.
-
-        Those events, and the outcomes of the mutations that caused them, may still be on their way: a snapshot overtakes them.
-        """
-        return any(other.selection.covers(key) for other in self._followers(watch))
-
-    def _followers(self, watch: Watch) -> Iterator[Watch]:
-        loaded = watch.loaded
-        for other in self.watches:
-            position = other.position
-            if other is watch or not other.is_settled or position is None or loaded is None:
-                continue
-            if position.epoch == loaded.epoch and position.offset < loaded.offset:
-                yield other
-
-    def _complete_upto(self, watch: Watch) -> Position | None:
-        """Return up to where a snapshot that has come is complete: what others follow is as far as they are."""
-        places = [other.position for other in self._followers(watch) if other.position is not None]
-        return min(
-            [*places, *filter(None, [watch.loaded])], key=lambda place: place.offset, default=None
-        )
 
     def turn(self) -> None:
         """Show the newer epoch if it is complete, and forget tombstones if no snapshot needs them."""
@@ -309,6 +272,7 @@ class WatchedChannel:
             if self.shown is not None:
                 self.changed.update(self.shown.live())
             self.shown, self.next, self.is_void = self.next, None, False
+            self.shown.has_news = True
             self.changed.update(self.shown.live())
         if self.shown is not None:
             self.shown.settle()
@@ -330,39 +294,16 @@ class WatchedChannel:
         """Return whether any watch covers a key."""
         return _any_covers(self.watches, key)
 
-    def shows(self, key: str, epoch: str, offset: int) -> bool:
-        """Return whether what is shown of a key is known up to an offset."""
-        entries = self.shown
-        return entries is not None and entries.epoch == epoch and entries.known(key) >= offset
+    def holds(self, key: str, client: str, mid: int) -> bool:
+        """Return whether what is shown of an entry, there or not, holds what became of a mutation."""
+        return self.shown is not None and self.shown.holds(key, client, mid)
 
-    def is_told_since(self, key: str, num_asked: int) -> bool:
-        """Return whether what is shown of a key was told in answer to a watch asked for after `num_asked` others, or later."""
-        entries = self.shown
-        if entries is None:
-            return False
-        return entries.told.get(key, 0) > num_asked or any(
-            watch.told_since > num_asked
-            and watch.selection.covers(key)
-            and watch.position is not None
-            and watch.position.epoch == entries.epoch
-            for watch in self.watches
-        )
-
-    def has_reached(self, key: str, position: Position, num_writes: int) -> bool | None:
-        """Return whether what is shown of a key holds a mutation's effect, None if it is of another epoch.
-
-        Args:
-            key: What the mutation changed.
-            position: Of its last change in this channel.
-            num_writes: How many it made there: their offsets follow each other.
-        """
-        entries = self.shown
-        if entries is None:
-            return False
-        if entries.epoch != position.epoch:
-            return None
-        known = max(entries.known(key), self._known_upto(entries.epoch, key))
-        return known >= position.offset or entries.version(key) > position.offset - num_writes
+    def forget_seen(self) -> None:
+        """Nothing is pending, or what is has other numbers now."""
+        for entries in filter(None, (self.shown, self.next)):
+            entries.forget_seen()
+        for watch in self.watches:
+            watch.decided = {}
 
     def value(self, key: str) -> object:
         """Return the confirmed value that is shown."""

@@ -31,6 +31,7 @@ class WatchTable:
         request: Send a message of this type and body under a fresh id, and return the id.
         tell: Queue a fact.
         wanted_after: Returns the position of a channel that answers must reach, None for any.
+        has_pending: Returns whether any mutation is not settled.
     """
 
     def __init__(
@@ -39,16 +40,18 @@ class WatchTable:
         request: Callable[[str, Body], int],
         tell: Callable[[StateFact], None],
         wanted_after: Callable[[ChannelName], Position | None],
+        has_pending: Callable[[], bool],
     ) -> None:
         self.channels: dict[str, WatchedChannel] = {}
         self.watches: dict[int, Watch] = {}
         self.max_frame_bytes = 65_536
-        self.num_asked = 0
-        """Watches asked for so far, over all connections."""
+        self.clients: Mapping[str, int] = {}
+        """Ours, with the last mutation that was decided when the session began: every snapshot is as of that at least."""
         self._rng = rng
         self._request = request
         self._tell = tell
         self._wanted_after = wanted_after
+        self._has_pending = has_pending
         self._is_online = False
         self._num_made = 0
         self.has_leftovers = False
@@ -121,7 +124,7 @@ class WatchTable:
         """Have the server stop telling what nobody watches any more; a refusal would change nothing."""
         body: Body = {"collection": channel.collection, "partition": channel.partition}
         # Those that wait for their first answer may turn out to be on this channel, too.
-        others = list(self._may_be_on(channel.name))
+        others = list(self.may_be_on(channel.name))
         if any(other.selection.is_whole for other in others):
             return
         if watch.selection.keys is not None and others:
@@ -190,7 +193,6 @@ class WatchTable:
                 body["after"] = {watch.channel: position_to_wire(after)}
         watch.may_ask_after = watch.is_known_to_server = True
         watch.state = WatchState.ASKING
-        watch.num_asked = self.num_asked = self.num_asked + 1
         watch.request_id = self._request("watch", body)
 
     def _ask_again(self, watch: Watch, now: float) -> None:
@@ -251,7 +253,7 @@ class WatchTable:
         entries = channel.entries_for(position.epoch)
         self._found_epoch(channel, position.epoch, now)
         watch.state, watch.loaded = WatchState.LOADING, position
-        watch.told = set()
+        watch.told, watch.decided, watch.since = set(), self._decided(body), position.offset
         watch.doubtful = {
             key
             for key, version in entries.live().items()
@@ -275,17 +277,28 @@ class WatchTable:
     def _take_page(self, watch: Watch, channel: WatchedChannel, body: Body, now: float) -> None:
         assert watch.loaded is not None
         entries = channel.entries_for(watch.loaded.epoch)
+        decided = self._decided(body)
         for told in body["entries"]:
-            value = NOTHING if told.get("deleted") else told.get("value")
-            if not channel.is_followed(watch, told["key"]):
-                entries.take_told(told["key"], told["version"], value)
-                entries.release(told["key"], watch.num_asked)
+            key, value = told["key"], NOTHING if told.get("deleted") else told.get("value")
+            entries.take_told(key, told["version"], value)
+            entries.release(key)
+            if decided:
+                entries.see(key, decided)
         for key in body["unchanged"]:
-            entries.release(key, watch.num_asked)
+            entries.release(key)
+            if decided:
+                entries.see(key, decided)
         watch.told.update(body["unchanged"], (told["key"] for told in body["entries"]))
         if not body["more"] and not channel.completed(watch):
             watch.has_hole = True
             self._ask_again(watch, now)
+
+    def _decided(self, body: Body) -> Mapping[str, int]:
+        """Return what the entries of a page are as of, in the numbers of our clients; empty if nothing waits to be settled."""
+        if not self._has_pending():
+            return {}
+        told = body.get("decided") or {}
+        return {client: told.get(client, mid) for client, mid in self.clients.items()}
 
     # -------------------------------------------------------------------------------- the server speaks
 
@@ -294,7 +307,7 @@ class WatchTable:
         channel = self.channels.get(body["channel"])
         if channel is None:
             return False
-        change = change_from_body(body)
+        change = change_from_body(body, self.clients if self._has_pending() else ())
         epoch: str = body["epoch"]
         entries = channel.entries_of(epoch)
         if entries is None:
@@ -307,6 +320,10 @@ class WatchTable:
         for watch in loading:
             if change.patch is None:
                 watch.told.add(change.key)
+            if watch.decided and change.version > watch.since and entries.has(change):
+                entries.see(
+                    change.key, watch.decided
+                )  # what comes after the snapshot holds what it holds
         if not is_taken:
             for watch in watches:
                 watch.has_hole = True
@@ -328,16 +345,7 @@ class WatchTable:
         position = position_from_body({"position": body})
         if channel is None or position is None:
             return
-        self._tell(
-            Invalidated(
-                channel.name,
-                position,
-                tuple(body.get("keys") or ()),
-                tuple(body.get("tags") or ()),
-                is_all=bool(body.get("all")),
-                cause=body.get("cause"),
-            )
-        )
+        self._tell(Invalidated.from_body(channel.name, position, body))
         for watch in channel.watches:
             watch.advance(position.epoch, position.offset)
 
@@ -349,15 +357,20 @@ class WatchTable:
         for watch in channel.watches:
             watch.advance(position.epoch, position.offset)
             if watch.is_live:
-                watch.now_sure()
+                watch.is_sure = True
 
     def on_lagged(self, body: Body, now: float) -> None:
-        """The watch of a channel is over: watch again, from the position where there is one."""
-        channel = self.channels.get(body["channel"])
-        for watch in list(channel.watches) if channel is not None else ():
-            if watch.state is not WatchState.ASKING:
+        """The watch of a channel is over: watch again, from the position where there is one.
+
+        What is asked for and not answered yet may never be (SPEC 17), so it is asked for once more, too.
+        """
+        for watch in list(self.may_be_on(body["channel"])):
+            if watch.state is WatchState.ASKING:
+                watch.state = WatchState.WANTED
+                self._pursue(watch)
+            elif watch.channel is not None:
                 watch.is_known_to_server = False
-            self._ask_again(watch, now)
+                self._ask_again(watch, now)
 
     def on_unsubscribed(self, body: Body, _now: float) -> None:
         """The server ended all watches of a channel."""
@@ -375,26 +388,6 @@ class WatchTable:
                     watch.position = None
                     self._ask_again(watch, now)
 
-    # -------------------------------------------------------------------------------- what is to be settled
-
-    def is_live(self, name: str) -> bool:
-        """Return whether events of a channel come before outcomes: every watch of it is complete, live, and sure of it."""
-        return all(watch.is_live and watch.is_sure for watch in self._may_be_on(name))
-
-    def have_told(
-        self, positions: Mapping[ChannelName, Position], left: Mapping[str, set[str]]
-    ) -> bool:
-        """Return whether every watch of these channels has told what happened up to there.
-
-        Args:
-            positions: By channel.
-            left: By collection, keys that an effect is predicted for and was not told of.
-        """
-        return all(
-            watch.has_told(position, left.get(watch.selection.collection, ()))
-            for name, position in positions.items()
-            for watch in self._may_be_on(name)
-        )
-
-    def _may_be_on(self, name: str) -> Iterator[Watch]:
+    def may_be_on(self, name: str) -> Iterator[Watch]:
+        """Yield the watches whose events may come on this channel."""
         return (w for w in self.watches.values() if not w.is_leaving and w.may_be_on(name))

@@ -306,9 +306,13 @@ class Connection:
             self.outbox.push(frame, channel)
             self.owner.behind(self)
 
+    def own(self) -> list[bytes]:
+        """Return what stands in the frames of changes that clients of this session made: their ids."""
+        return [client.encode() for client in self.clients]
+
     def park(self, data: bytes, sent: int, budget_bytes: int, now: float) -> None:
         """Keep what the socket did not take; from now on frames line up behind it."""
-        self.outbox = Outbox(budget_bytes)
+        self.outbox = Outbox(budget_bytes, self.own())
         self.outbox.push_torso(data, sent)
         self.drained_at = now
 

@@ -162,6 +162,8 @@ class Greetings:
         for client in taken:
             self.by_client[client] = connection
         connection.clients = tuple(taken)
+        if connection.outbox is not None:
+            connection.outbox.own = connection.own()
 
     def _issue(self) -> dict[str, Any]:
         client, secret = self._secrets.issue(self._wall_s())

@@ -11,6 +11,7 @@ What was queued before a reply is not superseded by what comes behind it: an out
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 from typing import Final
 
 from syncd.model.invalidations import merged
@@ -41,12 +42,21 @@ class Outbox:
         "budget_bytes",
         "conflated",
         "num_conflated",
+        "own",
         "presence_bytes",
         "size_bytes",
     )
 
-    def __init__(self, budget_bytes: int) -> None:
+    def __init__(self, budget_bytes: int, own: Sequence[bytes] = ()) -> None:
+        """Begin empty.
+
+        Args:
+            budget_bytes: How much may wait.
+            own: What the frame of a change that the session itself caused contains: it is not superseded, since what comes
+                behind it does not tell whose change it holds.
+        """
         self.budget_bytes = budget_bytes
+        self.own: Sequence[bytes] = tuple(own)
         self.size_bytes = 0
         self.presence_bytes = 0
         self.num_conflated = 0
@@ -153,7 +163,9 @@ class Outbox:
         entry = self._by_key.get((channel, key))
         if entry is None or (self._head_sent and entry is self._entries[0]):
             return None
-        return entry
+        frame = entry[_FRAME]
+        assert isinstance(frame, bytes)
+        return None if any(client in frame for client in self.own) else entry
 
     def _supersede(self, channel: str, entry: list[object], size: int) -> None:
         self.size_bytes -= size

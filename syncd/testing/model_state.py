@@ -68,8 +68,8 @@ class ModelState:
         """Errors, with `after_ms`, for the next watches."""
         self.page_size = 1_000_000
         self.tells_patches = True
-        self.tells_end = True
-        """Who goes on from a position is told where the missed events end."""
+        self.tells_top = True
+        """Who goes on from a position is told at once where the missed events end, not only by the `mark` behind them."""
         self._fresh = fresh
         self._sessions = sessions
 
@@ -200,8 +200,8 @@ class ModelWatches:
     def __init__(self, state: ModelState, session: ModelSession) -> None:
         self.watched: dict[str, set[str] | None] = {}
         """Channel to watched keys; None: all of it."""
-        self.pages: list[tuple[str, Body, list[Body], Mapping[str, int]]] = []
-        """Snapshots that are not complete: channel, head, entries left as they were, and the versions the client has."""
+        self.pages: list[tuple[ModelEntries, Body, list[str], Mapping[str, int]]] = []
+        """Snapshots that are not complete: channel, head, keys left, and the versions the client has."""
         self._state = state
         self._session = session
         self.handlers: dict[str, Callable[[Body], None]] = {
@@ -224,7 +224,7 @@ class ModelWatches:
 
     def forget_pages(self, channel: str) -> None:
         """A watch is over, its snapshot too."""
-        self.pages = [page for page in self.pages if page[0] != channel]
+        self.pages = [page for page in self.pages if page[0].name != channel]
 
     def next_page(self) -> bool:
         """Send one more page of the oldest snapshot; return whether there was one."""
@@ -234,20 +234,23 @@ class ModelWatches:
         return True
 
     def _send_page(
-        self, kind: str, name: str, head: Body, entries: list[Body], have: Mapping[str, int]
+        self, kind: str, channel: ModelEntries, head: Body, keys: list[str], have: Mapping[str, int]
     ) -> None:
-        size = self._state.page_size
+        """Tell some entries as they are now, and as of which mutations that is."""
+        size, session = self._state.page_size, self._session
         told, unchanged = [], []
-        for entry in entries[:size]:
+        for entry in map(channel.told, keys[:size]):
             if have.get(entry["key"]) == entry["version"] and "value" in entry:
                 unchanged.append(entry["key"])
             else:
                 told.append(entry)
-        rest = entries[size:]
+        rest = keys[size:]
         body = {**head, "entries": told, "unchanged": unchanged, "more": bool(rest)}
-        self._session.send(kind, body)
+        if session.client is not None and session.client in self._state.last:
+            body["decided"] = {session.client: self._state.last[session.client]}
+        session.send(kind, body)
         if rest:
-            self.pages.append((name, {"id": head["id"], "channel": name}, rest, have))
+            self.pages.append((channel, {"id": head["id"], "channel": channel.name}, rest, have))
 
     def _on_watch(self, body: Body) -> None:
         state, collection = self._state, body["collection"]
@@ -267,23 +270,21 @@ class ModelWatches:
         position = body.get("position")
         if position is not None and self._may_recover(channel, position):
             answer: Body = {"recovered": True, "entries": [], "unchanged": [], "more": False}
-            if not state.tells_end:
+            if not state.tells_top:
                 head["position"] = position
             self._session.send("watched", head | answer)
             for event in channel.events:
                 is_wanted = keys is None or event["key"] in keys
                 if event["offset"] > position["offset"] and is_wanted:
                     self._session.send("event", event)
-            if state.tells_end:
-                mark = {"channel": channel.name, "position": channel.position()}
-                self._session.send("mark", mark)
+            mark = {"channel": channel.name, "position": channel.position()}
+            self._session.send("mark", mark)
             return
         have = body.get("have") or {"epoch": "", "versions": {}}
         versions = have["versions"] if have["epoch"] == channel.epoch else {}
         wanted = sorted(channel.entries) if keys is None else list(keys)
         head["recovered"] = False
-        entries = [channel.told(key) for key in wanted]
-        self._send_page("watched", channel.name, head, entries, versions)
+        self._send_page("watched", channel, head, wanted, versions)
 
     @staticmethod
     def _may_recover(channel: ModelEntries, position: Body) -> bool:

@@ -5,7 +5,7 @@ Values of entries are spliced as they are kept. Events of collections are in `en
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -37,14 +37,22 @@ def entry(key: str, version: int, value: bytes | None) -> bytes:
     return b"".join((_KEY, pack(key), _VERSION, pack_uint(version), _VALUE, value))
 
 
-_WATCHED = b"\x92" + pack("watched") + b"\x87" + pack("id")
-_SNAPSHOT = b"\x92" + pack("snapshot") + b"\x85" + pack("id")
+_WATCHED = (
+    b"\x92" + pack("watched") + b"\x87" + pack("id"),
+    b"\x92" + pack("watched") + b"\x88" + pack("id"),
+)
+"""Heads without and with `decided`."""
+_SNAPSHOT = (
+    b"\x92" + pack("snapshot") + b"\x85" + pack("id"),
+    b"\x92" + pack("snapshot") + b"\x86" + pack("id"),
+)
 _CHANNEL = pack("channel")
 _POSITION = pack("position")
 _RECOVERED = pack("recovered")
 _ENTRIES = pack("entries")
 _UNCHANGED = pack("unchanged")
 _MORE = pack("more")
+_DECIDED = pack("decided")
 _BOOL = (b"\xc2", b"\xc3")
 
 
@@ -57,11 +65,12 @@ def watched(
     unchanged: Sequence[str] = (),
     recovered: bool = False,
     more: bool = False,
+    decided: Mapping[str, int] | None = None,
 ) -> bytes:
-    """Encode `watched`; `entries` are encoded."""
+    """Encode `watched`; `entries` are encoded, `decided` is as in `snapshot`."""
     return b"".join(
         (
-            _WATCHED,
+            _WATCHED[bool(decided)],
             pack_uint(request_id),
             _CHANNEL,
             pack(channel),
@@ -69,7 +78,7 @@ def watched(
             _position(position),
             _RECOVERED,
             _BOOL[recovered],
-            *_page(entries, unchanged, more=more),
+            *_page(entries, unchanged, decided, more=more),
         )
     )
 
@@ -81,22 +90,34 @@ def snapshot(
     *,
     unchanged: Sequence[str] = (),
     more: bool,
+    decided: Mapping[str, int] | None = None,
 ) -> bytes:
-    """Encode a further page of a snapshot; `entries` are encoded."""
+    """Encode a further page of a snapshot; `entries` are encoded.
+
+    Args:
+        decided: By client of the session, the last mutation that these entries hold what became of.
+    """
     return b"".join(
         (
-            _SNAPSHOT,
+            _SNAPSHOT[bool(decided)],
             pack_uint(request_id),
             _CHANNEL,
             pack(channel),
-            *_page(entries, unchanged, more=more),
+            *_page(entries, unchanged, decided, more=more),
         )
     )
 
 
-def _page(entries: Sequence[bytes], unchanged: Sequence[str], *, more: bool) -> Iterable[bytes]:
+def _page(
+    entries: Sequence[bytes],
+    unchanged: Sequence[str],
+    decided: Mapping[str, int] | None,
+    *,
+    more: bool,
+) -> Iterable[bytes]:
     head = (_ENTRIES, array_header(len(entries)))
-    return (*head, *entries, _UNCHANGED, pack(list(unchanged)), _MORE, _BOOL[more])
+    tail = (_DECIDED, pack(dict(decided))) if decided else ()
+    return (*head, *entries, _UNCHANGED, pack(list(unchanged)), _MORE, _BOOL[more], *tail)
 
 
 def _position(position: Position) -> bytes:

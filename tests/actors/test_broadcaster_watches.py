@@ -86,6 +86,25 @@ async def test_a_snapshot_that_is_older_than_what_is_told_gets_what_it_lacks(wor
     assert heard(session) == [("watched", 1), ("event", 2), ("event", 3)]
 
 
+@pytest.mark.parametrize("keys", [["a"], None], ids=["keys", "whole"])
+@pytest.mark.parametrize("missed", [[], ["b"], ["b", "a"]], ids=["nothing", "others", "own"])
+async def test_a_mark_closes_every_recovery(world, keys, missed):
+    """Without it a filtered watch could not say that it has told all that an outcome waits for."""
+    await watching(world)
+    await changed(world, "a")
+    since = Position(
+        world.truth(ChannelName("orders")).epoch, world.truth(ChannelName("orders")).top
+    )
+    await changed(world, *missed)
+    session = world.session()
+    world.watch(session, "orders", keys, since)
+    world.snapshot()
+    await world.settled()
+    assert heard(session)[-1] == ("mark", 1 + len(missed))
+    await changed(world, "c", "a")
+    assert heard(session)[-1] == ("event", 3 + len(missed)), "one mark"
+
+
 async def test_a_watch_that_cannot_be_joined_is_lost_and_nothing_changes(world):
     session = await watching(world, "cached", ["a"])
     await changed(world, "a", channel="cached")
@@ -257,7 +276,7 @@ async def test_an_outcome_waits_for_a_watch_that_catches_up_and_later_ones_wait_
     await paged.settled()
     assert "outcome" not in heard(session)
     await paged.quiet()
-    assert heard(session)[-3:] == [("event", 7), "outcome", "outcome"]
+    assert heard(session)[-4:] == [("event", 7), ("mark", 7), "outcome", "outcome"]
 
 
 async def test_a_session_that_would_hold_up_too_many_outcomes_lags(paged, monkeypatch):

@@ -166,6 +166,75 @@ async def test_a_snapshot_goes_on_after_a_crash_of_the_cache_owner(autojump_cloc
         assert told == [f"k{number:04}" for number in range(1, 21)]
 
 
+@pytest.mark.parametrize("keys", [["k0001", "k0002"], None], ids=["keys", "whole"])
+@pytest.mark.parametrize("has_crashed", [False, True])
+async def test_a_page_says_which_mutations_of_its_session_it_is_as_of(
+    autojump_clock, keys, has_crashed
+):
+    async with running(app_of()) as world:
+        await filled(world, 2)
+        await world.mutate(Asker(), 1, "items.put", ["k0001", "y"], client="c2")
+        await world.mutate(Asker(), 1, "items.put", ["k0001", "z"], client="c3")
+        await world.mutate(Asker(), 3, "items.nonsense", client="c1")
+        if has_crashed:
+            await world.crash()
+        watch(world, Session(clients=("c1", "c2")), keys=keys)
+        await trio.sleep(1)
+        assert prelude(world.listener.joins[0])["decided"] == {"c1": 3, "c2": 1}
+
+
+async def test_each_page_is_as_of_its_own_moment(autojump_clock):
+    async with running(app_of()) as world:
+        await filled(world, 20, size=50_000)
+        session = Session()
+        subscription = watch(world, session)
+        await trio.sleep(1)
+        assert prelude(world.listener.joins[0])["decided"] == {"c1": 20}
+        await world.mutate(Asker(), 21, "items.put", ["k0020", "new"])
+        while session.paging:
+            session.paging.clear()
+            world.owner.submit_nowait([SnapshotDrained([subscription])], 0)
+            await trio.sleep(1)
+        last = session.sent[-1][1]
+        assert last["decided"] == {"c1": 21}
+        assert last["entries"][-1] == {"key": "k0020", "version": 21, "value": "new"}
+
+
+@pytest.mark.parametrize("change", ["put", "remove"])
+async def test_what_changes_while_the_rest_of_a_page_is_loaded_is_told_as_it_is_in_the_end(
+    autojump_clock, change
+):
+    app, may_load = App(), trio.Event()
+    items = app.collection("items")
+
+    @items.loader
+    async def load(key):
+        await may_load.wait()
+        return "loaded"
+
+    @items.mutator
+    def put(tx, key: str, value: str):
+        tx.put(key, value)
+
+    @items.mutator
+    def remove(tx, key: str):
+        tx.delete(key)
+
+    async with running(app) as world:
+        await world.mutate(Asker(), 1, "items.put", ["a", "old"])
+        watch(world, Session(), keys=["a", "b"])
+        await trio.sleep(1)
+        assert world.listener.joins == []
+        args = ["a", "new"] if change == "put" else ["a"]
+        await world.mutate(Asker(), 2, f"items.{change}", args)
+        may_load.set()
+        await trio.sleep(1)
+        body = prelude(world.listener.joins[0])
+        told = {entry["key"]: entry.get("value") for entry in body["entries"]}
+        assert told == {"a": "new" if change == "put" else None, "b": "loaded"}
+        assert body["decided"] == {"c1": 2}
+
+
 async def test_a_request_for_what_is_not_known_yet_waits_and_is_then_told_behind(autojump_clock):
     async with running(app_of()) as world:
         await filled(world, 1)

@@ -208,7 +208,12 @@ class WatchingWorld(World):
             self.requests.append(request)
 
         self.broadcaster.submit_nowait(
-            [WatchChannel(subscription, request.keys, position, prelude, lost)], 0
+            [
+                WatchChannel(
+                    subscription, request.keys, position, prelude, lost, is_recovered=recovered
+                )
+            ],
+            0,
         )
 
     @staticmethod

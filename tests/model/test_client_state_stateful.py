@@ -202,15 +202,15 @@ class Side:
 class TwoClientsAndServer(RuleBasedStateMachine):
     @initialize(
         tells_patches=st.booleans(),
-        tells_end=st.booleans(),
+        tells_top=st.booleans(),
         page_size=st.sampled_from([1, 2, 1000]),
     )
-    def begin(self, tells_patches, tells_end, page_size):
+    def begin(self, tells_patches, tells_top, page_size):
         self.server = ModelServer()
         state = self.server.state
         state.partitioned.add("parts")
         state.mutators = MUTATORS
-        state.tells_patches, state.tells_end, state.page_size = tells_patches, tells_end, page_size
+        state.tells_patches, state.tells_top, state.page_size = tells_patches, tells_top, page_size
         self.marks = (f"m{n}" for n in itertools.count())
         for key in KEYS[:2]:
             state.write("things", key, {"marks": {}, "pad": PAD})

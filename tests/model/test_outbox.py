@@ -46,6 +46,17 @@ def test_keyed_events_stay_beside_each_other_up_to_half_of_the_budget():
     assert drained(outbox) == bytes(5) + b"\1" * 5 + b"new", "the newest goes to the end"
 
 
+def test_what_the_session_caused_itself_is_not_superseded():
+    outbox = Outbox(40, [b"<me>"])
+    for frame in (b"event of <you>..", b"event of <me>..."):
+        event(outbox, frame, "k")
+    assert not outbox.supersedes("a:b", "k")
+    assert event(outbox, b"third", "k")
+    assert outbox.supersedes("a:b", "k")
+    assert event(outbox, b"last", "k")
+    assert drained(outbox) == b"event of <you>..event of <me>...last"
+
+
 @pytest.mark.parametrize(
     ("key", "channel", "conflatable"),
     [(None, "a:b", True), ("other", "a:b", True), ("k", "a:c", True), ("k", "a:b", False)],

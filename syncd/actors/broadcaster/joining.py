@@ -381,9 +381,10 @@ def _send_events(
 
 
 def _mark_end(channel: Channel, subscription: Subscription) -> None:
-    """Tell a watch where what it missed ends, which its last event does not say if it is filtered."""
+    """Tell a watch where what it missed ends: its last event does not say so if it is filtered or recovers."""
     watch = subscription.watch
-    if watch is not None and watch.marked < channel.top:
+    if watch is not None and (watch.is_owed_end or watch.marked < channel.top):
+        watch.is_owed_end = False
         watch.marked = channel.top
         message = encode.mark(channel.name, channel.epoch, channel.top)
         subscription.session.send_event(channel.name, message)

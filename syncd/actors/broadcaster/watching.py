@@ -106,6 +106,7 @@ class Watching:
             subscription.session.page_when_drained(subscription)
         # What its filter kept from it was not told either: then a mark says that the wider one is past it.
         watch.marked = min(watch.marked, start) if is_wider else start
+        watch.is_owed_end = watch.is_owed_end or command.is_recovered
         self._joining.catch_up(room, channel, subscription)
 
     # ---------------------------------------------------------------- is it in the log

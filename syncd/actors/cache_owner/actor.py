@@ -45,6 +45,7 @@ from syncd.codes import ErrorCode
 from syncd.config import Config, HistoryKind
 from syncd.errors import ActorStopped, RequestRejected, SyncdError, internal_error
 from syncd.ids import ChannelName, Epoch, Position
+from syncd.model.decided import Decided
 from syncd.model.definitions import AppDefinition
 from syncd.model.recording import Invalidation, Place
 from syncd.ports_collections import (
@@ -116,6 +117,7 @@ class CacheOwner:
         self._joins: list[WatchChannel] = []
         self._greetings: list[AddClients] = []
         self._life = 0
+        self._decided = Decided()
         self._start_empty()
 
     def _start_empty(self) -> None:
@@ -127,7 +129,7 @@ class CacheOwner:
             post(Call(work, life))
 
         holdings = self.holdings = Holdings(
-            self._app, new_epoch=self._new_epoch, chance=self._chance, now=trio.current_time
+            self._app, self._decided, self._new_epoch, self._chance, trio.current_time
         )
         deliver = self._broadcaster.deliver_committed
         self.forwarding = Forwarding(holdings, store, post=post, chance=self._chance)
@@ -326,17 +328,14 @@ class CacheOwner:
 
     def _fetch(self, places: Sequence[Place], done: Callable[[SyncdError | None], None]) -> None:
         """See `Mutating`; `done` comes in another turn."""
-        self.fetching.fetch(places, lambda error: self._call(lambda: done(error)))
+        life, post = self._life, self.mailbox.put_reply
+        self.fetching.fetch(places, lambda error: post(Call(lambda: done(error), life)))
 
     def _invalidated(self, invalidation: Invalidation, result: Committed) -> None:
         self.invalidating.take_effect(invalidation, result)
 
     def _join(self, join: WatchChannel) -> None:
         self._joins.append(join)
-
-    def _call(self, work: Callable[[], None]) -> None:
-        """Have something done in a turn of ours."""
-        self.mailbox.put_reply(Call(work, self._life))
 
     def _do(self, call: Call) -> None:
         if call.life == self._life:

@@ -212,6 +212,8 @@ def write_memory(
         if holdings.of_channel(channel) is not None:
             holdings.advance(channel, position)
     client = item.commit.client
+    if client is not None:
+        holdings.decided.note(client, item.commit.mid)
     for write, version in zip(item.commit.writes, result.versions, strict=True):
         _write_entry(holdings, write, version, client)
         if is_old:

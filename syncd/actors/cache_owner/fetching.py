@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import attrs
 import structlog
 
+from syncd.actors.cache_owner.gathering import Flight, Gathering
 from syncd.actors.cache_owner.holdings import Holding, Holdings
 from syncd.actors.cache_owner.messages import EntriesPaged, LoadDone
 from syncd.actors.cache_owner.paging import KEYS_PER_JOB, Paged, read_entries
@@ -22,7 +22,7 @@ from syncd.model.recording import Place
 from syncd.ports_collections import EntryState
 from syncd.ports_state import Entry, KeyName, StateReader, StateStoreHandle
 
-__all__ = ["Fetching", "Flight", "Gathering"]
+__all__ = ["Fetching"]
 
 _log = structlog.get_logger("syncd.collections")
 
@@ -30,43 +30,6 @@ MAX_FLIGHTS = 50_000
 """Keys on their way at once. Policy when full: refuse, `overloaded` (retryable)."""
 MAX_RERUNS = 10
 """Loads of one key that were outdated in a row; then its readers are told to come again."""
-
-
-@attrs.define(eq=False)
-class Gathering:
-    """Entries that one request waits for."""
-
-    channel: ChannelName
-    keys: Sequence[KeyName]
-    done: Callable[[list[EntryState], Position], None]
-    failed: Callable[[SyncdError], None]
-    client: str | None = None
-    """Whose own changes may not be served stale."""
-    needs_fresh: bool = False
-    """For a mutator: nothing stale will do, and the entries are kept for it (`Holdings.borrowed`)."""
-    found: dict[KeyName, EntryState] = attrs.field(factory=dict)
-    position: Position | None = None
-    """The oldest position that anything found is as of."""
-    num_missing: int = 0
-    is_over: bool = False
-
-
-@attrs.define(eq=False)
-class Flight:
-    """One key on its way."""
-
-    place: Place
-    holding: Holding
-    waiters: list[Gathering] = attrs.field(factory=list)
-    known: CachedEntry | None = None
-    """What is kept of it now, if that is known."""
-    is_paged: bool = False
-    """The store was asked."""
-    is_loading: bool = False
-    is_outdated: bool = False
-    num_reruns: int = 0
-    num_watching: int = 0
-    """Who would be told a change, if that is what it is for."""
 
 
 class Fetching:
@@ -113,6 +76,7 @@ class Fetching:
                 self._find(gathering, place, entry)
             else:
                 gathering.num_missing += 1
+                gathering.has_waited = True
                 self._want(holding, place, entry, waiter=gathering)
         self._finish(gathering)
 
@@ -225,7 +189,22 @@ class Fetching:
         gathering.is_over = True
         position = gathering.position
         assert position is not None, "at least one key was asked for"
+        if gathering.has_waited and not gathering.needs_fresh:
+            self._find_newer(gathering)
         gathering.done([gathering.found[key] for key in gathering.keys], position)
+
+    def _find_newer(self, gathering: Gathering) -> None:
+        """Take what changed while the last of it was on its way, so that everything is as of one moment."""
+        holding, now = self._holdings.of_channel(gathering.channel), self._holdings.now
+        assert holding is not None, "gateway and HTTP check names"
+        for key, state in list(gathering.found.items()):
+            entry = holding.memory.peek((gathering.channel, key), now)
+            if entry is None:
+                continue
+            if entry.value is not None and entry.version > state.version:
+                gathering.found[key] = EntryState(key, entry.version, entry.value)
+            elif entry.value is None and state.value is not None:
+                self._find(gathering, (gathering.channel, key), entry)
 
     # ---------------------------------------------------------------- from the store
 

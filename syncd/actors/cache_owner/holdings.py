@@ -17,6 +17,7 @@ from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.collection_memory import CachedEntry, CollectionMemory, Freshness, Limits
+from syncd.model.decided import Decided
 from syncd.model.definitions import AppDefinition, CollectionDefinition
 from syncd.model.failures import Backoff, Failures
 from syncd.model.recording import CollectionRules, Missing, Place, Rejected
@@ -130,7 +131,7 @@ class Holdings:
     def __init__(
         self,
         app: AppDefinition,
-        *,
+        decided: Decided,
         new_epoch: Callable[[], Epoch],
         chance: Callable[[], float],
         now: Callable[[], float],
@@ -143,6 +144,8 @@ class Holdings:
             name: holding.rules for name, holding in self.by_name.items()
         }
         self.has_volatile = any(each.is_volatile for each in self.by_name.values())
+        self.decided = decided
+        """What memory is as of, in the numbers of clients."""
         self.heads: dict[ChannelName, Position] = {}
         """What memory is as of. Known for a channel once anything of it was read or changed."""
         self.volatile: dict[ChannelName, Position] = {}

@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 import trio
 
-from syncd.actors.cache_owner.fetching import Fetching, Flight
+from syncd.actors.cache_owner.fetching import Fetching
+from syncd.actors.cache_owner.gathering import Flight
 from syncd.actors.cache_owner.holdings import TOMBSTONE, Holding, Holdings
 from syncd.actors.cache_owner.messages import LoadDone
 from syncd.codes import ErrorCode

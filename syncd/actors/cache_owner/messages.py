@@ -10,14 +10,13 @@ import attrs
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName
 from syncd.ports_collections import CacheOwnerCommand, WatchEntries
-from syncd.ports_state import EntryPage, MutationResult
+from syncd.ports_state import MutationResult
 
 if TYPE_CHECKING:
     from syncd.actors.cache_owner.committing import Group
-    from syncd.actors.cache_owner.fetching import Flight
+    from syncd.actors.cache_owner.gathering import Flight
     from syncd.actors.cache_owner.holdings import Holding
-    from syncd.actors.cache_owner.paging import Paged
-    from syncd.actors.cache_owner.watching import Snapshot
+    from syncd.actors.cache_owner.paging import Paged, ScannedPage, Snapshot
     from syncd.model.recording import Place
 
 __all__ = [
@@ -66,7 +65,7 @@ class SnapshotPage:
     """The store has read a page for a watch."""
 
     snapshot: Snapshot
-    answer: EntryPage | SyncdError
+    answer: ScannedPage | SyncdError
 
 
 @attrs.define(eq=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
 from syncd.ids import ChannelName, Position
 from syncd.ports_collections import EntryState, WatchEntries
-from syncd.ports_state import Entry, KeyName, StateReader
+from syncd.ports_state import Entry, EntryPage, KeyName, StateReader
 from syncd.wire import encode_state
 
 __all__ = [
@@ -16,8 +16,11 @@ __all__ = [
     "PAGE_BYTES",
     "PAGE_ENTRIES",
     "Paged",
+    "ScannedPage",
+    "Snapshot",
     "num_fitting",
     "read_entries",
+    "scan_entries",
     "sort_out",
     "top_of",
 ]
@@ -37,6 +40,31 @@ class Paged:
     entries: list[Entry]
 
 
+@attrs.define(eq=False)
+class Snapshot:
+    """What one watch request is still to be told."""
+
+    command: WatchEntries
+    keys_left: list[KeyName] | None
+    """None: all of the channel after `after_key`, from the store."""
+    after_key: KeyName | None = None
+    is_joined: bool = False
+    """The broadcaster has it: `watched` is told, further pages are `snapshot`."""
+    num_lost: int = 0
+    """How often what was handed to the broadcaster before this was lost."""
+    on_lost: Callable[[], None] | None = None
+    """Of what the broadcaster was handed."""
+
+
+@attrs.define
+class ScannedPage:
+    """A page of a channel, as of one moment."""
+
+    page: EntryPage
+    decided: dict[str, int]
+    """By client, the last mutation decided."""
+
+
 def read_entries(reader: StateReader, channel: ChannelName, keys: Sequence[KeyName]) -> Paged:
     """Read entries and the position they are as of."""
     return Paged(top_of(reader, channel), reader.entries(channel, keys))
@@ -46,6 +74,14 @@ def top_of(reader: StateReader, channel: ChannelName) -> Position:
     """Return a channel's top."""
     head = reader.load(channel, 0, 0).head
     return Position(head.epoch, head.top)
+
+
+def scan_entries(
+    reader: StateReader, channel: ChannelName, after: KeyName | None, clients: Sequence[str]
+) -> ScannedPage:
+    """Read a page of a channel, and up to which mutation of each client it holds what became of them."""
+    page = reader.scan(channel, after, PAGE_ENTRIES, PAGE_BYTES)
+    return ScannedPage(page, dict(zip(clients, reader.last_mids(clients), strict=True)))
 
 
 def sort_out(

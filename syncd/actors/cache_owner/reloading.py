@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import attrs
 
-from syncd.actors.cache_owner.fetching import MAX_FLIGHTS, Fetching, Flight
+from syncd.actors.cache_owner.fetching import MAX_FLIGHTS, Fetching
+from syncd.actors.cache_owner.gathering import Flight
 from syncd.actors.cache_owner.holdings import Holding, Holdings
 from syncd.actors.cache_owner.paging import PAGE_BYTES
 from syncd.errors import SyncdError

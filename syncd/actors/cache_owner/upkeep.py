@@ -12,7 +12,8 @@ from typing import Any
 import msgpack
 import structlog
 
-from syncd.actors.cache_owner.fetching import Fetching, Gathering
+from syncd.actors.cache_owner.fetching import Fetching
+from syncd.actors.cache_owner.gathering import Gathering
 from syncd.actors.cache_owner.holdings import Holding, Holdings
 from syncd.actors.cache_owner.paging import KEYS_PER_JOB
 from syncd.codes import ErrorCode

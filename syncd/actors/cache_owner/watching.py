@@ -7,19 +7,19 @@ snapshot follow one by one as the session drains; what changes meanwhile comes a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-
-import attrs
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from syncd.actors.cache_owner.behind import Behind
-from syncd.actors.cache_owner.fetching import Fetching, Gathering
+from syncd.actors.cache_owner.fetching import Fetching
+from syncd.actors.cache_owner.gathering import Gathering
 from syncd.actors.cache_owner.holdings import Holdings, value_of
 from syncd.actors.cache_owner.messages import SnapshotPage, WatchLost
 from syncd.actors.cache_owner.paging import (
     KEYS_PER_JOB,
-    PAGE_BYTES,
-    PAGE_ENTRIES,
+    ScannedPage,
+    Snapshot,
     num_fitting,
+    scan_entries,
     sort_out,
 )
 from syncd.actors.cache_owner.reloading import Reloading
@@ -35,32 +35,16 @@ from syncd.ports_collections import (
     WatchChannel,
     WatchEntries,
 )
-from syncd.ports_state import EntryPage, KeyName, StateReader, StateStoreHandle
+from syncd.ports_state import KeyName, StateReader, StateStoreHandle
 from syncd.wire import encode_state
 
-__all__ = ["Snapshot", "Watching", "refuse"]
+__all__ = ["Watching", "refuse"]
 
 MAX_LOST = 5
 """Snapshots of one request that were too old when they came to the broadcaster: its channel changes faster than its log is long.
 Policy then: refuse, `overloaded` (retryable)."""
 READ_BYTES = 1_048_576
 """Of the values that one `read` may bring: what a session's outbox holds."""
-
-
-@attrs.define(eq=False)
-class Snapshot:
-    """What one watch request is still to be told."""
-
-    command: WatchEntries
-    keys_left: list[KeyName] | None
-    """None: all of the channel after `after_key`, from the store."""
-    after_key: KeyName | None = None
-    is_joined: bool = False
-    """The broadcaster has it: `watched` is told, further pages are `snapshot`."""
-    num_lost: int = 0
-    """How often what was handed to the broadcaster before this was lost."""
-    on_lost: Callable[[], None] | None = None
-    """Of what the broadcaster was handed."""
 
 
 class Watching:
@@ -171,12 +155,13 @@ class Watching:
         num_lost: int = 0,
         *,
         has_more: bool = False,
+        is_recovered: bool = False,
     ) -> Callable[[], None]:
         def lost() -> None:
             self._post(WatchLost(command, num_lost + 1))
 
         subscription, keys = command.subscription, command.keys
-        self._join(WatchChannel(subscription, keys, since, prelude, lost, has_more))
+        self._join(WatchChannel(subscription, keys, since, prelude, lost, has_more, is_recovered))
         return lost
 
     # ---------------------------------------------------------------- pages
@@ -197,7 +182,8 @@ class Watching:
         if not keys:
             position = self._holdings.head(snapshot.command.channel)
             assert position is not None, "only volatile channels are told by the keys they have"
-            self._tell(snapshot, [], position, more=False)
+            decided = self._holdings.decided.of(snapshot.command.subscription.session.clients)
+            self._tell(snapshot, [], position, decided, more=False)
             return
 
         def done(entries: list[EntryState], position: Position) -> None:
@@ -207,7 +193,9 @@ class Watching:
                 return
             assert snapshot.keys_left is not None, "see above"
             del snapshot.keys_left[:count]
-            self._tell(snapshot, entries[:count], position, more=bool(snapshot.keys_left))
+            decided = self._holdings.decided.of(command.subscription.session.clients)
+            more = bool(snapshot.keys_left)
+            self._tell(snapshot, entries[:count], position, decided, more=more)
 
         command = snapshot.command
 
@@ -219,11 +207,12 @@ class Watching:
 
     def _scan(self, snapshot: Snapshot) -> None:
         channel, after = snapshot.command.channel, snapshot.after_key
+        clients = snapshot.command.subscription.session.clients
 
-        def work(reader: StateReader) -> EntryPage:
-            return reader.scan(channel, after, PAGE_ENTRIES, PAGE_BYTES)
+        def work(reader: StateReader) -> ScannedPage:
+            return scan_entries(reader, channel, after, clients)
 
-        def done(answer: EntryPage | SyncdError) -> None:
+        def done(answer: ScannedPage | SyncdError) -> None:
             self._post(SnapshotPage(snapshot, answer))
 
         self._store.read_state(work, done)
@@ -236,21 +225,28 @@ class Watching:
         if isinstance(answer, SyncdError):
             self._fail(snapshot, answer)
             return
-        if not snapshot.is_joined and self._behind.waits(snapshot.command, answer.position):
+        page = answer.page
+        if not snapshot.is_joined and self._behind.waits(snapshot.command, page.position):
             self._close(snapshot)
             return
-        if answer.entries:
-            snapshot.after_key = answer.entries[-1].key
+        if page.entries:
+            snapshot.after_key = page.entries[-1].key
         entries = [
             EntryState(entry.key, entry.version, entry.value)
-            for entry in answer.entries
+            for entry in page.entries
             if value_of(entry.value) is not None
         ]
-        self._tell(snapshot, entries, answer.position, more=not answer.is_complete)
-        self._fetching.refresh_old(snapshot.command.channel, answer.entries)
+        self._tell(snapshot, entries, page.position, answer.decided, more=not page.is_complete)
+        self._fetching.refresh_old(snapshot.command.channel, page.entries)
 
     def _tell(
-        self, snapshot: Snapshot, entries: Sequence[EntryState], position: Position, *, more: bool
+        self,
+        snapshot: Snapshot,
+        entries: Sequence[EntryState],
+        position: Position,
+        decided: Mapping[str, int],
+        *,
+        more: bool,
     ) -> None:
         """Send one page; the first one goes with the watch to the broadcaster."""
         command = snapshot.command
@@ -259,12 +255,18 @@ class Watching:
         is_first = not snapshot.is_joined
         if not is_first:
             message = encode_state.snapshot(
-                request_id, channel, told, unchanged=unchanged, more=more
+                request_id, channel, told, unchanged=unchanged, more=more, decided=decided
             )
             command.subscription.session.send_event(channel, message)
         else:
             prelude = encode_state.watched(
-                request_id, channel, position, told, unchanged=unchanged, more=more
+                request_id,
+                channel,
+                position,
+                told,
+                unchanged=unchanged,
+                more=more,
+                decided=decided,
             )
             snapshot.is_joined = True
             snapshot.on_lost = self._hand_over(

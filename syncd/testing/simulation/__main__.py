@@ -32,7 +32,7 @@ def main() -> int:
         totals.update(verdict.counts)
         for line in verdict.trace:
             print(line)
-        if verdict.surprises:
+        if verdict.breaches:
             num_bad += 1
             tell(verdict)
     took_s = time.process_time() - started
@@ -48,8 +48,8 @@ def hunt(bugs: list[str], seed: int, count: int) -> int:
     for bug in bugs:
         for candidate in range(seed, seed + count):
             verdict = run_seed(candidate, bug=bug)
-            if verdict.surprises:
-                print(f"{bug}: seed {candidate}: {verdict.surprises[0]}", flush=True)
+            if verdict.breaches:
+                print(f"{bug}: seed {candidate}: {verdict.breaches[0]}", flush=True)
                 break
         else:
             got_away += 1

@@ -25,6 +25,9 @@ from syncd.actors.cache_owner.reloading import Reloading
 from syncd.actors.store import StoreActor
 from syncd.actors.store_writes import begin, next_group
 from syncd.client.state import StateCore
+from syncd.client.watch import WatchState
+from syncd.client.watching import WatchTable
+from syncd.gateway.connection import Connection
 from syncd.ids import Position
 from syncd.model.outbox import Outbox
 from syncd.store.sqlite import SqliteStore
@@ -257,6 +260,43 @@ def _absence_not_made_good() -> contextlib.AbstractContextManager[None]:
     return _replaced(Reloading, "watched", make)
 
 
+def _pages_not_dated() -> contextlib.AbstractContextManager[None]:
+    """A client takes no notice of which mutations the entries of a snapshot are as of."""
+
+    def make(_original: Any) -> Any:
+        return lambda _self, _body: {}
+
+    return _replaced(WatchTable, "_decided", make)
+
+
+def _own_event_superseded() -> contextlib.AbstractContextManager[None]:
+    """To a slow client, others' changes take the place of its own ones, too."""
+
+    def make(_original: Any) -> Any:
+        return lambda _self: []
+
+    return _replaced(Connection, "own", make)
+
+
+def _lag_leaves_unanswered() -> contextlib.AbstractContextManager[None]:
+    """A watch that was not answered when its channel lagged is not asked for again."""
+
+    def make(original: Any) -> Any:
+        def on_lagged(self: Any, body: Any, now: float) -> None:
+            asking = [w for w in self.watches.values() if w.state is WatchState.ASKING]
+            for watch in asking:
+                watch.state = WatchState.LOADING
+                watch.is_leaving = True
+            original(self, body, now)
+            for watch in asking:
+                watch.state = WatchState.ASKING
+                watch.is_leaving = False
+
+        return on_lagged
+
+    return _replaced(WatchTable, "on_lagged", make)
+
+
 def _overlay_dropped_at_send() -> contextlib.AbstractContextManager[None]:
     """A prediction goes when its mutation is sent, not when its outcome comes."""
 
@@ -289,6 +329,9 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "on_commit_lost": _on_commit_lost,
     "reload_not_repeated": _reload_not_repeated,
     "absence_not_made_good": _absence_not_made_good,
+    "pages_not_dated": _pages_not_dated,
+    "own_event_superseded": _own_event_superseded,
+    "lag_leaves_unanswered": _lag_leaves_unanswered,
     "overlay_dropped_at_send": _overlay_dropped_at_send,
 }
 """Name to what plants it; each one's docstring says what is wrong."""

@@ -1,13 +1,12 @@
 """A user's half that is about collections: watches, mutations and reads, and what is shown while they are under way.
 
-SETTLE is judged here: from the moment a mutation is made until it is rejected, its tag is shown, and shown once, in every watch that covers it. Where
-a connection or a watch came or went meanwhile, the same is called FLICKER.
+SETTLE is judged here: from the moment a mutation is made until it is rejected, its tag is shown, and shown once, in every watch that covers it,
+whatever connections and watches come and go.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -46,8 +45,6 @@ class _Made:
     keys: tuple[str, ...]
     is_sure: bool
     """It is predicted whatever comes before it."""
-    age: int
-    """`Clerk.age` when it was made."""
     is_ok: bool = False
 
 
@@ -60,8 +57,6 @@ class Clerk:
         self._rng = rng
         self._num_made = 0
         self.watches: dict[int, Selection] = {}
-        self.age = 0
-        """Goes up whenever a connection or a watch comes or goes: what was made before has seen trouble."""
         self._shown: set[int] = set()
         """Watches that have been current once."""
         self.pending: dict[int, _Made] = {}
@@ -79,7 +74,6 @@ class Clerk:
 
     def watch_one(self, selection: Selection) -> None:
         """Watch just this."""
-        self.age += 1
         self.watches[self._shell.core.watch(selection)] = selection
 
     def unwatch(self) -> None:
@@ -87,7 +81,6 @@ class Clerk:
         if self.watches:
             watch = self._rng.choice(sorted(self.watches))
             del self.watches[watch]
-            self.age += 1
             self._shown.discard(watch)
             self._shell.core.unwatch(watch)
 
@@ -111,7 +104,7 @@ class Clerk:
         except MutationRejected:
             self._world.counts["predicted rejects"] += 1
             return
-        self.pending[number] = _Made(tag, collection, keys, mutator != "claim", self.age)
+        self.pending[number] = _Made(tag, collection, keys, mutator != "claim")
 
     def read(self) -> None:
         """Read entries once."""
@@ -127,8 +120,6 @@ class Clerk:
         """Take what the core tells."""
         match fact:
             case ViewChanged(watch=watch, is_current=is_current):
-                if not is_current or watch not in self._shown:
-                    self.age += 1
                 if is_current and watch in self.watches:
                     self._shown.add(watch)
                 self._has_changed = True
@@ -181,32 +172,27 @@ class Clerk:
 
     # -------------------------------------------------------------------------------- what is shown
 
-    def check_shown(self, whole: Collection[str]) -> None:
-        """Look at every watch, once a step of the client's is over.
-
-        Args:
-            whole: Collections of which this connection is told everything, so that it would notice a gap.
-        """
+    def check_shown(self) -> None:
+        """Look at every watch, once a step of the client's is over."""
         if not self._has_changed:
             return
         self._has_changed = False
         for watch in self._shown:
-            self._check_shown(watch, self.watches[watch], whole)
+            self._check_shown(watch, self.watches[watch])
 
-    def _check_shown(self, watch: int, selection: Selection, whole: Collection[str]) -> None:
+    def _check_shown(self, watch: int, selection: Selection) -> None:
         items = self._shell.core.entries.items(watch)
         shown = {key: _tags(value) for key, value in items.items()}
         for made in (*self._settled, *self.pending.values()):
             if made.collection != selection.collection or not (made.is_ok or made.is_sure):
                 continue
-            is_calm = made.age == self.age and made.collection in whole
-            promise = "SETTLE" if is_calm else "FLICKER"
             state = "settled" if made.is_ok else "pending"
             for key in made.keys:
                 count = shown.get(key, []).count(made.tag)
                 if selection.covers(key) and count != 1:
                     place = f"{selection.collection} {key}"
-                    self._breach(promise, f"{made.tag}, {state}, is shown {count} times in {place}")
+                    text = f"{made.tag}, {state}, is shown {count} times in {place}"
+                    self._breach("SETTLE", text)
 
     def check_converged(self) -> None:
         """All is quiet: every watch shows what the log says."""

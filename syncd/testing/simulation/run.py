@@ -19,7 +19,7 @@ from syncd.testing.simulation.bugs import planted
 from syncd.testing.simulation.nemesis import Nemesis
 from syncd.testing.simulation.plan import Plan
 from syncd.testing.simulation.scheduling import run_virtually
-from syncd.testing.simulation.world import OPEN, World
+from syncd.testing.simulation.world import World
 
 __all__ = ["Verdict", "run_plan", "run_seed"]
 
@@ -43,11 +43,6 @@ class Verdict:
     """Of everything that was noted: two runs of one plan must agree."""
     trace: Sequence[str]
     bug: str | None = None
-
-    @property
-    def surprises(self) -> Sequence[str]:
-        """Breaches of promises that are not known to be open."""
-        return [breach for breach in self.breaches if not breach.startswith(OPEN)]
 
     @property
     def replay(self) -> str:
@@ -123,7 +118,7 @@ async def _settle(world: World) -> None:
     world.source.has_prices = True
     quiet_since: float | None = None
     deadline = trio.current_time() + SETTLE_S
-    while trio.current_time() < deadline and not world.surprises():
+    while trio.current_time() < deadline and not world.breaches.found:
         await trio.sleep(0.5)
         if not world.is_quiet():
             quiet_since = None
@@ -133,7 +128,7 @@ async def _settle(world: World) -> None:
             _check_the_end(world)
             return
     for user in world.users:
-        if not user.is_content() and not world.surprises():
+        if not user.is_content() and not world.breaches.found:
             world.breaches.add("SETTLED", f"never: {user.what_waits()}")
 
 

@@ -55,7 +55,7 @@ class User:
         self._wire = Wire(shell.name, world.breaches, world.ledger)
         self.clerk = Clerk(world, shell, rng)
         shell.on_connected = self._connected
-        shell.on_step = lambda: self.clerk.check_shown(self._wire.whole)
+        shell.on_step = self.clerk.check_shown
         shell.on_sent = self._message_sent
         shell.on_heard = self._message_heard
         self._acts = {
@@ -191,9 +191,6 @@ class User:
             self._sent.add(uid)
 
     def _message_heard(self, _shell: Shell, kind: str, body: Body) -> None:
-        told = self._wire.whole.get(str(body.get("channel")))
-        if kind in ("event", "invalidate") and told is not None and body["offset"] != told + 1:
-            self.clerk.age += 1  # conflated: who caused what was skipped is not told
         self._wire.heard(kind, body)
 
     def take(self, fact: Fact) -> None:
@@ -212,9 +209,7 @@ class User:
                 world.breaches.add("RECOVER", f"{self.shell.name}: {fact}")
             case Complaint():
                 world.breaches.add("PROTOCOL", f"{self.shell.name}: {fact}")
-            case StateChanged(state=state) if state is not ConnectionState.FAILED:
-                self.clerk.age += 1
-            case StateChanged():
+            case StateChanged(state=ConnectionState.FAILED):
                 world.breaches.add("PROTOCOL", f"{self.shell.name}: {fact}")
             case _:
                 pass

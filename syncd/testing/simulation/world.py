@@ -29,10 +29,8 @@ from syncd.testing.simulation.shop import LOCAL_MUTATORS, Source, make_app
 from syncd.testing.simulation.truth import Truth
 from syncd.testing.simulation.user import User
 
-__all__ = ["OPEN", "World"]
+__all__ = ["World"]
 
-OPEN = ("FLICKER",)
-"""Promises that are known not to be kept yet; the named schedules show how."""
 MAX_TRACE = 200_000
 
 
@@ -183,10 +181,6 @@ class World:
         for user in self.users:
             if user.shell is shell:
                 user.take(fact)
-
-    def surprises(self) -> list[str]:
-        """Return broken promises that are not known to be open."""
-        return [breach for breach in self.breaches.found if not breach.startswith(OPEN)]
 
     def is_quiet(self) -> bool:
         """Whether everybody is connected and nobody waits for anything."""

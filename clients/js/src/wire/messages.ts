@@ -372,6 +372,8 @@ export interface ServerWatched {
   unchanged: string[];
   /** Further entries follow in `snapshot` messages. */
   more: boolean;
+  /** client to mid: what these entries, told or unchanged, are as of. Clients of this session only. */
+  decided?: Record<string, unknown> | null | undefined;
 }
 
 /** Body of the server's `snapshot`. */
@@ -386,6 +388,8 @@ export interface ServerSnapshot {
   unchanged: string[];
   /** false: the view is complete. */
   more: boolean;
+  /** As in watched, for the entries of this page. */
+  decided?: Record<string, unknown> | null | undefined;
 }
 
 /** Body of the server's `invalidate`. */
