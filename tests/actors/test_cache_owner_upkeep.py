@@ -295,6 +295,19 @@ async def test_a_read_of_more_than_a_mebibyte_is_refused(autojump_clock):
         assert len(await world.read("items", *(f"k{n}" for n in range(1, 6)))) == 5
 
 
+async def test_one_entry_is_told_whatever_its_size(autojump_clock):
+    app = App()
+    items = app.collection("items", max_value_bytes="3 MB")
+
+    @items.loader
+    async def load(key):
+        return "x" * int(key)
+
+    async with running(app) as world:
+        assert await world.read("items", "2000000") == {"2000000": "x" * 2_000_000}
+        assert await world.read("items", "2000000", "1") == "too_large"
+
+
 async def test_snapshots_of_sessions_that_are_gone_are_dropped(autojump_clock):
     async with running(kept_app()) as world:
         for mid in range(1, 21):

@@ -44,7 +44,7 @@ MAX_LOST = 5
 """Snapshots of one request that were too old when they came to the broadcaster: its channel changes faster than its log is long.
 Policy then: refuse, `overloaded` (retryable)."""
 READ_BYTES = 1_048_576
-"""Of the values that one `read` may bring: what a session's outbox holds."""
+"""Of the values that one `read` of several keys may bring: what a session's outbox holds by default. One entry may always be had."""
 
 
 class Watching:
@@ -83,7 +83,8 @@ class Watching:
         def done(entries: list[EntryState], position: Position) -> None:
             if self._behind.waits(command, position):
                 return
-            if sum(len(entry.value or b"") for entry in entries) > READ_BYTES:
+            size_bytes = sum(len(entry.value or b"") for entry in entries)
+            if len(entries) > 1 and size_bytes > READ_BYTES:
                 text = f"These entries have more than {READ_BYTES} bytes; read fewer at once."
                 command.done(RequestRejected(ErrorCode.TOO_LARGE, text))
             else:
