@@ -48,6 +48,7 @@ from syncd.node_parts import (
     collection_namespaces,
     open_store,
     raise_file_limit,
+    return_large_values,
     ssl_context,
     url_of,
 )
@@ -359,6 +360,7 @@ def serve(config: Config, app: AppDefinition | None = None) -> int:
     """Run a node until SIGTERM or SIGINT; the exit code: 0 stopped, 1 failed. Arguments as of `open_node`."""
     raise_file_limit()
     calm_collector()
+    return_large_values(app)
     has_failed = False
     try:
         trio.run(_serve, config, app)

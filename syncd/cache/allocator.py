@@ -12,12 +12,14 @@ import ctypes
 import os
 import threading
 
-__all__ = ["LARGE_LIMIT_BYTES", "return_large_blocks"]
+__all__ = ["LARGE_LIMIT_BYTES", "THRESHOLD_BYTES", "return_large_blocks"]
 
 LARGE_LIMIT_BYTES = 32 * 2**20
 """Caches limited to less cannot leave gaps worth a change to the process."""
 
-_THRESHOLD_BYTES = 256 * 1024
+THRESHOLD_BYTES = 256 * 1024
+"""Blocks above it go back at once. The largest value that collections hold by default is just that large: they leave it as it is."""
+
 _M_MMAP_THRESHOLD = -3
 _DECIDED_BY = ("MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 """Whoever sets one of these in the environment has decided for themselves."""
@@ -34,5 +36,5 @@ def return_large_blocks() -> bool:
                 mallopt = ctypes.CDLL(None).mallopt
             except (AttributeError, OSError, TypeError):  # not glibc
                 return False
-            _state["is_done"] = bool(mallopt(_M_MMAP_THRESHOLD, _THRESHOLD_BYTES))
+            _state["is_done"] = bool(mallopt(_M_MMAP_THRESHOLD, THRESHOLD_BYTES))
         return _state["is_done"]
