@@ -131,6 +131,7 @@ def main() -> int:
         return 2
     shutil.rmtree(DATA, ignore_errors=True)
     DATA.mkdir(parents=True)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would each compile all
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(".cache/hypothesis").resolve()))
     parts = [part for part in PARTS if not names or part.name in names]
     failed = [part.name for part in parts if not run_part(part)]
