@@ -5,6 +5,7 @@ import os
 import tomllib
 from pathlib import Path
 
+import coverage
 import hypothesis
 import pytest
 import structlog
@@ -30,6 +31,20 @@ PROCESSORS = [
 ]
 """Structlog's own, but for its painted tracebacks: where `rich` is installed each takes a second or more, with all its locals."""
 structlog.configure(processors=PROCESSORS)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Stop measuring for tests that say so: thousands of random steps under a tracer, most of them Hypothesis's own."""
+    is_unmeasured = item.get_closest_marker("unmeasured") is not None
+    measuring = coverage.Coverage.current() if is_unmeasured else None
+    if measuring is None:
+        return (yield)
+    measuring.stop()
+    try:
+        return (yield)
+    finally:
+        measuring.start()
 
 
 @pytest.fixture(autouse=True)

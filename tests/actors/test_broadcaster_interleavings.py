@@ -14,6 +14,8 @@ from syncd.model import channel as model_channel
 from tests.actors.broadcaster_promises import Promises
 from tests.actors.broadcaster_world import World, make_config
 
+pytestmark = pytest.mark.unmeasured
+
 CHANNELS = ("mem:a", "mem:b", "none:a", "dur:a", "dur:b", "lat:a", "dlat:a", "live:a")
 SEEDS_A_TEST = 120
 

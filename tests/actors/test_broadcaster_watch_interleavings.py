@@ -15,6 +15,8 @@ from syncd.model import channel as model_channel
 from tests.actors.broadcaster_promises import Promises
 from tests.actors.watching_world import WatchingWorld, WatchPromises
 
+pytestmark = pytest.mark.unmeasured
+
 CHANNELS = ("orders", "orders/eu", "cached")
 KEYS = "abcdef"
 SEEDS_A_TEST = 100

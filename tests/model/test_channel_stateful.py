@@ -2,6 +2,7 @@
 
 import attrs
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -9,6 +10,8 @@ from syncd.config import HistoryKind, Mode, Namespace
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.channel import Channel, Verdict
 from syncd.ports import ChannelHead, StoredEvent
+
+pytestmark = pytest.mark.unmeasured
 
 NAME = ChannelName("a:b")
 EPOCH = Epoch("0123456789abcdef")

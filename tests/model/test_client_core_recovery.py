@@ -8,6 +8,7 @@ import itertools
 import random
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -27,6 +28,8 @@ from syncd.client.tables import ConnectionState, SubscriptionState
 from syncd.codes import ErrorCode
 from syncd.ids import Position
 from syncd.testing.model_server import ModelServer
+
+pytestmark = pytest.mark.unmeasured
 
 STREAM, OTHER, EPHEMERAL = "demo:a", "demo:b", "live:x"
 CHANNELS = [STREAM, OTHER, EPHEMERAL]

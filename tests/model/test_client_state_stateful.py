@@ -8,6 +8,7 @@ import itertools
 import random
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -20,6 +21,8 @@ from syncd.client.values import NOTHING
 from syncd.client.watch import Selection
 from syncd.codes import ErrorCode
 from syncd.testing.model_server import ModelServer
+
+pytestmark = pytest.mark.unmeasured
 
 KEYS = ["a", "b", "c", "d"]
 PARTS = ["eu/a", "eu/b", "us/a"]

@@ -6,6 +6,7 @@ learns from the LRU which are gone (`settle`) and holds it to that.
 
 import math
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -13,6 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from syncd.model.lru import ENTRY_BYTES, EXPIRED_PER_CALL, Lru
 from syncd.model.lru_facts import ABSENT, State
 from syncd.model.tag_index import TAG_BYTES
+
+pytestmark = pytest.mark.unmeasured
 
 KEYS = st.sampled_from(["a", "b", 1, 62, None, (1, "x")])  # 1 and 62 share a table
 LIVES = st.sampled_from([0.5, 1.0, 3.0, math.inf])

@@ -2,10 +2,13 @@
 
 import attrs
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from syncd.model.outbox import Outbox
+
+pytestmark = pytest.mark.unmeasured
 
 CHANNELS = st.sampled_from(["a", "b", "c"])
 KEYS = st.sampled_from([None, "x", "y"])

@@ -7,6 +7,7 @@ import math
 import attrs
 import hypothesis.strategies as st
 import msgpack
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -19,6 +20,8 @@ from hypothesis.stateful import (
 from syncd.errors import RequestRejected
 from syncd.ids import ChannelName
 from syncd.model.presence_set import PresenceSet, PresenceSettings
+
+pytestmark = pytest.mark.unmeasured
 
 GRACE_S = 15.0
 DIFF_S = 0.1
