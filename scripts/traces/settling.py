@@ -188,6 +188,22 @@ def a_watch_that_was_not_answered_before_a_lag_is_asked_for_again() -> Scene:
     return scene
 
 
+def a_watch_that_is_answered_behind_a_lag_after_all() -> Scene:
+    """It was asked for once more; whichever answer comes first counts, because the events behind it rest on it."""
+    scene = live({"n": (5, 0)})
+    scene.watch(keys=["m"])
+    early = scene.watched(12, {"m": (12, 1)}, decided=1)
+    scene.mutate("orders.incr", {"key": "m"})
+    scene.receive(["lagged", {"channel": "orders", "position": scene.at(10)}])
+    scene.receive(early, scene.event(13, "m", value=5))
+    scene.shows({"m": 5}, pending=[], watch=2)
+    scene.receive(scene.watched(10, watch=1, recovered=True))
+    scene.receive(scene.watched(13, {"m": (13, 5)}, watch=2, decided=1))
+    scene.receive(scene.event(12, "m", by=1, value=1), scene.outcome(1, 12, value=1))
+    scene.shows({"m": 5}, pending=[], watch=2)
+    return scene
+
+
 def an_own_event_that_a_newer_one_follows() -> Scene:
     """It is told even to a slow client, whom others' changes of the entry skip: only it says whose change the newer one holds."""
     scene = live({"n": (5, 0)})
@@ -252,6 +268,7 @@ SCENES = [
     a_snapshot_of_a_new_epoch_says_what_it_is_as_of,
     an_outcome_waits_only_for_watches_that_were_not_complete,
     a_watch_that_was_not_answered_before_a_lag_is_asked_for_again,
+    a_watch_that_is_answered_behind_a_lag_after_all,
     an_own_event_that_a_newer_one_follows,
     an_outcome_before_the_events_that_a_watch_missed,
     an_outcome_for_a_channel_nobody_watches_settles_at_once,

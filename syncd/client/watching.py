@@ -57,6 +57,8 @@ class WatchTable:
         self.has_leftovers = False
         """There are entries, or channels, that nobody watches any more."""
         self._gone: set[tuple[str, str]] = set()
+        self._superseded: dict[int, Watch] = {}
+        """Requests that were made once more because they may never be answered, and may be all the same."""
 
     # -------------------------------------------------------------------------------- connection and time
 
@@ -69,6 +71,7 @@ class WatchTable:
     def went_offline(self) -> None:
         """The session is gone, and all watches with it."""
         self._is_online = False
+        self._superseded.clear()
         for watch in list(self.watches.values()):
             watch.retry_at, watch.request_id, watch.is_known_to_server = None, None, False
             if watch.is_leaving:
@@ -84,10 +87,8 @@ class WatchTable:
         self.channels.clear()
 
     def retries(self) -> Iterator[float]:
-        """Yield the times at which `tick` has something to do."""
-        for watch in self.watches.values():
-            if watch.retry_at is not None:
-                yield watch.retry_at
+        """Return the times at which `tick` has something to do."""
+        return (w.retry_at for w in self.watches.values() if w.retry_at is not None)
 
     def tick(self, now: float) -> None:
         """Ask again for what was put off until now."""
@@ -211,6 +212,8 @@ class WatchTable:
 
     def refused(self, request_id: int, error: RequestFailed, now: float) -> bool:
         """Take an error; return whether it answered a `watch`."""
+        if self._superseded.pop(request_id, None) is not None:
+            return True
         for watch in self.watches.values():
             if watch.request_id == request_id and watch.state is WatchState.ASKING:
                 self._refused(watch, error, now)
@@ -269,10 +272,13 @@ class WatchTable:
         self._take_page(watch, self.channels[watch.channel], body, now)
 
     def _asked(self, request_id: int) -> Watch | None:
-        for watch in self.watches.values():
-            if watch.request_id == request_id:
-                return watch
-        return None
+        watch = self._superseded.pop(request_id, None)
+        if watch is None:
+            return next((w for w in self.watches.values() if w.request_id == request_id), None)
+        if watch.state is not WatchState.ASKING or watch.request_id is None:
+            return None
+        self._superseded[watch.request_id], watch.request_id = watch, request_id
+        return watch
 
     def _take_page(self, watch: Watch, channel: WatchedChannel, body: Body, now: float) -> None:
         assert watch.loaded is not None
@@ -365,7 +371,8 @@ class WatchTable:
         What is asked for and not answered yet may never be (SPEC 17), so it is asked for once more, too.
         """
         for watch in list(self.may_be_on(body["channel"])):
-            if watch.state is WatchState.ASKING:
+            if watch.state is WatchState.ASKING and watch.request_id is not None:
+                self._superseded[watch.request_id] = watch
                 watch.state = WatchState.WANTED
                 self._pursue(watch)
             elif watch.channel is not None:

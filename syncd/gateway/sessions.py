@@ -41,6 +41,9 @@ from syncd.wire.session import Phase
 
 __all__ = ["Sessions"]
 
+SECOND_LOOK = 0.1
+"""Of `slow_client_s`: a client that missed its deadline is looked at once more after this, because a node that stood still itself
+finds everybody late, before it has given anybody's socket a chance."""
 _PING_FRAME = encode_frame(BINARY, encode.message("ping", {}))
 
 
@@ -252,8 +255,10 @@ class Sessions:
         due = min(connection.ping_due, self._hub.now + g.GRANTS_LIVE_S)
         if connection.held is not None:
             due = min(due, connection.held.deadline)
-        if connection.outbox is not None and connection.outbox:
-            due = min(due, connection.drained_at + self._config.timing.slow_client_s)
+        outbox, slow_s = connection.outbox, self._config.timing.slow_client_s
+        if outbox is not None and outbox:
+            look_again_at = self._hub.now + slow_s * SECOND_LOOK
+            due = min(due, look_again_at if outbox.is_suspect else connection.drained_at + slow_s)
         expires = connection.identity.expires_at_s
         if expires is not None:
             left_s = expires - self._wall_s()
@@ -265,10 +270,13 @@ class Sessions:
         hub, timing = self._hub, self._config.timing
         outbox, now = connection.outbox, hub.now
         expires = connection.identity.expires_at_s
-        if outbox is not None and outbox and now - connection.drained_at >= timing.slow_client_s:
-            connection.close_code = CloseCode.SLOW_CLIENT
-            hub.drop(connection)
-            return
+        if outbox is not None:
+            is_slow = bool(outbox) and now - connection.drained_at >= timing.slow_client_s
+            if is_slow and outbox.is_suspect:
+                connection.close_code = CloseCode.SLOW_CLIENT
+                hub.drop(connection)
+                return
+            outbox.is_suspect = is_slow
         if expires is not None and self._wall_s() >= expires:
             hub.close(connection, CloseCode.UNAUTHORIZED, UNAUTHORIZED)
             return

@@ -242,6 +242,7 @@ class Writer:
     def sent(self, connection: Connection, outbox: Outbox, num_bytes: int) -> None:
         """The transport took bytes off the outbox."""
         outbox.consume(num_bytes)
+        outbox.is_suspect = False
         self.num_bytes += num_bytes
         connection.drained_at = self._hub.now
         self._check_reading(connection, outbox)

@@ -41,6 +41,7 @@ class Outbox:
         "_invalidation",
         "budget_bytes",
         "conflated",
+        "is_suspect",
         "num_conflated",
         "own",
         "presence_bytes",
@@ -59,6 +60,8 @@ class Outbox:
         self.own: Sequence[bytes] = tuple(own)
         self.size_bytes = 0
         self.presence_bytes = 0
+        self.is_suspect = False
+        """Its deadline to drain was missed once; it may have been the node that did not look."""
         self.num_conflated = 0
         self.conflated: set[str] = set()
         """Channels of which an entry was superseded since the outbox was made: each is owed a `mark`."""

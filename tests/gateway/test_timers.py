@@ -132,8 +132,26 @@ def test_who_drains_nothing_for_ten_seconds_is_cut_off():
     desk.pass_time(9.5)
     assert not client.connection.closed
     desk.pass_time(1)
+    assert not client.connection.closed, "looked at once more"
+    desk.pass_time(2)
     assert client.connection.closed
     assert desk.hub.closes == {"4001": 1}
+
+
+def test_who_is_found_late_because_the_node_stood_still_is_given_a_second_look():
+    desk = Desk()
+    client = desk.client()
+    client.socket.room = 0
+    client.connection.send(b"\xc0" * 200)
+    desk.turn()
+    for _ in range(3):
+        desk.now += 60  # nobody looks at anything, and its ping is due long since
+        client.connection.last_seen = desk.now
+        desk.pass_time(desk.config.timing.tick_s)
+        assert not client.connection.closed
+        assert not client.drain(50), "the socket has had room all the time"
+    desk.pass_time(15)
+    assert client.connection.closed, "now it is slow"
 
 
 def test_who_drains_a_little_all_the_time_is_kept():
