@@ -186,6 +186,11 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
     if (this.state === "connected") this.#asking.ask("auth", { token }, true);
   }
 
+  /** Speak for these clients of earlier pages from the first `hello` on; only before `connect`. */
+  claim(claims: readonly ClientClaim[]): void {
+    this.#connection.claims = claims;
+  }
+
   /** Answer `ask-token`: not now, ask again later. */
   tokenUnavailable(now: number, reason: string): void {
     this.#connection.tokenUnavailable(now, reason);
@@ -324,6 +329,6 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
       this.#channels.reset(channel, now);
       this.entries.reset(channel, now);
     }
-    if (this.entries.needsClient) this.#connection.hangUpAnew();
+    if (this.entries.needsSession) this.#connection.hangUpAnew();
   }
 }

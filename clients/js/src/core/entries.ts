@@ -37,10 +37,10 @@ export interface Speech {
 export interface EntriesRoom {
   /** Messages that are this room's alone, by type: `watched`, `snapshot`, `outcome`, `out_of_order`, `invalidate`. */
   readonly handlers: Readonly<Record<string, Handler>>;
-  /** Messages that concern channels and collections alike, by type: `event`, `mark`, `lagged`. Called after the channels' own. */
+  /** Messages that concern channels and collections alike, by type: `event`, `mark`, `lagged`, `unsubscribed`. Called after the channels' own. */
   readonly sharedHandlers: Readonly<Record<string, Handler>>;
-  /** Whether it can only go on with client ids of a new session. */
-  readonly needsClient: boolean;
+  /** Whether it can only go on with what a new session gives: client ids, or where the server stands. */
+  readonly needsSession: boolean;
   /** A session is there; called before channels and requests send anything. `body` is the `welcome`. */
   welcomed(body: Body, now: number): void;
   /** The session is gone. */
@@ -73,7 +73,7 @@ export function openNoEntries(): EntriesRoom {
   return {
     handlers: {},
     sharedHandlers: {},
-    needsClient: false,
+    needsSession: false,
     welcomed: nothing,
     wentOffline: nothing,
     endAll: nothing,

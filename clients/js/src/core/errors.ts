@@ -43,3 +43,18 @@ export class ClientClosed extends ClientError {
     super("The client was closed.");
   }
 }
+
+/** A mutation did not take effect, or nobody can say whether it did. */
+export class MutationFailed extends ClientError {
+  override readonly name = "MutationFailed";
+  /** `rejected`: nothing changed. `unknown`: it was sent, and its outcome is lost. `unsent`: the client ended before. */
+  readonly status: "rejected" | "unknown" | "unsent";
+  /** `rejected` only: the application's, or one of SPEC section 18; else null. */
+  readonly code: string | null;
+
+  constructor(status: "rejected" | "unknown" | "unsent", code: string | null, message: string) {
+    super(message || `The mutation ended: ${code ?? status}.`);
+    this.status = status;
+    this.code = code;
+  }
+}

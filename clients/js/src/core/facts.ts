@@ -2,6 +2,7 @@
 
 import type { ChannelEvent, Member } from "../wire/frames.js";
 import type { Position } from "../wire/messages.js";
+import type { EntriesNews } from "./entries/facts.js";
 import type { ConnectionState, SubscriptionState } from "./tables.js";
 
 /** What the shell performs. */
@@ -136,10 +137,10 @@ export interface Complaint {
   readonly message: string;
 }
 
-/** What the room of collections and mutations tells; only its own shell reads it. */
+/** What the room of collections and mutations tells. */
 export interface EntriesFact {
   readonly kind: "entries";
-  readonly fact: unknown;
+  readonly fact: EntriesNews;
 }
 
 /** What the application may know of a subscription. */

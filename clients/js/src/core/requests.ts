@@ -4,7 +4,7 @@ import type { Encoded } from "../wire/encode.js";
 import { Backoff, type Random } from "./backoff.js";
 
 /** What the server suggests itself when it has too much to do. */
-const FIRST_RETRY_MS = 250;
+export const FIRST_RETRY_MS = 250;
 
 /** One request and its encoded message, which is the same at every attempt. */
 export interface Request {

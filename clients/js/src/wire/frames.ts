@@ -113,8 +113,18 @@ export function listOfMaps(body: Body, name: string): Body[] {
   return value as Body[];
 }
 
-function isMap(value: unknown): value is Body {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+/** Read an optional list of strings; empty for absent. */
+export function listOfStrings(body: Body, name: string): string[] {
+  const value = body[name] ?? [];
+  if (!Array.isArray(value)) throw new BadServerMessage(`Field ${name} is no list.`);
+  return value as string[];
+}
+
+/** Whether a decoded value is a map. */
+export function isMap(value: unknown): value is Body {
+  return (
+    typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)
+  );
 }
 
 /** Read an optional position; null for absent. */

@@ -1,0 +1,68 @@
+/** What the room of collections and mutations tells its shell. */
+
+import type { Position } from "../../wire/messages.js";
+
+/**
+ * How a mutation ended.
+ *
+ * - `ok`: it took effect, and what is shown has it.
+ * - `rejected`: nothing changed, and nothing will.
+ * - `unknown`: it was sent, and whether it took effect cannot be found out.
+ * - `unsent`: the client ended before it was sent: it did not take effect.
+ */
+export type OutcomeStatus = "ok" | "rejected" | "unknown" | "unsent";
+
+/** A mutation has ended. Told after the change of the view that belongs to it. */
+export interface MutationOutcome {
+  /** What `mutate` returned. */
+  readonly id: number;
+  /** Full name of its mutator. */
+  readonly name: string;
+  readonly status: OutcomeStatus;
+  /** `ok` only: what the mutator returned at the server; null for nothing. */
+  readonly value: unknown;
+  /** `rejected` only: from the application, or one of SPEC section 18. */
+  readonly code: string | null;
+  /** For people; may be empty. */
+  readonly message: string;
+  /** `ok` only: where the effect is visible, by channel. To be passed as `after` elsewhere. */
+  readonly positions: ReadonlyMap<string, Position>;
+}
+
+/** Entries may have changed at their source; the server loads them anew and tells changes by itself. */
+export interface Invalidation {
+  readonly collection: string;
+  /** Of the collection, or of one of its partitions. */
+  readonly channel: string;
+  readonly position: Position;
+  readonly keys: readonly string[];
+  readonly tags: readonly string[];
+  /** Every entry of the channel. */
+  readonly isAll: boolean;
+  readonly cause: string | null;
+}
+
+/** A mutation, as it is to be kept before it is sent. */
+export interface ToKeep {
+  readonly id: number;
+  /** Null: it has none yet. */
+  readonly client: string | null;
+  readonly mid: number;
+  readonly name: string;
+  readonly args: unknown;
+  readonly madeAtMs: number;
+}
+
+/** One fact. */
+export type EntriesNews =
+  /** What a watch shows is different now; at most one a watch and step. `keys`: whose value, presence or pending flag changed. */
+  | { readonly what: "view"; readonly watch: number; readonly keys: ReadonlySet<string> }
+  /** A mutation has ended. */
+  | { readonly what: "outcome"; readonly outcome: MutationOutcome }
+  | { readonly what: "invalidated"; readonly invalidation: Invalidation }
+  /** The server ended or refused a watch; it will not come back by itself. */
+  | { readonly what: "ended"; readonly watch: number; readonly code: string; readonly message: string }
+  /** Keep these, then call `kept` with the same; they are not sent before. Only where there is a store. */
+  | { readonly what: "keep"; readonly mutations: readonly ToKeep[] }
+  /** These are decided: they need not be kept any more. Only where there is a store. */
+  | { readonly what: "drop"; readonly ids: readonly number[] };

@@ -1,0 +1,176 @@
+/**
+ * Mutations that are not settled, and what they make of the confirmed state. Pure.
+ *
+ * Owned by `StateRoom`. Invariant: `overlay` is the fold of the pending mutations, in the order they were made, over what is
+ * confirmed and shown; nothing else writes it.
+ */
+
+import type { Position } from "../../wire/messages.js";
+import type { MutationOutcome } from "./facts.js";
+import { builtIn, type Mutator, MutatorTx, type Place, type Reader, type Reading, Run } from "./tx.js";
+import { copied, isSame } from "./values.js";
+
+/** One mutation that is not settled. */
+export class Pending {
+  readonly id: number;
+  /** Which client of the session made it. */
+  readonly slot: number;
+  readonly name: string;
+  readonly args: unknown;
+  readonly nowMs: number;
+  mid = 0;
+  /** It was sent on some connection, perhaps of an earlier page: it may have been decided. */
+  isSent = false;
+  /** The client and number under which it is to be kept; null: it is kept nowhere. */
+  keptAs: string | null = null;
+  /** It is kept under these. */
+  isKept = true;
+  /** It is decided, and waits for `waits`. */
+  outcome: MutationOutcome | null = null;
+  /** By number, watches that are to tell its effect before its prediction goes, and how far they have to come. */
+  waits: ReadonlyMap<number, Position> = new Map();
+  /** What it is predicted to change; undefined: to delete. */
+  writes: ReadonlyMap<Place, unknown> = new Map();
+  /** What the prediction rests on. */
+  touched: ReadonlySet<Place> = new Set();
+  /**
+   * Of `touched`: where what is shown holds what became of it. It is not predicted there, and with any such place not made
+   * anew: its last prediction stands for the others until they are confirmed, too.
+   */
+  confirmed: ReadonlySet<Place> = new Set();
+
+  constructor(id: number, slot: number, name: string, args: unknown, nowMs: number) {
+    this.id = id;
+    this.slot = slot;
+    this.name = name;
+    this.args = args;
+    this.nowMs = nowMs;
+  }
+}
+
+/** What pending mutations make of one entry. */
+export interface Predicted {
+  readonly value: unknown;
+  /** The mutations that change it, oldest first. */
+  readonly ids: readonly number[];
+}
+
+/** What became of one run. */
+interface Ran {
+  value: unknown;
+  failure: { readonly thrown: unknown } | null;
+  hasGuessed: boolean;
+}
+
+/** Mutators by full name; null: no prediction. */
+export type Mutators = ReadonlyMap<string, Mutator<unknown> | null>;
+
+/** Pending mutations in the order they were made, and the fold of them. */
+export class Predictions {
+  readonly pending = new Map<number, Pending>();
+  overlay = new Map<Place, Predicted>();
+  readonly #mutators: Mutators;
+  readonly #confirmed: Reader;
+  readonly #held: (pending: Pending) => ReadonlySet<Place>;
+
+  /**
+   * @param mutators By full name.
+   * @param confirmed Looks up what is confirmed.
+   * @param held Returns what of that holds what became of a mutation, of the entries that it touches.
+   */
+  constructor(mutators: Mutators, confirmed: Reader, held: (pending: Pending) => ReadonlySet<Place>) {
+    this.#mutators = mutators;
+    this.#confirmed = confirmed;
+    this.#held = held;
+  }
+
+  /**
+   * Predict a new mutation over all others; return what its mutator returned.
+   *
+   * @throws MutationFailed an own mutator rejected it by what this client knows; or whatever it threw. Nothing was added.
+   */
+  add(pending: Pending): unknown {
+    const { value, failure, hasGuessed } = this.#run(pending, "optimistic");
+    const isOwn = this.#mutators.has(pending.name);
+    if (failure !== null && isOwn && !hasGuessed) throw failure.thrown;
+    this.pending.set(pending.id, pending);
+    this.#lay(this.overlay, pending);
+    return value;
+  }
+
+  /** Return whether any prediction reads or changes one of these. */
+  restsOn(places: ReadonlySet<Place>): boolean {
+    for (const { touched } of this.pending.values()) {
+      for (const place of touched) if (places.has(place)) return true;
+    }
+    return false;
+  }
+
+  /** Predict everything anew over what is confirmed now; return the places whose prediction is another one. */
+  fold(): Set<Place> {
+    const old = this.overlay;
+    this.overlay = new Map();
+    for (const pending of this.pending.values()) {
+      pending.confirmed = this.#held(pending);
+      if (pending.confirmed.size === 0) {
+        this.#run(pending, "rebase");
+        pending.confirmed = this.#held(pending);
+      }
+      this.#lay(this.overlay, pending);
+    }
+    return differing(old, this.overlay);
+  }
+
+  /** Run the mutator, if there is one. One that fails predicts nothing. */
+  #run(pending: Pending, reason: "optimistic" | "rebase"): Ran {
+    const { name, nowMs, args } = pending;
+    const own = this.#mutators.get(name);
+    const mutator = own === undefined ? builtIn(name) : own;
+    const ran: Ran = { value: undefined, failure: null, hasGuessed: false };
+    if (mutator === null) return ran;
+    const run = new Run(name.slice(0, Math.max(name.lastIndexOf("."), 0)), (place) => this.#read(place));
+    try {
+      ran.value = mutator(new MutatorTx(run, reason, nowMs), copied(args));
+    } catch (thrown) {
+      // Isolation: the application's code; the server decides what becomes of it.
+      ran.failure = { thrown };
+      run.writes.clear();
+    }
+    ran.hasGuessed = run.hasGuessed;
+    pending.writes = run.writes;
+    pending.touched = run.touched;
+    return ran;
+  }
+
+  #read(place: Place): Reading {
+    const predicted = this.overlay.get(place);
+    if (predicted === undefined) return this.#confirmed(place);
+    const { value } = predicted;
+    return { value, version: value === undefined ? 0 : null, isKnown: true };
+  }
+
+  #lay(overlay: Map<Place, Predicted>, { id, writes, confirmed }: Pending): void {
+    for (const [place, value] of writes) {
+      if (confirmed.has(place)) continue;
+      overlay.set(place, { value, ids: [...(overlay.get(place)?.ids ?? []), id] });
+    }
+  }
+}
+
+/** Return the places that differ, and keep what is the same, so that it keeps its identity. */
+function differing(old: Map<Place, Predicted>, now: Map<Place, Predicted>): Set<Place> {
+  const places = new Set(old.keys());
+  for (const [place, { value, ids }] of now) {
+    const before = old.get(place);
+    if (before !== undefined && isSame(before.value, value)) {
+      const isUnmoved = ids.length === before.ids.length && ids.every((id, at) => id === before.ids[at]);
+      now.set(place, isUnmoved ? before : { value: before.value, ids });
+      if (isUnmoved) {
+        places.delete(place);
+        continue;
+      }
+    }
+    places.add(place);
+  }
+  return places;
+}

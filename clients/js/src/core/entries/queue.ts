@@ -1,0 +1,295 @@
+/**
+ * The mutations of one client id that the server has not decided: their numbers, their sending, their acknowledgement. Pure.
+ *
+ * Owned by `StateRoom`, one for each client this connection speaks for. Invariant: the undecided mutations have ascending
+ * numbers without a gap, those that were never sent last.
+ */
+
+import { type Encoded, encodeMessage } from "../../wire/encode.js";
+import { Backoff } from "../backoff.js";
+import type { Speech } from "../entries.js";
+import { FIRST_RETRY_MS } from "../requests.js";
+import type { ToKeep } from "./facts.js";
+import type { Pending } from "./pending.js";
+
+/** SPEC section 18: an acknowledgement once every second or every 100 outcomes is enough. */
+const ACK_COUNT = 100;
+const ACK_MS = 1_000;
+/** `out_of_order` is obeyed at once, but at most this often: the copies in flight are answered with it too. */
+const CALM_MS = 1_000;
+/** `out_of_order` messages in a row, with no outcome between them, that expect what is decided: only a `welcome` says what is so. */
+const MAX_STALE = 3;
+
+const NEVER = Number.POSITIVE_INFINITY;
+
+/** Undecided mutations, oldest first. */
+export class MutationQueue {
+  /** Null: not issued yet, or forgotten by the server. */
+  client: string | null = null;
+  /** By mid, ascending. */
+  undecided = new Map<number, Pending>();
+  /** The server refuses this session's mutations; another session's it may take. */
+  isBlocked = false;
+  readonly #slot: number;
+  readonly #speech: Speech;
+  readonly #keep: ((mutation: ToKeep) => void) | null;
+  readonly #backoff: Backoff;
+  #isOnline = false;
+  /** The highest number given, if higher than that of every decided one. */
+  #lastMid = 0;
+  /** The highest number that was sent on this connection. */
+  #sentUpto = 0;
+  #decidedUpto = 0;
+  #numUnacked = 0;
+  #ackAt = NEVER;
+  #retryAt = NEVER;
+  #resentAt = -NEVER;
+  #numStale = 0;
+
+  /**
+   * @param slot Which client of the session this is; the first needs no name in messages.
+   * @param keep Has a mutation kept under the client and number that it has now; it is not sent before `kept`. Null: nothing is.
+   */
+  constructor(slot: number, speech: Speech, keep: ((mutation: ToKeep) => void) | null) {
+    this.#slot = slot;
+    this.#speech = speech;
+    this.#keep = keep;
+    this.#backoff = new Backoff(speech.random, FIRST_RETRY_MS);
+  }
+
+  /** Whether it waits for what only a new session gives: a client id, or where the server stands. */
+  get needsSession(): boolean {
+    return (this.client === null && this.undecided.size > 0) || this.#numStale >= MAX_STALE;
+  }
+
+  // ------------------------------------------------------------------------------- messages
+
+  #message({ mid, name, args }: Pending): Encoded {
+    return encodeMessage("mutate", { mid, name, args, client: this.#slot ? this.client : null });
+  }
+
+  /**
+   * Return how large the message of a mutation is at most, whatever number and client it gets.
+   *
+   * @throws TypeError, RangeError the arguments have no form on the wire.
+   */
+  sizeBytes({ name, args }: Pending): number {
+    const client = this.#slot ? (this.client ?? "c".repeat(64)) : null;
+    return encodeMessage("mutate", { mid: Number.MAX_SAFE_INTEGER, name, args, client }).bytes.length;
+  }
+
+  #sendAll(): void {
+    this.#sentUpto = 0;
+    this.#sendMore();
+  }
+
+  /** Send what follows what was sent, as far as it is kept. */
+  #sendMore(): void {
+    if (!this.#isOnline || this.client === null || this.isBlocked) return;
+    for (const pending of this.undecided.values()) {
+      if (pending.mid <= this.#sentUpto) continue;
+      if (!pending.isKept) return;
+      pending.isSent = true;
+      this.#sentUpto = pending.mid;
+      this.#speech.send(this.#message(pending));
+    }
+  }
+
+  /** Have everything kept that has another client or number now. */
+  #keepAll(): void {
+    for (const pending of this.undecided.values()) {
+      const { id, mid, name, args, nowMs: madeAtMs } = pending;
+      const as = `${mid} ${this.client}`;
+      if (this.#keep === null || pending.keptAs === as) continue;
+      pending.keptAs = as;
+      pending.isKept = false;
+      this.#keep({ id, client: this.client, mid, name, args, madeAtMs });
+    }
+  }
+
+  /** This mutation is kept as it was when that was asked for. */
+  kept({ client, mid }: ToKeep): void {
+    const pending = this.undecided.get(mid);
+    if (pending?.keptAs !== `${mid} ${client}`) return;
+    pending.isKept = true;
+    this.#sendNext();
+  }
+
+  /** Send what follows, unless everything is to be sent again later. */
+  #sendNext(): void {
+    if (this.#retryAt === NEVER) this.#sendMore();
+  }
+
+  // ------------------------------------------------------------------------------- the application
+
+  /** Give a mutation its number and send it, or have it wait for its turn. */
+  add(pending: Pending): void {
+    this.#lastMid += 1;
+    pending.mid = this.#lastMid;
+    this.undecided.set(pending.mid, pending);
+    this.#keepAll();
+    this.#sendNext();
+  }
+
+  /** Take what an earlier page left, before everything that was added; only while there was no session yet. */
+  restore(client: string | null, restored: readonly Pending[]): void {
+    const added = [...this.undecided.values()];
+    if (client !== null) this.client = client;
+    this.undecided = new Map(restored.map((pending) => [pending.mid, pending]));
+    this.#renumber([...restored, ...added], 0);
+  }
+
+  // ------------------------------------------------------------------------------- connection and time
+
+  /** The session is gone. */
+  wentOffline(): void {
+    this.#isOnline = false;
+    this.#numStale = 0;
+    this.#retryAt = this.#ackAt = NEVER;
+    this.#backoff.reset();
+  }
+
+  /** When `tick` has something to do. */
+  nextDeadline(): number {
+    return Math.min(this.#retryAt, this.#ackAt);
+  }
+
+  /** Send again what was put off until now, and acknowledge. */
+  tick(now: number): void {
+    if (this.#retryAt <= now) {
+      this.#retryAt = NEVER;
+      this.#resentAt = now;
+      this.#sendAll();
+    }
+    if (this.#ackAt <= now) this.#ack();
+  }
+
+  // ------------------------------------------------------------------------------- the server
+
+  /**
+   * A session speaks for this client: number what was never sent, and send everything in order.
+   *
+   * Undecided mutations up to `lastMid` are sent too: the server has decided them and answers with the outcome it kept.
+   * That is right because the server never runs a number twice; dropping them would leave their outcome untold, and taking
+   * them for done would call rejected ones successful.
+   *
+   * A `lastMid` below what was decided before means that the server lost state. What is above it is not applied there, so
+   * it is numbered anew.
+   *
+   * @returns What was sent under an id the server has forgotten: nobody can say what became of it.
+   */
+  welcomed(client: string, lastMid: number, now: number): Pending[] {
+    const isOther = client !== this.client;
+    const hasLost = lastMid < this.#decidedUpto;
+    let lost: Pending[] = [];
+    const all = [...this.undecided.values()];
+    if (isOther && this.client !== null) lost = all.filter(({ isSent }) => isSent);
+    else if (hasLost) for (const pending of all) pending.isSent &&= pending.mid <= lastMid;
+    if (isOther || hasLost) this.#decidedUpto = lastMid;
+    // A store may have lost one of an earlier page: what is behind it was not decided, and moves up.
+    let next = lastMid;
+    for (const pending of all) if (pending.mid > lastMid) pending.isSent &&= pending.mid === ++next;
+    this.client = client;
+    this.isBlocked = false;
+    this.#isOnline = true;
+    this.#renumber(
+      all.filter((pending) => !lost.includes(pending)),
+      lastMid,
+    );
+    this.#resentAt = now;
+    this.#sendAll();
+    if (this.#decidedUpto > 0) this.#ackAt = now + ACK_MS;
+    return lost;
+  }
+
+  /** The server knows this client no more; return what was sent: nobody can say what became of it. */
+  forgotten(): Pending[] {
+    const all = [...this.undecided.values()];
+    this.client = null;
+    this.#decidedUpto = 0;
+    this.#ackAt = this.#retryAt = NEVER;
+    this.#renumber(
+      all.filter(({ isSent }) => !isSent),
+      0,
+    );
+    return all.filter(({ isSent }) => isSent);
+  }
+
+  /** Number those never sent, one after the other behind those that were, and behind `lastMid`. */
+  #renumber(kept: readonly Pending[], lastMid: number): void {
+    let top = lastMid;
+    for (const { isSent, mid } of kept) if (isSent) top = Math.max(top, mid);
+    for (const pending of kept) {
+      if (pending.isSent) continue;
+      top += 1;
+      pending.mid = top;
+    }
+    this.#lastMid = top;
+    this.undecided = new Map(kept.map((pending) => [pending.mid, pending]));
+    this.#keepAll();
+  }
+
+  /** Take an outcome; return the mutation, undefined if it was decided before. A repetition is acknowledged again. */
+  decided(mid: number, now: number): Pending | undefined {
+    const pending = this.undecided.get(mid);
+    this.undecided.delete(mid);
+    this.#decidedUpto = Math.max(this.#decidedUpto, mid);
+    this.#backoff.reset();
+    this.#numStale = 0;
+    this.#numUnacked += 1;
+    this.#ackAt = Math.min(this.#ackAt, now + ACK_MS);
+    if (this.#numUnacked >= ACK_COUNT) this.#ack();
+    return pending;
+  }
+
+  /** The lowest number that is not decided; infinity for none. */
+  get #first(): number {
+    const { value = NEVER } = this.undecided.keys().next();
+    return value;
+  }
+
+  /** Acknowledge every outcome below the first that is missing. */
+  #ack(): void {
+    this.#ackAt = NEVER;
+    this.#numUnacked = 0;
+    const upto = Math.min(this.#decidedUpto, this.#first - 1);
+    if (upto <= 0 || !this.#isOnline || this.client === null) return;
+    this.#speech.send(encodeMessage("mutate_ack", { upto, client: this.#slot ? this.client : null }));
+  }
+
+  /** A mutation could not be decided for now: send it and everything behind it again later. */
+  postponed(mid: number, now: number, afterMs: number): void {
+    if (this.undecided.has(mid) && this.#retryAt === NEVER) {
+      this.#retryAt = now + this.#backoff.nextMs(afterMs);
+    }
+  }
+
+  /** A mutation will never be taken, and was not decided: take it out; those behind it move up and are sent again. */
+  refused(mid: number): Pending | undefined {
+    const pending = this.undecided.get(mid);
+    if (pending === undefined) return undefined;
+    this.undecided.delete(mid);
+    const left = [...this.undecided.values()];
+    for (const later of left) later.isSent &&= later.mid < mid;
+    this.#renumber(left, mid - 1);
+    this.#sendAll();
+    return pending;
+  }
+
+  /**
+   * The server says that one is missing: send from the first undecided on, but do not answer every echo.
+   *
+   * Those below `expect` are decided, and sent for their outcome. One that expects what was decided before is older than
+   * the outcomes that came since, which go another way at the server; it says nothing about numbers.
+   */
+  isMissing(expect: number, now: number): void {
+    if (this.#retryAt !== NEVER || this.undecided.size === 0) return;
+    if (expect < this.#first) this.#numStale += 1;
+    if (now - this.#resentAt < CALM_MS) {
+      this.#retryAt = now + this.#backoff.nextMs();
+      return;
+    }
+    this.#resentAt = now;
+    this.#sendAll();
+  }
+}

@@ -1,0 +1,396 @@
+/**
+ * Collections and mutations of a client: what is confirmed, what is predicted over it, and what of it is shown. Pure.
+ *
+ * Invariant: what a watch shows is `fold(pending in order, confirmed)`; it is made anew once for each received frame and
+ * local call, and told once.
+ */
+
+import type { Body } from "../../wire/decode.js";
+import { field, listOfMaps } from "../../wire/frames.js";
+import type { Position } from "../../wire/messages.js";
+import { utf8Length } from "../../wire/utf8.js";
+import type { EntriesRoom, Handler, Speech } from "../entries.js";
+import { RequestFailed } from "../errors.js";
+import { outcomeFromBody } from "./bodies.js";
+import type { EntriesNews, MutationOutcome, OutcomeStatus, ToKeep } from "./facts.js";
+import { type Mutators, Pending, Predictions } from "./pending.js";
+import { MutationQueue } from "./queue.js";
+import { forgetSeen, haveTold, stillToTell, takeNews } from "./settling.js";
+import { Shown } from "./shown.js";
+import type { Place } from "./tx.js";
+import { asSent } from "./values.js";
+import type { Selection, Watch } from "./watch.js";
+import { WatchTable } from "./watching.js";
+
+/**
+ * Mutations that may be pending at once; further ones are refused (REFUSE). Below the 1,000 outcomes the server keeps for a
+ * client, and, with 1,024 requests, within the burst of 2,000 messages it takes after a reconnection.
+ */
+export const MAX_PENDING = 900;
+const MAX_NAME_BYTES = 160;
+
+/** What a room begins with. */
+export interface RoomOptions {
+  readonly mutators?: Mutators;
+  /** How many clients the session speaks for. */
+  readonly numClients?: number;
+  /** Mutations are kept before they are sent: `keep` and `drop` are told. */
+  readonly hasStore?: boolean;
+}
+
+/** What an earlier page left: like `ToKeep`, without a number of this page. */
+export type Left = Omit<ToKeep, "id">;
+
+/** Watches, pending mutations and what they show. */
+export class StateRoom implements EntriesRoom {
+  readonly handlers: Readonly<Record<string, Handler>>;
+  readonly sharedHandlers: Readonly<Record<string, Handler>>;
+  readonly #speech: Speech;
+  readonly #watching: WatchTable;
+  readonly #predictions: Predictions;
+  readonly #shown: Shown;
+  readonly #queues: MutationQueue[];
+  readonly #hasStore: boolean;
+  /** Of this step. */
+  #toKeep: ToKeep[] = [];
+  #decided: number[] = [];
+  /** Told after the view has changed. */
+  #outcomes: MutationOutcome[] = [];
+  /** Places that a new mutation changes. */
+  #touched: Place[] = [];
+  /** The pending mutations are other ones than at the last fold. */
+  #isStale = false;
+  #numMade = 0;
+  /** Server's wall clock at time 0 of ours. */
+  #wallMs = 0;
+
+  constructor(speech: Speech, { mutators = new Map(), numClients = 1, hasStore = false }: RoomOptions = {}) {
+    this.#speech = speech;
+    this.#hasStore = hasStore;
+    this.#watching = new WatchTable(speech, (news) => this.#tell(news), {
+      wantedAfter: (channel) => this.#wantedAfter(channel),
+      hasPending: () => this.#all.size > 0,
+    });
+    this.#predictions = new Predictions(
+      mutators,
+      (place) => this.#shown.confirmed(place),
+      (pending) => this.#held(pending),
+    );
+    this.#shown = new Shown(this.#watching, this.#predictions);
+    this.#queues = Array.from({ length: numClients }, (_, slot) => this.#openQueue(slot));
+    this.handlers = {
+      ...this.#watching.handlers,
+      outcome: (body, now) => this.#onOutcome(body, now),
+      out_of_order: (body, now) => this.#onOutOfOrder(body, now),
+    };
+    this.sharedHandlers = this.#watching.sharedHandlers;
+  }
+
+  #openQueue(slot: number): MutationQueue {
+    return new MutationQueue(slot, this.#speech, this.#hasStore ? (one) => this.#toKeep.push(one) : null);
+  }
+
+  #tell(fact: EntriesNews): void {
+    this.#speech.tell({ kind: "entries", fact });
+  }
+
+  // ------------------------------------------------------------------------------- what it knows
+
+  get #all(): ReadonlyMap<number, Pending> {
+    return this.#predictions.pending;
+  }
+
+  /** Mutations that are not settled, in the order they were made. */
+  get pending(): Pending[] {
+    return [...this.#all.values()];
+  }
+
+  /** All watches, to look at. */
+  get watches(): Watch[] {
+    return [...this.#watching.watches.values()].filter((watch) => !watch.isLeaving);
+  }
+
+  /** Return what is shown of an entry, whoever watches it; undefined: nothing. Not to be changed. */
+  get(collection: string, key: string): unknown {
+    return this.#shown.get(collection, key);
+  }
+
+  /** Return the keys of everything a watch shows, in no order. */
+  keys(watch: Watch): Iterable<string> {
+    return this.#shown.keys(watch);
+  }
+
+  /** Return the ids of the pending mutations that change an entry, oldest first; the same array until they change. */
+  pendingOf(collection: string, key: string): readonly number[] {
+    return this.#shown.pendingOf(collection, key);
+  }
+
+  #wantedAfter(channel: string): Position | null {
+    let wanted: Position | null = null;
+    for (const { outcome } of this.#all.values()) wanted = outcome?.positions.get(channel) ?? wanted;
+    return wanted;
+  }
+
+  // ------------------------------------------------------------------------------- the application
+
+  /** Watch entries of a collection. */
+  watch(selection: Selection): Watch {
+    return this.#watching.watch(selection);
+  }
+
+  /** End a watch. */
+  unwatch(id: number): void {
+    this.#watching.unwatch(id);
+  }
+
+  /**
+   * Predict a mutation, queue it, and send it when there is a connection; return its id, and what the local mutator returned.
+   *
+   * @param name Full name of the mutator.
+   * @param args A map by name, a list by position, or null.
+   * @param slot Which client of the session makes it.
+   * @throws RequestFailed `too_large`; `overloaded`: 900 mutations are pending.
+   * @throws MutationFailed the local mutator rejected it, by what this client knows.
+   * @throws TypeError, RangeError name or arguments have no form on the wire. Or whatever the local mutator throws. In every
+   *   case nothing was queued and nothing changed.
+   */
+  mutate(name: string, args: unknown, now: number, slot = 0): [id: number, local: unknown] {
+    const queue = this.#queues[slot];
+    const bytes = utf8Length(name);
+    if (queue === undefined || bytes === 0 || bytes > MAX_NAME_BYTES) {
+      throw new RangeError(`A mutator's name has 1 to ${MAX_NAME_BYTES} bytes.`);
+    }
+    if (this.#all.size >= MAX_PENDING) {
+      throw new RequestFailed("overloaded", `${MAX_PENDING} mutations are pending.`, true);
+    }
+    const nowMs = Math.floor(this.#wallMs + now);
+    const pending = new Pending(this.#numMade + 1, slot, name, asSent(args), nowMs);
+    const [size, limit] = [queue.sizeBytes(pending), this.#speech.maxFrameBytes()];
+    if (size > limit) {
+      throw new RequestFailed("too_large", `The mutation has ${size} bytes; the server takes ${limit}.`);
+    }
+    const local = this.#predictions.add(pending);
+    this.#numMade += 1;
+    queue.add(pending);
+    this.#touched.push(...pending.writes.keys());
+    if (this.needsSession && this.#speech.state() === "connected") this.#speech.hangUpAnew();
+    return [pending.id, local];
+  }
+
+  /**
+   * Take what earlier pages left, before anything that was made here; only before the first connection.
+   *
+   * @param clients Those the session will speak for, in this order.
+   * @param left In the order they were made.
+   * @returns The ids they have here, in the same order.
+   */
+  restore(clients: readonly string[], left: readonly Left[]): number[] {
+    for (let slot = this.#queues.length; slot < clients.length; slot++)
+      this.#queues.push(this.#openQueue(slot));
+    const restored = left.map(({ client, mid, name, args, madeAtMs }) => {
+      const slot = Math.max(clients.indexOf(client ?? ""), 0);
+      this.#numMade += 1;
+      const pending = new Pending(this.#numMade, slot, name, args, madeAtMs);
+      pending.mid = mid;
+      pending.isSent = client !== null;
+      pending.keptAs = `${mid} ${client}`;
+      return pending;
+    });
+    const { pending } = this.#predictions;
+    const made = [...pending];
+    pending.clear();
+    for (const one of restored) pending.set(one.id, one);
+    for (const [id, one] of made) pending.set(id, one);
+    for (const [slot, queue] of this.#queues.entries()) {
+      const own = restored.filter((one) => one.slot === slot);
+      // Sent ones first, by number: a number stands for one mutation for ever.
+      own.sort(
+        (one, other) => Number(other.isSent) - Number(one.isSent) || (one.isSent ? one.mid - other.mid : 0),
+      );
+      queue.restore(clients[slot] ?? null, own);
+    }
+    this.#isStale = true;
+    return restored.map(({ id }) => id);
+  }
+
+  /** These are kept, as they were told by `keep`: they may be sent. */
+  kept(mutations: readonly ToKeep[]): void {
+    for (const one of mutations) {
+      const slot = this.#all.get(one.id)?.slot;
+      if (slot !== undefined) this.#queues[slot]?.kept(one);
+    }
+  }
+
+  // ------------------------------------------------------------------------------- connection and time
+
+  /**
+   * A session is there: send mutations, then ask for every watch. In this order, because the outcomes of what was decided
+   * before then come first, and their predictions go in the very step in which a snapshot is complete.
+   */
+  welcomed(body: Body, now: number): void {
+    this.#wallMs = field(body, "server_time_ms", "number") - now;
+    const clients = new Map<string, number>();
+    for (const [slot, state] of listOfMaps(body, "clients").entries()) {
+      const client = field(state, "client", "string");
+      const lastMid = field(state, "last_mid", "number");
+      clients.set(client, lastMid);
+      const queue = this.#queues[slot];
+      if (queue === undefined) continue;
+      this.#dropTooLarge(queue, lastMid);
+      const mids = [...queue.undecided];
+      const lost = queue.welcomed(client, lastMid, now);
+      // The server lost state: what entries hold was said of other mutations.
+      if (mids.some(([mid, pending]) => pending.mid < mid)) forgetSeen(this.#watching);
+      this.#end(lost, "unknown");
+    }
+    this.#watching.clients = clients;
+    this.#watching.wentOnline();
+  }
+
+  /** Take out what this server would end the connection for, instead of meeting that for ever. */
+  #dropTooLarge(queue: MutationQueue, lastMid: number): void {
+    for (const pending of queue.undecided.values()) {
+      if (queue.sizeBytes(pending) <= this.#speech.maxFrameBytes()) continue;
+      if (pending.isSent && pending.mid <= lastMid) {
+        queue.undecided.delete(pending.mid);
+        this.#end([pending], "unknown");
+      } else {
+        queue.refused(pending.mid);
+        this.#end([pending], "rejected", "too_large");
+      }
+    }
+  }
+
+  wentOffline(): void {
+    this.#watching.wentOffline();
+    for (const queue of this.#queues) queue.wentOffline();
+  }
+
+  /** The client is over: tell what is known of what is pending. Views stay as they are. */
+  endAll(): void {
+    for (const pending of this.pending) {
+      if (pending.outcome !== null) this.#settle(pending, pending.outcome);
+      else this.#end([pending], pending.isSent ? "unknown" : "unsent", null, "", false);
+    }
+    this.#watching.endAll();
+  }
+
+  nextDeadline(): number {
+    return Math.min(this.#watching.nextDeadline(), ...this.#queues.map((queue) => queue.nextDeadline()));
+  }
+
+  tick(now: number): void {
+    this.#watching.tick(now);
+    for (const queue of this.#queues) queue.tick(now);
+  }
+
+  // ------------------------------------------------------------------------------- the server
+
+  refused(requestId: number, error: RequestFailed, now: number): boolean {
+    return this.#watching.refused(requestId, error, now);
+  }
+
+  #queueOf(body: Body): MutationQueue | undefined {
+    return this.#queues.find(({ client }) => client !== null && client === body["client"]);
+  }
+
+  mutationFailed(body: Body, error: RequestFailed, now: number): void {
+    const queue = this.#queueOf(body);
+    const mid = field(body, "mid", "number");
+    if (error.retryable) queue?.postponed(mid, now, error.afterMs ?? 0);
+    else if (error.code !== "stale_term") {
+      const refused = queue?.refused(mid);
+      if (refused !== undefined) this.#end([refused], "rejected", error.code, error.message);
+    } else if (queue !== undefined) queue.isBlocked = true;
+  }
+
+  #onOutOfOrder(body: Body, now: number): void {
+    this.#queueOf(body)?.isMissing(field(body, "expect", "number"), now);
+    if (this.needsSession) this.#speech.hangUpAnew();
+  }
+
+  #onOutcome(body: Body, now: number): void {
+    const pending = this.#queueOf(body)?.decided(field(body, "mid", "number"), now);
+    if (pending === undefined) return;
+    const outcome = outcomeFromBody(body, pending);
+    this.#decided.push(pending.id);
+    pending.outcome = outcome;
+    pending.waits = stillToTell(this.#watching, outcome.positions);
+    if (pending.waits.size === 0) this.#settle(pending, outcome);
+  }
+
+  reset(channel: string | null, now: number): void {
+    this.#watching.reset(channel, now);
+  }
+
+  forgetClient(client: string | null): void {
+    for (const queue of this.#queues) {
+      if (queue.client !== null && (client === null || client === queue.client)) {
+        this.#end(queue.forgotten(), "unknown");
+      }
+    }
+  }
+
+  get needsSession(): boolean {
+    return this.#queues.some((queue) => queue.needsSession);
+  }
+
+  // ------------------------------------------------------------------------------- settling
+
+  /** What of the entries that a mutation touches holds what became of it. */
+  #held({ slot, mid, isSent, touched }: Pending): Set<Place> {
+    const client = this.#queues[slot]?.client ?? null;
+    if (client === null || !isSent) return new Set();
+    return new Set([...touched].filter((place) => this.#shown.holds(place, client, mid)));
+  }
+
+  #end(
+    ended: readonly Pending[],
+    status: OutcomeStatus,
+    code: string | null = null,
+    message = "",
+    isDecided = true,
+  ): void {
+    for (const pending of ended) {
+      if (isDecided) this.#decided.push(pending.id);
+      const { id, name } = pending;
+      this.#settle(pending, { id, name, status, value: null, code, message, positions: new Map() });
+    }
+  }
+
+  /** Its prediction goes; the outcome is told once the view has changed. */
+  #settle({ id }: Pending, outcome: MutationOutcome): void {
+    this.#predictions.pending.delete(id);
+    this.#outcomes.push(outcome);
+    this.#isStale = true;
+  }
+
+  /** Settle what waited, predict anew where the ground has changed, and tell what is shown differently now. */
+  flush(): void {
+    for (const pending of this.#all.values()) {
+      const { outcome, waits } = pending;
+      if (outcome !== null && haveTold(this.#watching, waits)) this.#settle(pending, outcome);
+    }
+    if (takeNews(this.#watching)) this.#isStale = true;
+    const changed = this.#watching.takeChanged();
+    if (this.#isStale || this.#predictions.restsOn(changed)) {
+      for (const place of this.#predictions.fold()) changed.add(place);
+      this.#isStale = false;
+    }
+    for (const place of this.#touched.splice(0)) changed.add(place);
+    for (const [watch, keys] of this.#shown.renew(changed))
+      this.#tell({ what: "view", watch: watch.id, keys });
+    for (const outcome of this.#outcomes.splice(0)) this.#tell({ what: "outcome", outcome });
+    this.#tellStore();
+    if (this.#all.size > 0) return;
+    forgetSeen(this.#watching);
+    if (this.#watching.hasLeftovers) this.#watching.prune();
+  }
+
+  #tellStore(): void {
+    const mutations = this.#toKeep.splice(0);
+    const ids = this.#decided.splice(0);
+    if (mutations.length > 0) this.#tell({ what: "keep", mutations });
+    if (ids.length > 0 && this.#hasStore) this.#tell({ what: "drop", ids });
+  }
+}

@@ -1,0 +1,398 @@
+/** All watches of a client and everything the server says about their channels. Pure. Owned by `StateRoom`. */
+
+import type { Body } from "../../wire/decode.js";
+import { field, isMap, positionFromBody } from "../../wire/frames.js";
+import type { Position } from "../../wire/messages.js";
+import type { Handler, Speech } from "../entries.js";
+import type { RequestFailed } from "../errors.js";
+import { changeFromBody, invalidationFromBody } from "./bodies.js";
+import type { Mids } from "./confirmed.js";
+import type { EntriesNews } from "./facts.js";
+import { placeOf } from "./tx.js";
+import { NO_MIDS, type Selection, Watch, WatchedChannel } from "./watch.js";
+
+/** Gaps further apart are repaired at once; closer ones wait, so that a broken server is not hammered. */
+const CALM_MS = 5_000;
+
+/** What the watches need to know of the mutations. */
+export interface Mutations {
+  /** Return the position of a channel that answers must reach, null for any. */
+  wantedAfter(channel: string): Position | null;
+  /** Return whether any mutation is not settled. */
+  hasPending(): boolean;
+}
+
+/** Watches by number and their channels by name. */
+export class WatchTable {
+  readonly handlers: Readonly<Record<string, Handler>> = {
+    watched: (body, now) => this.#onWatched(body, now),
+    snapshot: (body, now) => this.#onSnapshot(body, now),
+    invalidate: (body) => this.#onInvalidate(body),
+  };
+  /** What is of another's channel is ignored. */
+  readonly sharedHandlers: Readonly<Record<string, Handler>> = {
+    event: (body, now) => this.#onEvent(body, now),
+    mark: (body) => this.#onMark(body),
+    lagged: (body, now) => this.#onLagged(field(body, "channel", "string"), now),
+    unsubscribed: (body) => this.#onUnsubscribed(body),
+  };
+  readonly channels = new Map<string, WatchedChannel>();
+  readonly watches = new Map<number, Watch>();
+  /** Ours, with the last mutation that was decided when the session began: every snapshot is as of that at least. */
+  clients: Mids = NO_MIDS;
+  /** There are entries, or channels, that nobody watches any more. */
+  hasLeftovers = false;
+  readonly #speech: Speech;
+  readonly #tell: (news: EntriesNews) => void;
+  readonly #mutations: Mutations;
+  #isOnline = false;
+  #numMade = 0;
+  #gone = new Set<string>();
+
+  constructor(speech: Speech, tell: (news: EntriesNews) => void, mutations: Mutations) {
+    this.#speech = speech;
+    this.#tell = tell;
+    this.#mutations = mutations;
+  }
+
+  // ------------------------------------------------------------------------------- connection and time
+
+  /** A session is there: ask for everything. */
+  wentOnline(): void {
+    this.#isOnline = true;
+    for (const watch of this.watches.values()) this.#pursue(watch);
+  }
+
+  /** The session is gone, and all watches with it. */
+  wentOffline(): void {
+    this.#isOnline = false;
+    for (const watch of this.watches.values()) {
+      watch.retryAt = watch.requestId = null;
+      watch.isKnownToServer = false;
+      if (watch.isLeaving) this.#forget(watch);
+      else watch.state = "wanted";
+    }
+  }
+
+  /** The client is over; the application learns that elsewhere. */
+  endAll(): void {
+    this.watches.clear();
+    this.channels.clear();
+  }
+
+  /** When `tick` has something to do; infinity for never. */
+  nextDeadline(): number {
+    let deadline = Number.POSITIVE_INFINITY;
+    for (const { retryAt } of this.watches.values()) deadline = Math.min(deadline, retryAt ?? deadline);
+    return deadline;
+  }
+
+  /** Ask again for what was put off until now. */
+  tick(now: number): void {
+    for (const watch of this.watches.values()) {
+      if (watch.retryAt === null || watch.retryAt > now) continue;
+      watch.retryAt = null;
+      this.#pursue(watch);
+    }
+  }
+
+  // ------------------------------------------------------------------------------- the application asks
+
+  /** Begin to watch. */
+  watch(selection: Selection): Watch {
+    this.#numMade += 1;
+    const watch = new Watch(this.#numMade, selection, this.#speech.random);
+    this.watches.set(watch.id, watch);
+    if (watch.channel !== null) this.#attach(watch, watch.channel);
+    this.#pursue(watch);
+    return watch;
+  }
+
+  /** End a watch; what other watches cover goes on. */
+  unwatch(id: number): void {
+    const watch = this.watches.get(id);
+    if (watch === undefined || watch.isLeaving) return;
+    if (watch.channel === null && watch.state === "asking") {
+      watch.isLeaving = true;
+      return;
+    }
+    this.#forget(watch);
+    const channel = this.#channelOf(watch);
+    if (watch.isKnownToServer && channel !== undefined) this.#withdraw(watch, channel);
+  }
+
+  /** Have the server stop telling what nobody watches any more; a refusal would change nothing. */
+  #withdraw({ selection }: Watch, { name, collection, partition }: WatchedChannel): void {
+    // Those that wait for their first answer may turn out to be on this channel, too.
+    const others = this.mayBeOn(name);
+    if (others.some((other) => other.selection.keys === null)) return;
+    if (selection.keys !== null && others.length > 0) {
+      const isLeft = (key: string) => !others.some((other) => other.selection.covers(key));
+      const keys = [...selection.keys].filter(isLeft).sort();
+      if (keys.length > 0) this.#speech.request("unwatch", { collection, partition, keys });
+      return;
+    }
+    this.#speech.request("unwatch", { collection, partition });
+    for (const other of others) {
+      if (other.channel === null && !other.isKnownToServer) continue; // not asked for yet
+      other.state = "wanted";
+      other.isKnownToServer = false;
+      this.#pursue(other);
+    }
+  }
+
+  #channelOf({ channel }: Watch): WatchedChannel | undefined {
+    return channel === null ? undefined : this.channels.get(channel);
+  }
+
+  #attach(watch: Watch, name: string): WatchedChannel {
+    let channel = this.channels.get(name);
+    if (channel === undefined) {
+      channel = new WatchedChannel(name, watch.selection.collection);
+      this.channels.set(name, channel);
+    }
+    watch.channel = name;
+    channel.watches.add(watch);
+    return channel;
+  }
+
+  #forget(watch: Watch): void {
+    watch.state = "ended";
+    watch.retryAt = null;
+    this.watches.delete(watch.id);
+    this.hasLeftovers = true;
+    const channel = this.#channelOf(watch);
+    channel?.watches.delete(watch);
+    channel?.turn();
+  }
+
+  /** Forget entries and channels nobody watches; for a time when no prediction rests on them. */
+  prune(): void {
+    this.hasLeftovers = false;
+    for (const channel of this.channels.values()) {
+      channel.prune();
+      if (channel.watches.size > 0) continue;
+      this.channels.delete(channel.name);
+      for (const key of channel.takeChanged()) this.#gone.add(placeOf(channel.collection, key));
+    }
+  }
+
+  /** Return and forget every place whose confirmed value is another one now. */
+  takeChanged(): Set<string> {
+    const changed = this.#gone;
+    this.#gone = new Set();
+    for (const channel of this.channels.values()) {
+      for (const key of channel.takeChanged()) changed.add(placeOf(channel.collection, key));
+    }
+    return changed;
+  }
+
+  /** Ask the server for a watch that wants to be asked for. */
+  #pursue(watch: Watch): void {
+    if (!this.#isOnline || watch.state !== "wanted" || watch.retryAt !== null) return;
+    const channel = this.#channelOf(watch);
+    const after = channel && watch.mayAskAfter ? this.#mutations.wantedAfter(channel.name) : null;
+    const body = {
+      ...watch.selection.toWire(),
+      position: channel?.positionOf(watch),
+      have: channel?.have(watch, this.#speech.maxFrameBytes()),
+      after: channel && after && new Map([[channel.name, after]]),
+    };
+    watch.mayAskAfter = watch.isKnownToServer = true;
+    watch.state = "asking";
+    watch.requestId = this.#speech.request("watch", body);
+  }
+
+  /** Something is missing: ask again, at once unless something was missing just now. */
+  #askAgain(watch: Watch, now: number): void {
+    if (!watch.isSettled && watch.state !== "loading") return;
+    watch.state = "wanted";
+    watch.loaded = null;
+    if (now - watch.gapAt >= CALM_MS) watch.backoff.reset();
+    else watch.retryAt = now + watch.backoff.nextMs();
+    watch.gapAt = now;
+    this.#pursue(watch);
+  }
+
+  // ------------------------------------------------------------------------------- the server answers
+
+  /** Take an error; return whether it answered a `watch`. */
+  refused(requestId: number, error: RequestFailed, now: number): boolean {
+    const watch = this.#asked(requestId);
+    if (watch?.state !== "asking") return false;
+    watch.isKnownToServer = false;
+    if (watch.isLeaving) this.#forget(watch);
+    else if (error.retryable) {
+      watch.mayAskAfter = error.code !== "behind";
+      watch.state = "wanted";
+      watch.retryAt = now + watch.backoff.nextMs(error.afterMs ?? 0);
+    } else this.#end(watch, error.code, error.message);
+    return true;
+  }
+
+  #end(watch: Watch, code: string, message: string): void {
+    this.#forget(watch);
+    this.#tell({ what: "ended", watch: watch.id, code, message });
+  }
+
+  #onWatched(body: Body, now: number): void {
+    const watch = this.#asked(field(body, "id", "number"));
+    const position = positionFromBody(body);
+    if (watch?.state !== "asking" || position === null) return;
+    const channel = this.#attach(watch, field(body, "channel", "string"));
+    if (watch.isLeaving) {
+      watch.isLeaving = false;
+      this.unwatch(watch.id);
+      return;
+    }
+    const mine = watch.position;
+    if (body["recovered"] === true && mine?.epoch === position.epoch) {
+      watch.target = position.offset;
+      watch.isSure = false;
+      watch.state = mine.offset >= position.offset ? "live" : "catching-up";
+      channel.turn();
+      return;
+    }
+    const entries = channel.entriesFor(position.epoch);
+    this.#foundEpoch(channel, position.epoch, now);
+    watch.state = "loading";
+    watch.loaded = position;
+    watch.told = new Set();
+    watch.decided = this.#decided(body);
+    watch.since = position.offset;
+    watch.doubtful = [];
+    for (const [key, version] of entries.live()) {
+      if (version <= position.offset && watch.selection.covers(key)) watch.doubtful.push(key);
+    }
+    this.#takePage(watch, channel, body, now);
+  }
+
+  #onSnapshot(body: Body, now: number): void {
+    const watch = this.#asked(field(body, "id", "number"));
+    const channel = watch && this.#channelOf(watch);
+    if (channel && watch.state === "loading") this.#takePage(watch, channel, body, now);
+  }
+
+  #asked(requestId: number): Watch | undefined {
+    for (const watch of this.watches.values()) if (watch.requestId === requestId) return watch;
+    return undefined;
+  }
+
+  #takePage(watch: Watch, channel: WatchedChannel, body: Body, now: number): void {
+    if (!channel.takePage(watch, body, this.#decided(body))) this.#foundHole(watch, now);
+  }
+
+  /** What the entries of a page are as of, in the numbers of our clients; empty if nothing waits to be settled. */
+  #decided(body: Body): Mids {
+    if (!this.#mutations.hasPending()) return NO_MIDS;
+    const told = isMap(body["decided"]) ? body["decided"] : {};
+    const mids = [...this.clients].map(([client, mid]) => [client, (told[client] ?? mid) as number] as const);
+    return new Map(mids);
+  }
+
+  #foundHole(watch: Watch, now: number): void {
+    watch.hasHole = true;
+    this.#askAgain(watch, now);
+  }
+
+  // ------------------------------------------------------------------------------- the server speaks
+
+  #heardOf(body: Body): WatchedChannel | undefined {
+    return this.channels.get(field(body, "channel", "string"));
+  }
+
+  #onEvent(body: Body, now: number): void {
+    const channel = this.#heardOf(body);
+    if (channel === undefined) return;
+    const change = changeFromBody(body, this.#mutations.hasPending() ? this.clients : NO_MIDS);
+    const epoch = field(body, "epoch", "string");
+    const entries = channel.entriesOf(epoch);
+    if (entries === null) {
+      this.#foundEpoch(channel, epoch, now);
+      return;
+    }
+    const { key, version } = change;
+    const watches = [...channel.watches].filter(({ selection }) => selection.covers(key));
+    const loading = watches.filter(({ state }) => state === "loading");
+    const isTaken = entries.take(
+      change,
+      loading.some(({ told }) => !told.has(key)),
+    );
+    for (const watch of loading) {
+      if (change.patch === undefined) watch.told.add(key);
+      // What comes after the snapshot holds what it holds.
+      const isAfter = watch.decided.size > 0 && version > watch.since;
+      if (isAfter && entries.has(change)) entries.see(key, watch.decided);
+    }
+    if (!isTaken) for (const watch of watches) this.#foundHole(watch, now);
+    for (const watch of channel.watches) watch.advance({ epoch, offset: version });
+  }
+
+  /** The server speaks of another epoch: watch anew everything that is live in an older one. */
+  #foundEpoch(channel: WatchedChannel, epoch: string, now: number): void {
+    for (const watch of channel.watches) {
+      const position = watch.loaded ?? watch.position;
+      if (position !== null && position.epoch !== epoch) this.#askAgain(watch, now);
+    }
+  }
+
+  #onInvalidate(body: Body): void {
+    const channel = this.#heardOf(body);
+    if (channel === undefined) return;
+    const invalidation = invalidationFromBody(body, channel);
+    this.#tell({ what: "invalidated", invalidation });
+    for (const watch of channel.watches) watch.advance(invalidation.position);
+  }
+
+  /** Everything up to there has been told or superseded. */
+  #onMark(body: Body): void {
+    const position = positionFromBody(body);
+    for (const watch of this.#heardOf(body)?.watches ?? []) {
+      if (position === null) return;
+      watch.advance(position);
+      if (watch.isLive) watch.isSure = true;
+    }
+  }
+
+  /**
+   * The watch of a channel is over: watch again, from the position where there is one. What is asked for and not answered
+   * yet may never be (SPEC 17), so it is asked for once more, too.
+   */
+  #onLagged(channel: string, now: number): void {
+    for (const watch of this.mayBeOn(channel)) {
+      if (watch.state === "asking") {
+        watch.state = "wanted";
+        this.#pursue(watch);
+      } else if (watch.channel !== null) {
+        watch.isKnownToServer = false;
+        this.#askAgain(watch, now);
+      }
+    }
+  }
+
+  /** The server ended all watches of a channel. */
+  #onUnsubscribed(body: Body): void {
+    for (const watch of this.#heardOf(body)?.watches ?? []) {
+      watch.isKnownToServer = false;
+      this.#end(watch, field(body, "code", "string"), field(body, "reason", "string"));
+    }
+  }
+
+  /** Positions and versions of one channel, or of all, mean nothing any more. */
+  reset(name: string | null, now: number): void {
+    for (const channel of this.channels.values()) {
+      if (name !== null && name !== channel.name) continue;
+      channel.isVoid = true;
+      channel.next = null;
+      for (const watch of channel.watches) {
+        watch.position = null;
+        this.#askAgain(watch, now);
+      }
+    }
+  }
+
+  /** Return the watches whose events may come on this channel. */
+  mayBeOn(channel: string): Watch[] {
+    return [...this.watches.values()].filter((watch) => !watch.isLeaving && watch.mayBeOn(channel));
+  }
+}
