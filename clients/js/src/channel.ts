@@ -3,7 +3,9 @@
 import type { ClientCore } from "./core/core.js";
 import type { ChannelFact, HistoryPage, RequestResult, Reset, SubscriptionChanged } from "./core/facts.js";
 import type { SubscriptionState } from "./core/tables.js";
+import { callAll, type Listeners } from "./listeners.js";
 import type { Engine } from "./shell/engine.js";
+import { newId } from "./shell/environment.js";
 import type { ChannelEvent, Member } from "./wire/frames.js";
 import type { Position } from "./wire/messages.js";
 
@@ -116,7 +118,7 @@ export class Channel {
    * @throws TypeError, RangeError the data has no form on the wire.
    */
   async publish(data: unknown, options: PublishOptions = {}): Promise<Position | null> {
-    const uid = options.uid ?? hexOf(this.#host.engine.environment.randomBytes(16));
+    const uid = options.uid ?? newId(this.#host.engine.environment);
     const { name, key } = options;
     const publication = { channel: this.name, data, uid, name, key };
     return (await this.#host.call((core) => core.publish(publication))) as Position | null;
@@ -215,7 +217,7 @@ export class ChannelPresence {
   readonly #name: string;
   readonly #host: ChannelHost;
   readonly #subscription: { join(): void; leave(): void };
-  readonly #listeners = new Set<{ readonly call: (others: readonly Member[]) => void }>();
+  readonly #listeners: Listeners<readonly Member[]> = new Set();
   #members: readonly Member[] = [];
   #others: readonly Member[] = [];
 
@@ -270,14 +272,8 @@ export class ChannelPresence {
     const own = this.#host.clientId();
     this.#members = members;
     this.#others = members.filter(({ states }) => !states.some(({ client }) => client === own));
-    for (const listener of [...this.#listeners]) {
-      if (!this.#listeners.has(listener)) continue;
-      try {
-        listener.call(this.#others);
-      } catch (error) {
-        this.#host.engine.environment.reportError(error);
-      }
-    }
+    const { environment } = this.#host.engine;
+    callAll(this.#listeners, this.#others, (error) => environment.reportError(error));
   }
 
   /** Nobody is known to be there any more; for `Channel`. */
@@ -286,8 +282,4 @@ export class ChannelPresence {
     this.#others = [];
     this.#listeners.clear();
   }
-}
-
-function hexOf(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

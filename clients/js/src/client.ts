@@ -1,14 +1,20 @@
 /** The client as applications use it. Owns who waits for what: replies by request id, channels by name. */
 
 import { Channel, type ChannelHost } from "./channel.js";
+import type { Collection } from "./collection.js";
 import { ClientCore } from "./core/core.js";
-import { openNoEntries } from "./core/entries.js";
+import type { Invalidation, MutationOutcome } from "./core/entries/facts.js";
+import { StateRoom } from "./core/entries/room.js";
 import { RequestFailed } from "./core/errors.js";
 import type { Fact, RequestResult, StateChanged } from "./core/facts.js";
 import type { ConnectionState } from "./core/tables.js";
+import { callAll, type Listeners, listen } from "./listeners.js";
+import { flatten, type Mutate, type MutatorMap, mutateOf } from "./mutation.js";
 import { Engine } from "./shell/engine.js";
-import { completeEnvironment, type Environment } from "./shell/environment.js";
+import { completeEnvironment, type Environment, newId } from "./shell/environment.js";
+import type { PendingStore } from "./shell/pending-store.js";
 import type { TokenSource } from "./shell/tokens.js";
+import { ClientState } from "./state.js";
 
 /**
  * Requests that may wait for an answer; further ones are refused (REFUSE). Half of what a session may send at once, so
@@ -17,7 +23,7 @@ import type { TokenSource } from "./shell/tokens.js";
 const MAX_REQUESTS = 1024;
 
 /** What a client is made with. */
-export interface ClientOptions {
+export interface ClientOptions<Own extends MutatorMap = Record<never, never>> {
   /** `wss://host/ws`; in a page also a path, `/ws`. */
   readonly url: string;
   /**
@@ -28,6 +34,10 @@ export interface ClientOptions {
   readonly getToken?: TokenSource | undefined;
   /** Name of this user's clients on this device. */
   readonly group?: string | undefined;
+  /** What predicts mutations, by full name or by collection and name. The built-in ones need none. */
+  readonly mutators?: Own | undefined;
+  /** Keeps mutations before they are sent, so that they survive this page; without it they live in memory. */
+  readonly store?: PendingStore | undefined;
   /** What is outside, in place of the platform's: for tests, and `WebSocket` where the platform has none. */
   readonly environment?: Partial<Environment> | undefined;
 }
@@ -53,12 +63,25 @@ interface Reply {
 }
 
 /** A connection that comes back, and what is done over it. Made by `createClient`; does nothing before `connect`. */
-export class Client {
-  readonly #engine: Engine;
+export class Client<Own extends MutatorMap = Record<never, never>> {
+  /**
+   * Make a mutation: predict it, keep it, and send it until the server has decided it, which takes effect exactly once.
+   *
+   * By its full name, `client.mutate("orders.ship", args)`, or as a method where the mutator is registered.
+   *
+   * @throws MutationFailed the local mutator rejected it by what this client knows. Or whatever it threw.
+   * @throws RequestFailed `too_large`; `overloaded`: 900 mutations are pending.
+   * @throws TypeError, RangeError the arguments have no form on the wire.
+   * @throws ClientClosed, ConnectionStopped the client has ended. In every case nothing was queued and nothing changed.
+   */
+  readonly mutate: Mutate<Own>;
+  readonly #engine: Engine<StateRoom>;
+  readonly #entries: ClientState;
   readonly #host: ChannelHost;
   readonly #replies = new Map<number, Reply>();
   readonly #channels = new Map<string, Channel>();
-  readonly #stateListeners = new Set<{ readonly call: (status: ConnectionStatus) => void }>();
+  readonly #stateListeners: Listeners<ConnectionStatus> = new Set();
+  #wantsConnection = false;
   #status: ConnectionStatus = {
     state: "idle",
     code: null,
@@ -69,19 +92,32 @@ export class Client {
   };
 
   /** Use `createClient`. */
-  constructor(options: ClientOptions) {
+  constructor(options: ClientOptions<Own>) {
     const environment = completeEnvironment(options.environment);
     const getToken = options.getToken ?? null;
-    const core = new ClientCore(() => environment.random(), openNoEntries, {
-      group: options.group ?? null,
-      hasTokenSource: getToken !== null,
-    });
+    const own = options.mutators ?? ({} as Own);
+    const room = { mutators: flatten(own), hasStore: options.store !== undefined };
+    const core = new ClientCore(
+      () => environment.random(),
+      (speech) => new StateRoom(speech, room),
+      {
+        group: options.group ?? null,
+        hasTokenSource: getToken !== null,
+      },
+    );
     this.#engine = new Engine(core, environment, { url: options.url, getToken }, (fact) => this.#tell(fact));
     this.#host = {
       engine: this.#engine,
       call: (ask) => this.#call(ask),
       clientId: () => this.clientId,
     };
+    const host = {
+      engine: this.#engine,
+      read: (...what: Parameters<ClientCore["read"]>) => this.#call((core) => core.read(...what)),
+      callAll: <Told>(listeners: Listeners<Told>, told: Told) => this.#callAll(listeners, told),
+    };
+    this.#entries = new ClientState(host, options.store);
+    this.mutate = mutateOf(own, (name, args) => this.#entries.mutate(name, args));
   }
 
   /** What the connection is doing. */
@@ -101,11 +137,15 @@ export class Client {
 
   /** Begin to connect, or go on after `disconnect`; in `needs-auth`, ask `getToken` again. Returns at once. */
   connect(): void {
-    this.#engine.connect();
+    this.#wantsConnection = true;
+    this.#entries.whenLoaded(() => {
+      if (this.#wantsConnection) this.#engine.connect();
+    });
   }
 
   /** End the connection until `connect`. What waits for it goes on waiting. */
   disconnect(): void {
+    this.#wantsConnection = false;
     this.#engine.run(() => this.#engine.core.suspend("application", "The application disconnected."));
   }
 
@@ -126,11 +166,7 @@ export class Client {
 
   /** Be told every change of `status`; return the function that ends that. */
   onState(listener: (status: ConnectionStatus) => void): () => void {
-    const own = { call: listener };
-    this.#stateListeners.add(own);
-    return () => {
-      this.#stateListeners.delete(own);
-    };
+    return listen(this.#stateListeners, listener);
   }
 
   /** Return the channel of this name, `namespace:name`: always the same object. */
@@ -141,6 +177,31 @@ export class Client {
       this.#channels.set(name, channel);
     }
     return channel;
+  }
+
+  /** Return the collection of this name: always the same object. */
+  collection<Value = unknown>(name: string): Collection<Value> {
+    return this.#entries.collection(name) as Collection<Value>;
+  }
+
+  /** Wait until no mutation is pending, those of earlier pages included. */
+  settled(): Promise<void> {
+    return this.#entries.settled();
+  }
+
+  /** Be told entries that may have changed at their source, of watched collections; return the function that ends that. */
+  onInvalidate(listener: (invalidation: Invalidation) => void): () => void {
+    return listen(this.#entries.onInvalidate, listener);
+  }
+
+  /** Be told how every mutation ended, those of earlier pages included; return the function that ends that. */
+  onOutcome(listener: (outcome: MutationOutcome) => void): () => void {
+    return listen(this.#entries.onOutcome, listener);
+  }
+
+  /** Make a key for a new entry, or any other name, that nobody else makes: 32 hexadecimal digits. */
+  newId(): string {
+    return newId(this.#engine.environment);
   }
 
   #call(ask: (core: ClientCore) => number): Promise<RequestResult> {
@@ -172,6 +233,7 @@ export class Client {
         this.#engine.environment.log(`syncd: ${fact.code}: ${fact.message}`);
         break;
       case "entries":
+        this.#entries.take(fact.fact);
         break;
       default: {
         // A listener may have closed the client: what still waits is not told, but for the end itself.
@@ -187,14 +249,11 @@ export class Client {
     const hasConnected = this.#status.hasConnected || state === "connected";
     const status = { state, code, reason, attempt, retryAt: wallRetryAt, hasConnected };
     this.#status = status;
-    for (const listener of [...this.#stateListeners]) {
-      if (!this.#stateListeners.has(listener)) continue;
-      try {
-        listener.call(status);
-      } catch (error) {
-        environment.reportError(error);
-      }
-    }
+    this.#callAll(this.#stateListeners, status);
+  }
+
+  #callAll<Told>(listeners: Listeners<Told>, told: Told): void {
+    callAll(listeners, told, (error) => this.#engine.environment.reportError(error));
   }
 }
 
@@ -203,6 +262,8 @@ export class Client {
  *
  * @throws TypeError the platform has no WebSocket and none is given.
  */
-export function createClient(options: ClientOptions): Client {
+export function createClient<const Own extends MutatorMap = Record<never, never>>(
+  options: ClientOptions<Own>,
+): Client<Own> {
   return new Client(options);
 }

@@ -9,10 +9,36 @@ export {
   type SubscribeOptions,
 } from "./channel.js";
 export { Client, type ClientOptions, type ConnectionStatus, createClient } from "./client.js";
-export { ClientClosed, ClientError, ConnectionStopped, RequestFailed } from "./core/errors.js";
-export type { HistoryPage, Reset, ResetCause, SubscriptionChanged } from "./core/facts.js";
+export {
+  Collection,
+  type CollectionEntry,
+  type Condition,
+  type EntryFilter,
+  type WatchChange,
+  type WatchSelection,
+  type WatchStatus,
+} from "./collection.js";
+export type { Invalidation, MutationOutcome, OutcomeStatus } from "./core/entries/facts.js";
+export type { Elsewhere, Mutator, MutatorTx } from "./core/entries/tx.js";
+export {
+  ClientClosed,
+  ClientError,
+  ConnectionStopped,
+  MutationFailed,
+  RequestFailed,
+} from "./core/errors.js";
+export type {
+  EntryRead,
+  HistoryPage,
+  ReadResult,
+  Reset,
+  ResetCause,
+  SubscriptionChanged,
+} from "./core/facts.js";
 export { type ConnectionState, isFinal, type SubscriptionState } from "./core/tables.js";
+export type { Mutate, Mutation, MutatorMap } from "./mutation.js";
 export type { Environment, Signal, SocketLike, SocketMaker } from "./shell/environment.js";
+export type { PendingStore, StoredMutation } from "./shell/pending-store.js";
 export type { TokenSource } from "./shell/tokens.js";
 export type { ErrorCode, Reason } from "./wire/codes.js";
 export { CLOSE_CODES } from "./wire/codes.js";

@@ -62,13 +62,15 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
     });
   }
 
-  /** Tell the core something, perform what follows, and return what the core returned. */
+  /** Tell the core something, perform what follows, and return what the core returned, or throw what it threw. */
   run<Result>(tellCore: (now: number) => Result): Result {
     const now = this.environment.now();
     this.core.tick(now);
-    const result = tellCore(now);
-    this.perform();
-    return result;
+    try {
+      return tellCore(now);
+    } finally {
+      this.perform();
+    }
   }
 
   /** Begin to connect, or go on after `disconnect`. */

@@ -124,3 +124,8 @@ function listenTo(platform: Platform, listener: (signal: Signal) => void): () =>
     for (const run of undo) run();
   };
 }
+
+/** Make a name that nobody else makes and nobody can guess: 32 hexadecimal digits. */
+export function newId({ randomBytes }: Environment): string {
+  return Array.from(randomBytes(16), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -95,7 +95,9 @@ class Player extends TracePlayer<StateRoom> {
   }
 
   #tellNews(fact: EntriesNews, changes: Told, add: (name: string, what: unknown) => void): void {
-    if (fact.what === "view") changes[this.#numberOf(fact.watch)] = [...fact.keys].sort();
+    if (fact.what === "views") {
+      for (const [{ id }, keys] of fact.changed) changes[this.#numberOf(id)] = [...keys].sort();
+    }
     if (fact.what === "outcome") {
       const { id, status, value, code } = fact.outcome;
       add("outcomes", { id, status, ...(value === null ? {} : { value }), ...(code ? { code } : {}) });

@@ -1,6 +1,7 @@
 /** What the room of collections and mutations tells its shell. */
 
 import type { Position } from "../../wire/messages.js";
+import type { Watch } from "./watch.js";
 
 /**
  * How a mutation ended.
@@ -53,10 +54,13 @@ export interface ToKeep {
   readonly madeAtMs: number;
 }
 
+/** What one watch shows is different now, or whether it is live. */
+export type ViewChange = readonly [watch: Watch, keys: ReadonlySet<string>];
+
 /** One fact. */
 export type EntriesNews =
-  /** What a watch shows is different now; at most one a watch and step. `keys`: whose value, presence or pending flag changed. */
-  | { readonly what: "view"; readonly watch: number; readonly keys: ReadonlySet<string> }
+  /** What is shown is different now: by watch, whose value, presence or pending flag changed. At most one a step. */
+  | { readonly what: "views"; readonly changed: readonly ViewChange[] }
   /** A mutation has ended. */
   | { readonly what: "outcome"; readonly outcome: MutationOutcome }
   | { readonly what: "invalidated"; readonly invalidation: Invalidation }

@@ -105,6 +105,11 @@ export class StateRoom implements EntriesRoom {
     return [...this.#all.values()];
   }
 
+  /** How many these are. */
+  get numPending(): number {
+    return this.#all.size;
+  }
+
   /** All watches, to look at. */
   get watches(): Watch[] {
     return [...this.#watching.watches.values()].filter((watch) => !watch.isLeaving);
@@ -378,8 +383,8 @@ export class StateRoom implements EntriesRoom {
       this.#isStale = false;
     }
     for (const place of this.#touched.splice(0)) changed.add(place);
-    for (const [watch, keys] of this.#shown.renew(changed))
-      this.#tell({ what: "view", watch: watch.id, keys });
+    const views = this.#shown.renew(changed);
+    if (views.length > 0) this.#tell({ what: "views", changed: views });
     for (const outcome of this.#outcomes.splice(0)) this.#tell({ what: "outcome", outcome });
     this.#tellStore();
     if (this.#all.size > 0) return;

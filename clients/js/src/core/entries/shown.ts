@@ -4,6 +4,7 @@
  * Owned by `StateRoom`. Invariant: after `renew`, `#values` holds every entry that is there, as predicted, and nothing else.
  */
 
+import type { ViewChange } from "./facts.js";
 import type { Predictions } from "./pending.js";
 import { type Place, partsOf, placeOf, type Reading } from "./tx.js";
 import { isSame } from "./values.js";
@@ -67,8 +68,8 @@ export class Shown {
   // ------------------------------------------------------------------------------- renewing
 
   /** Show what has changed; return, for each watch that shows something else now, the keys. */
-  renew(changed: ReadonlySet<Place>): [watch: Watch, keys: Set<string>][] {
-    const told: [Watch, Set<string>][] = [];
+  renew(changed: ReadonlySet<Place>): ViewChange[] {
+    const told: ViewChange[] = [];
     const byCollection = new Map<string, string[]>();
     for (const place of changed) {
       const [collection, key] = partsOf(place);

@@ -1,0 +1,129 @@
+/** The state side of a client: its collections and mutations, and who waits for them. */
+
+import { Collection, type CollectionHost } from "./collection.js";
+import type { EntriesNews, Invalidation, MutationOutcome, ViewChange } from "./core/entries/facts.js";
+import { ClientClosed } from "./core/errors.js";
+import { isFinal } from "./core/tables.js";
+import type { Listeners } from "./listeners.js";
+import { type Mutation, Waiters } from "./mutation.js";
+import { newId } from "./shell/environment.js";
+import { Keeper } from "./shell/keeper.js";
+import type { PendingStore } from "./shell/pending-store.js";
+
+/** Collections by name, waiting promises by mutation. */
+export class ClientState {
+  readonly onInvalidate: Listeners<Invalidation> = new Set();
+  readonly onOutcome: Listeners<MutationOutcome> = new Set();
+  readonly #host: CollectionHost;
+  readonly #waiters = new Waiters();
+  readonly #collections = new Map<string, Collection>();
+  readonly #keeper: Keeper | null;
+  #whenSettled: (() => void)[] = [];
+
+  /**
+   * @param host What collections need, but for mutations.
+   * @param store Keeps mutations before they are sent; undefined: they live in memory.
+   */
+  constructor(host: Omit<CollectionHost, "mutate">, store: PendingStore | undefined) {
+    this.#host = { ...host, mutate: (name, args) => this.mutate(name, args) };
+    this.#keeper = store === undefined ? null : this.#keeperOf(store);
+  }
+
+  #keeperOf(store: PendingStore): Keeper {
+    const { engine } = this.#host;
+    return new Keeper(store, {
+      claims: () => engine.core.claims,
+      restore: (claims, left) =>
+        engine.run(() => {
+          engine.core.claim(claims);
+          return engine.core.entries.restore(
+            claims.map(({ client }) => client),
+            left,
+          );
+        }),
+      kept: (mutations) => engine.run(() => engine.core.entries.kept(mutations)),
+      newId: () => newId(engine.environment),
+      report: (error) => engine.environment.reportError(error),
+    });
+  }
+
+  /** Call `run` once what earlier pages left is there. */
+  whenLoaded(run: () => void): void {
+    if (this.#keeper === null) run();
+    else void this.#keeper.load().then(run);
+  }
+
+  /** Return the collection of this name: always the same object. */
+  collection(name: string): Collection {
+    let collection = this.#collections.get(name);
+    if (collection === undefined) {
+      collection = new Collection(name, this.#host);
+      this.#collections.set(name, collection);
+    }
+    return collection;
+  }
+
+  /** Make a mutation; see `Client.mutate`. */
+  mutate(name: string, args: unknown): Mutation {
+    const { core } = this.#host.engine;
+    if (isFinal(core.state)) throw core.error ?? new ClientClosed();
+    return this.#host.engine.run((now) => {
+      const [id, local] = core.entries.mutate(name, args ?? null, now);
+      return { id, local, server: this.#waiters.wait(id) };
+    });
+  }
+
+  /** Wait until no mutation is pending. */
+  settled(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#whenSettled.push(resolve);
+      this.#tellSettled();
+    });
+  }
+
+  #tellSettled(): void {
+    if (this.#host.engine.core.entries.numPending > 0) return;
+    for (const resolve of this.#whenSettled.splice(0)) resolve();
+  }
+
+  /** Take a fact of the core. */
+  take(fact: EntriesNews): void {
+    switch (fact.what) {
+      case "views":
+        this.#viewsChanged(fact.changed);
+        break;
+      case "outcome":
+        this.#waiters.settle(fact.outcome);
+        this.#host.callAll(this.onOutcome, fact.outcome);
+        this.#tellSettled();
+        break;
+      case "invalidated":
+        this.#host.callAll(this.onInvalidate, fact.invalidation);
+        break;
+      case "ended":
+        for (const collection of this.#collections.values()) {
+          collection.ended(fact.watch, fact.code, fact.message);
+        }
+        break;
+      case "keep":
+        this.#keeper?.keep(fact.mutations);
+        break;
+      case "drop":
+        this.#keeper?.drop(fact.ids);
+        break;
+    }
+  }
+
+  /** All collections change before anybody is told, so that listeners never see one ahead of another. */
+  #viewsChanged(changed: readonly ViewChange[]): void {
+    const byCollection = new Map<Collection, ViewChange[]>();
+    for (const change of changed) {
+      const collection = this.collection(change[0].selection.collection);
+      const known = byCollection.get(collection);
+      if (known === undefined) byCollection.set(collection, [change]);
+      else known.push(change);
+    }
+    for (const [collection, own] of byCollection) collection.take(own);
+    for (const [collection, own] of byCollection) collection.tell(own);
+  }
+}
