@@ -6,6 +6,7 @@ import { FakeServer } from "./server.js";
 import { FakeSocket } from "./socket.js";
 
 export { FakeClock } from "./clock.js";
+export { FakeEntries } from "./entries.js";
 export { FakeServer } from "./server.js";
 export { type FakeListener, FakeServerEnd, FakeSocket } from "./socket.js";
 

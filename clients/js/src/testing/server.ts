@@ -1,8 +1,9 @@
-/** A server of one process: stream channels in memory, enough to test an application against. */
+/** A server of one process: stream channels and collections in memory, enough to test an application against. */
 
 import type { Body } from "../wire/decode.js";
 import type { EventBody, Position } from "../wire/messages.js";
 import type { FakeClock } from "./clock.js";
+import { type EntriesSession, FakeEntries } from "./entries.js";
 import type { FakeListener, FakeServerEnd } from "./socket.js";
 
 interface Stream {
@@ -13,9 +14,8 @@ interface Stream {
 }
 
 /** A session of the fake server. */
-interface Session {
-  readonly end: FakeServerEnd;
-  client: string;
+interface Session extends EntriesSession {
+  clients: string[];
   readonly subscribed: Set<string>;
 }
 
@@ -23,7 +23,8 @@ const PING_MS = 25_000;
 const MAX_FRAME_BYTES = 65_536;
 
 /**
- * Answers hello, subscribe, publish, history and probe as SPEC says of `stream` channels, and keeps every event.
+ * Answers hello, subscribe, publish, history and probe as SPEC says of `stream` channels, and keeps every event;
+ * `entries` does the same for collections and mutations.
  *
  * Presence is accepted and shown to nobody. All else is answered `not_supported`.
  */
@@ -36,6 +37,8 @@ export class FakeServer implements FakeListener {
   readonly badTokens = new Set<string>();
   /** Connections in the order in which they were dialled. */
   readonly ends: FakeServerEnd[] = [];
+  /** Collections and mutations. */
+  readonly entries: FakeEntries;
   readonly #clock: FakeClock;
   readonly #streams = new Map<string, Stream>();
   readonly #sessions = new Set<Session>();
@@ -44,6 +47,7 @@ export class FakeServer implements FakeListener {
 
   constructor(clock: FakeClock) {
     this.#clock = clock;
+    this.entries = new FakeEntries(clock, this.#sessions);
   }
 
   /** The newest connection. */
@@ -61,7 +65,7 @@ export class FakeServer implements FakeListener {
         end.drop();
         return;
       }
-      const session = { end, client: "", subscribed: new Set<string>() };
+      const session: Session = { end, clients: [], subscribed: new Set(), watched: new Map() };
       end.onMessage = (kind, body) => this.#take(session, kind, body);
       end.onEnd = () => this.#sessions.delete(session);
       this.#sessions.add(session);
@@ -125,13 +129,12 @@ export class FakeServer implements FakeListener {
       session.end.close(4401, "The token is not accepted.");
       return;
     }
-    const [known] = (clients ?? []) as { client: string }[];
-    if (known === undefined) this.#numClients += 1;
-    session.client = known?.client ?? `client-${this.#numClients}`;
-    const secret = known === undefined ? `secret-${this.#numClients}` : null;
+    const claimed = (clients ?? []) as { client: string }[];
+    const secret = claimed.length > 0 ? null : `secret-${++this.#numClients}`;
+    session.clients = secret ? [`client-${this.#numClients}`] : claimed.map(({ client }) => client);
     session.end.send("welcome", {
       session: `session-${this.ends.length}`,
-      clients: [{ client: session.client, secret, last_mid: 0 }],
+      clients: session.clients.map((client) => ({ client, secret, last_mid: this.entries.lastMid(client) })),
       server_time_ms: this.#clock.wallNow(),
       ping_ms: PING_MS,
       max_frame_bytes: MAX_FRAME_BYTES,
@@ -169,6 +172,7 @@ export class FakeServer implements FakeListener {
         end.send("ok", { id });
         break;
       default: {
+        if (this.entries.answer(session, kind, body)) break;
         const message = `The fake server knows no ${kind}.`;
         end.send("error", { id, code: "not_supported", message, retryable: false });
       }
@@ -194,7 +198,7 @@ export class FakeServer implements FakeListener {
     const known = published.get(uid as string);
     if (known !== undefined) return known;
     const fields = { data, name: (name ?? null) as string | null, key: (key ?? null) as string | null };
-    const position = this.#append(channel, { ...fields, by: { client: session.client } });
+    const position = this.#append(channel, { ...fields, by: { client: session.clients[0] ?? "" } });
     published.set(uid as string, position);
     return position;
   }

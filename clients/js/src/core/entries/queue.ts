@@ -184,9 +184,8 @@ export class MutationQueue {
     let lost: Pending[] = [];
     const all = [...this.undecided.values()];
     if (isOther && this.client !== null) lost = all.filter(({ isSent }) => isSent);
-    else if (hasLost) for (const pending of all) pending.isSent &&= pending.mid <= lastMid;
     if (isOther || hasLost) this.#decidedUpto = lastMid;
-    // A store may have lost one of an earlier page: what is behind it was not decided, and moves up.
+    // What was sent and does not follow on was not decided: the server, or a store, lost what was between.
     let next = lastMid;
     for (const pending of all) if (pending.mid > lastMid) pending.isSent &&= pending.mid === ++next;
     this.client = client;
