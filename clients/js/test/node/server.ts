@@ -32,13 +32,17 @@ export class Node {
   #process: ChildProcess | null = null;
   #output = "";
 
-  private constructor(port: number) {
+  /** File with an application, from this folder. */
+  readonly #app: string[];
+
+  private constructor(port: number, app: string[]) {
     this.port = port;
+    this.#app = app.map((name) => fileURLToPath(new URL(name, import.meta.url)));
   }
 
-  /** Start one and wait until it is ready. */
-  static async start(): Promise<Node> {
-    const node = new Node(await freePort());
+  /** Start one, with an application of this folder or none, and wait until it is ready. */
+  static async start(...app: string[]): Promise<Node> {
+    const node = new Node(await freePort(), app);
     await node.start();
     return node;
   }
@@ -49,7 +53,8 @@ export class Node {
 
   /** Start it, again after `kill`, on the same port and file. */
   async start(): Promise<void> {
-    const arguments_ = ["-m", "syncd.cli.main", "serve", "--listen", `127.0.0.1:${this.port}`];
+    const listen = ["--listen", `127.0.0.1:${this.port}`];
+    const arguments_ = ["-m", "syncd.cli.main", "serve", ...this.#app, ...listen];
     const child = spawn(python(), [...arguments_, "--db", join(this.#folder, "syncd.db")], {
       cwd: ROOT,
       stdio: ["ignore", "pipe", "pipe"],
