@@ -219,9 +219,8 @@ export class Collection<Value = unknown> {
 
   /** Take what a step changed, and tell nobody yet. */
   take(changed: readonly ViewChange[]): void {
-    const keys = new Set<string>();
-    for (const [, changedKeys] of changed) for (const key of changedKeys) keys.add(key);
-    const renewed = [...keys].filter((key) => this.#renew(key));
+    const keys = changed.length === 1 ? changed[0]?.[1] : new Set(changed.flatMap(([, own]) => [...own]));
+    const renewed = [...(keys ?? [])].filter((key) => this.#renew(key));
     if (renewed.length === 0 || this.#list === null) return;
     this.#list = renewed.length > MAX_AMENDED ? null : this.#amended(this.#list, renewed);
   }

@@ -82,7 +82,7 @@ export class ClientState {
   }
 
   #tellSettled(): void {
-    if (this.#host.engine.core.entries.numPending > 0) return;
+    if (this.#host.engine.core.entries.pending.length > 0) return;
     for (const resolve of this.#whenSettled.splice(0)) resolve();
   }
 

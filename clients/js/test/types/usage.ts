@@ -3,9 +3,12 @@
 import { WebSocket as NodeWebSocket } from "ws";
 import {
   type Client,
+  type CollectionEntry,
   type ConnectionState,
   createClient,
   type Member,
+  type Mutation,
+  type MutatorTx,
   type Position,
 } from "../../src/index.ts";
 import { createFakeWorld } from "../../src/testing/index.ts";
@@ -44,3 +47,42 @@ client.channel("a:b").subscribe({ onMessage: () => undefined });
 client.channel("a:b").history({ limit: "10" });
 // @ts-expect-error members do not change
 client.channel("a:b").presence.others.push();
+
+interface Order {
+  status: string;
+}
+const shop = createClient({
+  url: "/ws",
+  mutators: {
+    orders: { ship: (tx: MutatorTx, args: { id: string }) => tx.delete(args.id), silent: null },
+    "stock.count": (tx: MutatorTx, { by }: { by: number }) => tx.incr("all", by),
+    tidy: (tx: MutatorTx) => tx.delete("x", { collection: "orders" }),
+  },
+});
+const plain: Client = shop;
+const shipped: Mutation<boolean> = shop.mutate.orders.ship({ id: "7" });
+const counted: number | undefined = shop.mutate["stock.count"]({ by: 2 }).local;
+void [
+  plain,
+  shipped,
+  counted,
+  shop.mutate.tidy(),
+  shop.mutate.orders.silent({ any: 1 }),
+  shop.mutate("x.y", {}),
+];
+const orders = shop.collection<Order>("orders");
+const list: readonly CollectionEntry<Order>[] = orders.list((order, key) => order.status === key);
+const status: string | undefined = orders.get("7")?.status;
+void [list, status, orders.watch({ keys: ["7"] }), orders.put("7", { status: "new" }, { ifVersion: 0 })];
+// @ts-expect-error an argument is missing
+shop.mutate.orders.ship({});
+// @ts-expect-error an argument is of another type
+shop.mutate["stock.count"]({ by: "2" });
+// @ts-expect-error there is no such mutator
+shop.mutate.orders.lose({});
+// @ts-expect-error an order has a status
+orders.put("7", {});
+// @ts-expect-error entries do not change
+orders.list()[0].value = { status: "x" };
+// @ts-expect-error a partition is a string
+orders.watch({ partition: 3 });

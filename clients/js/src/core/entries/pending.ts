@@ -7,7 +7,17 @@
 
 import type { Position } from "../../wire/messages.js";
 import type { MutationOutcome } from "./facts.js";
-import { builtIn, type Mutator, MutatorTx, type Place, type Reader, type Reading, Run } from "./tx.js";
+import {
+  builtIn,
+  type Changed,
+  type Mutator,
+  MutatorTx,
+  type Place,
+  partsOf,
+  type Reader,
+  type Reading,
+  Run,
+} from "./tx.js";
 import { copied, isSame } from "./values.js";
 
 /** One mutation that is not settled. */
@@ -99,9 +109,12 @@ export class Predictions {
   }
 
   /** Return whether any prediction reads or changes one of these. */
-  restsOn(places: ReadonlySet<Place>): boolean {
+  restsOn(changed: Changed): boolean {
     for (const { touched } of this.pending.values()) {
-      for (const place of touched) if (places.has(place)) return true;
+      for (const place of touched) {
+        const [collection, key] = partsOf(place);
+        if (changed.get(collection)?.has(key)) return true;
+      }
     }
     return false;
   }

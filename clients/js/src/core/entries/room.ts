@@ -17,7 +17,7 @@ import { type Mutators, Pending, Predictions } from "./pending.js";
 import { MutationQueue } from "./queue.js";
 import { forgetSeen, haveTold, stillToTell, takeNews } from "./settling.js";
 import { Shown } from "./shown.js";
-import type { Place } from "./tx.js";
+import { addAll, type Place, partsOf } from "./tx.js";
 import { asSent } from "./values.js";
 import type { Selection, Watch } from "./watch.js";
 import { WatchTable } from "./watching.js";
@@ -56,7 +56,7 @@ export class StateRoom implements EntriesRoom {
   #decided: number[] = [];
   /** Told after the view has changed. */
   #outcomes: MutationOutcome[] = [];
-  /** Places that a new mutation changes. */
+  /** Places whose prediction is another one. */
   #touched: Place[] = [];
   /** The pending mutations are other ones than at the last fold. */
   #isStale = false;
@@ -73,7 +73,7 @@ export class StateRoom implements EntriesRoom {
     });
     this.#predictions = new Predictions(
       mutators,
-      (place) => this.#shown.confirmed(place),
+      (place) => this.#shown.confirmed(...partsOf(place)),
       (pending) => this.#held(pending),
     );
     this.#shown = new Shown(this.#watching, this.#predictions);
@@ -96,18 +96,13 @@ export class StateRoom implements EntriesRoom {
 
   // ------------------------------------------------------------------------------- what it knows
 
-  get #all(): ReadonlyMap<number, Pending> {
+  get #all(): Map<number, Pending> {
     return this.#predictions.pending;
   }
 
   /** Mutations that are not settled, in the order they were made. */
   get pending(): Pending[] {
     return [...this.#all.values()];
-  }
-
-  /** How many these are. */
-  get numPending(): number {
-    return this.#all.size;
   }
 
   /** All watches, to look at. */
@@ -201,11 +196,9 @@ export class StateRoom implements EntriesRoom {
       pending.keptAs = `${mid} ${client}`;
       return pending;
     });
-    const { pending } = this.#predictions;
-    const made = [...pending];
-    pending.clear();
-    for (const one of restored) pending.set(one.id, one);
-    for (const [id, one] of made) pending.set(id, one);
+    const all = [...restored, ...this.#all.values()];
+    this.#all.clear();
+    for (const one of all) this.#all.set(one.id, one);
     for (const [slot, queue] of this.#queues.entries()) {
       const own = restored.filter((one) => one.slot === slot);
       // Sent ones first, by number: a number stands for one mutation for ever.
@@ -365,7 +358,7 @@ export class StateRoom implements EntriesRoom {
 
   /** Its prediction goes; the outcome is told once the view has changed. */
   #settle({ id }: Pending, outcome: MutationOutcome): void {
-    this.#predictions.pending.delete(id);
+    this.#all.delete(id);
     this.#outcomes.push(outcome);
     this.#isStale = true;
   }
@@ -379,10 +372,13 @@ export class StateRoom implements EntriesRoom {
     if (takeNews(this.#watching)) this.#isStale = true;
     const changed = this.#watching.takeChanged();
     if (this.#isStale || this.#predictions.restsOn(changed)) {
-      for (const place of this.#predictions.fold()) changed.add(place);
+      this.#touched.push(...this.#predictions.fold());
       this.#isStale = false;
     }
-    for (const place of this.#touched.splice(0)) changed.add(place);
+    for (const place of this.#touched.splice(0)) {
+      const [collection, key] = partsOf(place);
+      addAll(changed, collection, new Set([key]));
+    }
     const views = this.#shown.renew(changed);
     if (views.length > 0) this.#tell({ what: "views", changed: views });
     for (const outcome of this.#outcomes.splice(0)) this.#tell({ what: "outcome", outcome });

@@ -5,8 +5,8 @@
  */
 
 import type { ViewChange } from "./facts.js";
-import type { Predictions } from "./pending.js";
-import { type Place, partsOf, placeOf, type Reading } from "./tx.js";
+import type { Predicted, Predictions } from "./pending.js";
+import { type Changed, type Place, partsOf, placeOf, type Reading } from "./tx.js";
 import { isSame } from "./values.js";
 import type { Watch, WatchedChannel } from "./watch.js";
 import type { WatchTable } from "./watching.js";
@@ -25,19 +25,17 @@ export class Shown {
   // ------------------------------------------------------------------------------- looking
 
   /** The channels that may hold an entry. */
-  #channels([collection, key]: [collection: string, key: string]): WatchedChannel[] {
+  #channels(collection: string, key: string): WatchedChannel[] {
     const slash = key.indexOf("/");
-    const names = slash < 0 ? [collection] : [`${collection}/${key.slice(0, slash)}`, collection];
-    const channels = names.map((name) => this.#watching.channels.get(name));
-    return channels.filter((channel) => channel?.collection === collection) as WatchedChannel[];
+    const part = slash < 0 ? undefined : this.#watching.channels.get(`${collection}/${key.slice(0, slash)}`);
+    const whole = this.#watching.channels.get(collection);
+    return [part, whole].filter((channel) => channel?.collection === collection) as WatchedChannel[];
   }
 
   /** Return an entry's confirmed value, its version, and whether that is known. */
-  confirmed(place: Place): Reading {
-    const parts = partsOf(place);
-    const [, key] = parts;
+  confirmed(collection: string, key: string): Reading {
     let isKnown = false;
-    for (const { shown, watches } of this.#channels(parts)) {
+    for (const { shown, watches } of this.#channels(collection, key)) {
       const value = shown?.value(key);
       if (shown && value !== undefined) return { value, version: shown.version(key), isKnown: true };
       for (const watch of watches) isKnown ||= watch.isShown && watch.selection.covers(key);
@@ -47,8 +45,8 @@ export class Shown {
 
   /** Return whether what is confirmed and shown of an entry holds what became of a mutation. */
   holds(place: Place, client: string, mid: number): boolean {
-    const parts = partsOf(place);
-    return this.#channels(parts).some(({ shown }) => shown?.holds(parts[1], client, mid));
+    const [collection, key] = partsOf(place);
+    return this.#channels(collection, key).some(({ shown }) => shown?.holds(key, client, mid));
   }
 
   /** Return what is shown of an entry; undefined: nothing. */
@@ -68,45 +66,46 @@ export class Shown {
   // ------------------------------------------------------------------------------- renewing
 
   /** Show what has changed; return, for each watch that shows something else now, the keys. */
-  renew(changed: ReadonlySet<Place>): ViewChange[] {
+  renew(changed: Changed): ViewChange[] {
     const told: ViewChange[] = [];
-    const byCollection = new Map<string, string[]>();
-    for (const place of changed) {
-      const [collection, key] = partsOf(place);
-      this.#renewOne(place, collection, key);
-      const keys = byCollection.get(collection);
-      if (keys === undefined) byCollection.set(collection, [key]);
-      else keys.push(key);
-    }
+    for (const [collection, keys] of changed) for (const key of keys) this.#renewOne(collection, key);
     for (const watch of this.#watching.watches.values()) {
       if (!watch.isShown) continue;
       const { selection, isLive } = watch;
-      const found = byCollection.get(selection.collection) ?? [];
-      const keys = new Set(found.filter((key) => selection.covers(key)));
-      if (watch.wasLive === null) for (const key of this.keys(watch)) keys.add(key);
-      else if (keys.size === 0 && watch.wasLive === isLive) continue;
+      let keys: ReadonlySet<string> = changed.get(selection.collection) ?? NO_KEYS;
+      if (watch.wasLive === null) keys = new Set([...keys, ...this.keys(watch)]);
+      if (selection.channel !== selection.collection) {
+        keys = new Set([...keys].filter((key) => selection.covers(key)));
+      }
+      if (keys.size === 0 && watch.wasLive === isLive) continue;
       watch.wasLive = isLive;
       told.push([watch, keys]);
     }
     return told;
   }
 
-  #renewOne(place: Place, collection: string, key: string): void {
+  #renewOne(collection: string, key: string): void {
     let values = this.#values.get(collection);
     if (values === undefined) {
       values = new Map();
       this.#values.set(collection, values);
     }
-    const predicted = this.#predictions.overlay.get(place);
-    const value = predicted === undefined ? this.confirmed(place).value : predicted.value;
+    const predicted = this.#predicted(collection, key);
+    const value = predicted === undefined ? this.confirmed(collection, key).value : predicted.value;
     if (value === undefined) values.delete(key);
     else if (!isSame(values.get(key), value)) values.set(key, value);
   }
 
+  #predicted(collection: string, key: string): Predicted | undefined {
+    const { overlay } = this.#predictions;
+    return overlay.size === 0 ? undefined : overlay.get(placeOf(collection, key));
+  }
+
   /** Return the ids of the pending mutations that change an entry, oldest first; the same array until they change. */
   pendingOf(collection: string, key: string): readonly number[] {
-    return this.#predictions.overlay.get(placeOf(collection, key))?.ids ?? NONE;
+    return this.#predicted(collection, key)?.ids ?? NONE;
   }
 }
 
 const NONE: readonly number[] = [];
+const NO_KEYS: ReadonlySet<string> = new Set();

@@ -22,6 +22,16 @@ export function partsOf(place: Place): [collection: string, key: string] {
   return [place.slice(0, at), place.slice(at + 1)];
 }
 
+/** Keys of entries by collection. */
+export type Changed = Map<string, Set<string>>;
+
+/** Add keys of one collection; the set is given away. */
+export function addAll(changed: Changed, collection: string, keys: Set<string>): void {
+  const known = changed.get(collection);
+  if (known === undefined) changed.set(collection, keys);
+  else for (const key of keys) known.add(key);
+}
+
 /** What is known of an entry. */
 export interface Reading {
   /** Undefined: there is none. */

@@ -164,7 +164,7 @@ export class WatchedChannel {
   /** The epoch of `shown` means nothing any more, even if it comes again. */
   isVoid = false;
   /** Keys that changed by a new epoch taking the place of an old one. */
-  #changed = new Set<string>();
+  readonly #changed = new Set<string>();
 
   constructor(name: string, collection: string) {
     this.name = name;
@@ -298,13 +298,11 @@ export class WatchedChannel {
 
   /** Return and forget the keys whose confirmed value is another one now. */
   takeChanged(): Set<string> {
-    const changed = this.#changed;
-    const touched = this.shown?.touched;
-    if (changed.size > 0) this.#changed = new Set();
-    if (!touched?.size || this.shown === null) return changed;
-    this.shown.touched = new Set();
-    for (const key of changed) touched.add(key);
-    return touched;
+    const changed = this.shown?.touched ?? new Set();
+    if (this.shown !== null) this.shown.touched = new Set();
+    for (const key of this.#changed) changed.add(key);
+    this.#changed.clear();
+    return changed;
   }
 
   /** Forget entries that nobody watches. */

@@ -8,7 +8,7 @@ import type { RequestFailed } from "../errors.js";
 import { changeFromBody, invalidationFromBody } from "./bodies.js";
 import type { Mids } from "./confirmed.js";
 import type { EntriesNews } from "./facts.js";
-import { placeOf } from "./tx.js";
+import { addAll, type Changed } from "./tx.js";
 import { NO_MIDS, type Selection, Watch, WatchedChannel } from "./watch.js";
 
 /** Gaps further apart are repaired at once; closer ones wait, so that a broken server is not hammered. */
@@ -47,7 +47,7 @@ export class WatchTable {
   readonly #mutations: Mutations;
   #isOnline = false;
   #numMade = 0;
-  #gone = new Set<string>();
+  #gone: Changed = new Map();
 
   constructor(speech: Speech, tell: (news: EntriesNews) => void, mutations: Mutations) {
     this.#speech = speech;
@@ -173,16 +173,16 @@ export class WatchTable {
       channel.prune();
       if (channel.watches.size > 0) continue;
       this.channels.delete(channel.name);
-      for (const key of channel.takeChanged()) this.#gone.add(placeOf(channel.collection, key));
+      addAll(this.#gone, channel.collection, channel.takeChanged());
     }
   }
 
-  /** Return and forget every place whose confirmed value is another one now. */
-  takeChanged(): Set<string> {
+  /** Return and forget every entry whose confirmed value is another one now. */
+  takeChanged(): Changed {
     const changed = this.#gone;
-    this.#gone = new Set();
+    this.#gone = new Map();
     for (const channel of this.channels.values()) {
-      for (const key of channel.takeChanged()) changed.add(placeOf(channel.collection, key));
+      addAll(changed, channel.collection, channel.takeChanged());
     }
     return changed;
   }
