@@ -12,6 +12,7 @@ import { applyPatch, asSent, copied } from "./values.js";
 /** Collection and key in one string: keys have no control characters. */
 export type Place = string;
 
+/** Return the place of an entry. */
 export function placeOf(collection: string, key: string): Place {
   return `${collection}\n${key}`;
 }
