@@ -35,6 +35,7 @@ export class ClientState {
       claims: () => engine.core.claims,
       restore: (claims, left) =>
         engine.run(() => {
+          if (isFinal(engine.core.state)) return [];
           engine.core.claim(claims);
           return engine.core.entries.restore(
             claims.map(({ client }) => client),

@@ -12,7 +12,7 @@ const MAX_CLAIMS = 64;
 export interface KeeperHost {
   /** The clients that the session speaks for now. */
   claims(): readonly ClientClaim[];
-  /** Take what earlier pages left; return the numbers it has here. */
+  /** Take what earlier pages left; return the numbers it has here: none where the client has ended. */
   restore(claims: readonly ClientClaim[], left: readonly Left[]): number[];
   /** These are kept. */
   kept(mutations: readonly ToKeep[]): void;

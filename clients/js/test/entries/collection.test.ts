@@ -298,4 +298,33 @@ describe("a client with a store", () => {
     expect(server.get("orders", "1")).toEqual({ status: "new" });
     expect(world.errors.map(String)).toEqual(["Error: no disk", "Error: disk full"]);
   });
+
+  it("speaks for at most 64 clients of earlier pages, and leaves the others to a later one", async () => {
+    const store = new KeptStore();
+    for (let n = 1; n <= 70; n++) {
+      const args = { key: `k${n}`, value: n };
+      const claim = { client: `old-${n}`, secret: "s" };
+      store.kept.set(`id-${n}`, { id: `id-${n}`, claim, mid: 1, name: "orders.put", args, madeAtMs: 0 });
+    }
+    const { world, client, server } = made({ store });
+    client.connect();
+    await world.clock.advance(0);
+    await client.settled();
+    // One removal after the other: more turns than one look at the clock takes.
+    for (let turn = 0; turn < 64; turn++) await world.clock.advance(0);
+    expect(Object.keys(server.all("orders"))).toHaveLength(64);
+    expect([...store.kept.keys()]).toEqual([65, 66, 67, 68, 69, 70].map((n) => `id-${n}`));
+  });
+
+  it("that is closed before it has loaded leaves everything where it is", async () => {
+    const store = new KeptStore();
+    const args = { key: "1", value: 1 };
+    store.kept.set("a", { id: "a", claim: null, mid: 1, name: "orders.put", args, madeAtMs: 0 });
+    const { world, client } = made({ store });
+    client.connect();
+    client.close();
+    await world.clock.advance(60_000);
+    await client.settled();
+    expect([store.kept.size, world.server.ends.length]).toEqual([1, 0]);
+  });
 });

@@ -4,14 +4,15 @@
  * SYNCD_SEEDS sets how many worlds (60 if not set), SYNCD_SEED the first of them. A failure names its seed. What is held:
  *
  * - no flicker: a counter that one client alone changes shows, whenever it shows anything, as many increments as were made;
- * - exactly once: no mutation takes effect twice, and the counters end at what was made;
+ * - exactly once: no mutation takes effect twice, and the counters end at what was made, over reloads too;
  * - convergence: in the end everybody shows what the server has, and nothing is pending.
  */
 
 import { describe, expect, it } from "vitest";
-import { type Collection, createClient } from "../../src/index.ts";
+import { type Client, type Collection, createClient } from "../../src/index.ts";
 import { createFakeWorld, type FakeWorld } from "../../src/testing/index.ts";
 import { seeded } from "../seeded.ts";
+import { KeptStore } from "./store.ts";
 
 const NUM_SEEDS = Number(process.env["SYNCD_SEEDS"] ?? 60);
 const FIRST_SEED = Number(process.env["SYNCD_SEED"] ?? 1);
@@ -20,9 +21,11 @@ const KEYS = ["a", "b", "c"];
 
 /** One client, what it made, and what it is shown, checked at every notification. */
 class User {
-  readonly client;
-  readonly orders: Collection;
   readonly own: string;
+  readonly #world: FakeWorld;
+  readonly #store = new KeptStore();
+  client!: Client;
+  orders!: Collection;
   numMade = 0;
   numShared = 0;
   numNotified = 0;
@@ -31,7 +34,15 @@ class User {
 
   constructor(world: FakeWorld, own: string) {
     this.own = own;
-    this.client = createClient({ url: "ws://x/ws", environment: world.environment });
+    this.#world = world;
+    this.load();
+  }
+
+  /** A page is loaded: everything of the last one but its store is gone, in the middle of whatever it did. */
+  load(): void {
+    this.#stop = [];
+    const { environment } = this.#world;
+    this.client = createClient({ url: "ws://x/ws", environment, store: this.#store });
     this.orders = this.client.collection("orders");
     this.orders.subscribe(() => {
       this.numNotified += 1;
@@ -42,6 +53,13 @@ class User {
     });
     this.watchAll();
     this.client.connect();
+  }
+
+  async reload(): Promise<void> {
+    // What was made is kept by then: a page that dies before that loses it, and never sent it.
+    await this.#world.clock.advance(0);
+    this.client.disconnect();
+    this.load();
   }
 
   watchAll(): void {
@@ -98,7 +116,8 @@ class Chaos {
     return this.#pick(this.users);
   }
 
-  readonly #acts: (() => void)[] = [
+  readonly #acts: (() => void | Promise<void>)[] = [
+    () => this.#user.reload(),
     () => this.#user.increment(),
     () => this.#user.increment(),
     () => this.#user.increment(),
@@ -126,7 +145,7 @@ class Chaos {
 
   async run(): Promise<void> {
     for (let step = 0; step < NUM_STEPS; step++) {
-      this.#pick(this.#acts)();
+      await this.#pick(this.#acts)();
       for (const user of this.users) user.check();
       await this.world.clock.advance(this.#pick([0, 0, 10, 50, 500, 5_000, 30_000]));
       expect(this.world.errors).toEqual([]);
