@@ -31,6 +31,14 @@ const HAVE_ITEM_BYTES = 12;
  */
 export type WatchState = "wanted" | "asking" | "loading" | "catching-up" | "live" | "ended";
 
+/** What the watches need to know of the mutations. */
+export interface Mutations {
+  /** Return the position of a channel that answers must reach, null for any. */
+  wantedAfter(channel: string): Position | null;
+  /** Return whether any mutation is not settled. */
+  hasPending(): boolean;
+}
+
 /** No mutations. */
 export const NO_MIDS: Mids = new Map();
 
@@ -132,6 +140,26 @@ export class Watch {
     if (this.channel !== null) return this.channel === channel;
     const { collection } = this.selection;
     return channel === collection || channel.startsWith(`${collection}/`);
+  }
+
+  /** It goes on from its own position: what was missed up to the other one follows. */
+  goOn(mine: Position, { offset }: Position): void {
+    this.target = offset;
+    this.isSure = false;
+    this.state = mine.offset >= offset ? "live" : "catching-up";
+  }
+
+  /** A snapshot begins at a position; it is as of these mutations. */
+  load(position: Position, entries: Entries, decided: Mids): void {
+    this.state = "loading";
+    this.loaded = position;
+    this.told = new Set();
+    this.decided = decided;
+    this.since = position.offset;
+    this.doubtful = [];
+    for (const [key, version] of entries.live()) {
+      if (version <= position.offset && this.selection.covers(key)) this.doubtful.push(key);
+    }
   }
 
   /** Everything up to there has been told or superseded. */

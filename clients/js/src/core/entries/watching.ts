@@ -2,25 +2,16 @@
 
 import type { Body } from "../../wire/decode.js";
 import { field, isMap, positionFromBody } from "../../wire/frames.js";
-import type { Position } from "../../wire/messages.js";
 import type { Handler, Speech } from "../entries.js";
 import type { RequestFailed } from "../errors.js";
 import { changeFromBody, invalidationFromBody } from "./bodies.js";
 import type { Mids } from "./confirmed.js";
 import type { EntriesNews } from "./facts.js";
 import { addAll, type Changed } from "./tx.js";
-import { NO_MIDS, type Selection, Watch, WatchedChannel } from "./watch.js";
+import { type Mutations, NO_MIDS, type Selection, Watch, WatchedChannel } from "./watch.js";
 
 /** Gaps further apart are repaired at once; closer ones wait, so that a broken server is not hammered. */
 const CALM_MS = 5_000;
-
-/** What the watches need to know of the mutations. */
-export interface Mutations {
-  /** Return the position of a channel that answers must reach, null for any. */
-  wantedAfter(channel: string): Position | null;
-  /** Return whether any mutation is not settled. */
-  hasPending(): boolean;
-}
 
 /** Watches by number and their channels by name. */
 export class WatchTable {
@@ -48,6 +39,8 @@ export class WatchTable {
   #isOnline = false;
   #numMade = 0;
   #gone: Changed = new Map();
+  /** Requests that were made once more because they may never be answered, and may be all the same. */
+  readonly #superseded = new Map<number, Watch>();
 
   constructor(speech: Speech, tell: (news: EntriesNews) => void, mutations: Mutations) {
     this.#speech = speech;
@@ -66,6 +59,7 @@ export class WatchTable {
   /** The session is gone, and all watches with it. */
   wentOffline(): void {
     this.#isOnline = false;
+    this.#superseded.clear();
     for (const watch of this.watches.values()) {
       watch.retryAt = watch.requestId = null;
       watch.isKnownToServer = false;
@@ -218,7 +212,8 @@ export class WatchTable {
 
   /** Take an error; return whether it answered a `watch`. */
   refused(requestId: number, error: RequestFailed, now: number): boolean {
-    const watch = this.#asked(requestId);
+    if (this.#superseded.delete(requestId)) return true;
+    const watch = this.#find(requestId);
     if (watch?.state !== "asking") return false;
     watch.isKnownToServer = false;
     if (watch.isLeaving) this.#forget(watch);
@@ -247,23 +242,13 @@ export class WatchTable {
     }
     const mine = watch.position;
     if (body["recovered"] === true && mine?.epoch === position.epoch) {
-      watch.target = position.offset;
-      watch.isSure = false;
-      watch.state = mine.offset >= position.offset ? "live" : "catching-up";
+      watch.goOn(mine, position);
       channel.turn();
       return;
     }
     const entries = channel.entriesFor(position.epoch);
     this.#foundEpoch(channel, position.epoch, now);
-    watch.state = "loading";
-    watch.loaded = position;
-    watch.told = new Set();
-    watch.decided = this.#decided(body);
-    watch.since = position.offset;
-    watch.doubtful = [];
-    for (const [key, version] of entries.live()) {
-      if (version <= position.offset && watch.selection.covers(key)) watch.doubtful.push(key);
-    }
+    watch.load(position, entries, this.#decided(body));
     this.#takePage(watch, channel, body, now);
   }
 
@@ -273,9 +258,18 @@ export class WatchTable {
     if (channel && watch.state === "loading") this.#takePage(watch, channel, body, now);
   }
 
+  #find(requestId: number): Watch | undefined {
+    return [...this.watches.values()].find((watch) => watch.requestId === requestId);
+  }
+
   #asked(requestId: number): Watch | undefined {
-    for (const watch of this.watches.values()) if (watch.requestId === requestId) return watch;
-    return undefined;
+    const watch = this.#superseded.get(requestId);
+    if (watch === undefined) return this.#find(requestId);
+    this.#superseded.delete(requestId);
+    if (watch.state !== "asking" || watch.requestId === null) return undefined;
+    this.#superseded.set(watch.requestId, watch);
+    watch.requestId = requestId;
+    return watch;
   }
 
   #takePage(watch: Watch, channel: WatchedChannel, body: Body, now: number): void {
@@ -360,7 +354,8 @@ export class WatchTable {
    */
   #onLagged(channel: string, now: number): void {
     for (const watch of this.mayBeOn(channel)) {
-      if (watch.state === "asking") {
+      if (watch.state === "asking" && watch.requestId !== null) {
+        this.#superseded.set(watch.requestId, watch);
         watch.state = "wanted";
         this.#pursue(watch);
       } else if (watch.channel !== null) {
