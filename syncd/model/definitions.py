@@ -48,11 +48,11 @@ class EntryChange:
     is_deleted: bool = False
     tags: tuple[str, ...] = ()
     client: str | None = None
-    """Which client asked for it; None: a backend."""
+    """Which client asked for it; None: a backend, or the log does not go back so far."""
     mid: int = 0
-    """Number of the mutation among that client's."""
+    """Number of the mutation among that client's; 0 without one."""
     at_ms: int = 0
-    """Wall clock of the commit."""
+    """Wall clock of the commit, as milliseconds since 1970; 0 when the log does not go back so far."""
 
 
 class AppRuntime(Protocol):

@@ -75,6 +75,25 @@ def put(mid, key, value, asker=None):
     return MutateState(asker or Asker(), "c1", mid, "items.put", [key, value], ANN)
 
 
+@pytest.mark.parametrize("change", ["put", "remove"])
+@pytest.mark.parametrize("has_crashed", [False, True])
+async def test_a_change_names_its_mutation_and_when_it_was(autojump_clock, change, has_crashed):
+    database, told = Database(), []
+    database.fails = lambda change: told.append(change) or (has_crashed and len(told) < 3)
+    async with running(app_of(database)) as world:
+        await world.mutate(Asker(), 1, "items.put", ["a", 1], client="c7")
+        await trio.sleep(1)
+        args = ["a", 2] if change == "put" else ["a"]
+        await world.mutate(Asker(), 1, f"items.{change}", args, client="c8")
+        if has_crashed:
+            await world.crash()
+        await trio.sleep(30)
+    last = told[-1]
+    assert (last.client, last.mid, last.version) == ("c8", 1, 2)
+    assert last.is_deleted is (change == "remove")
+    assert last.at_ms > told[0].at_ms > 0
+
+
 async def test_changes_of_one_key_are_told_in_order_and_as_the_newest(autojump_clock):
     database = Database()
     database.delay_s = 1.0

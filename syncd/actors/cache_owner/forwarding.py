@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgpack
@@ -19,12 +19,14 @@ import trio
 
 from syncd.actors.cache_owner.holdings import Holding, Holdings, value_of
 from syncd.actors.cache_owner.messages import ChangeForwarded
-from syncd.actors.cache_owner.paging import read_entries
+from syncd.actors.cache_owner.paging import Paged, read_entries
 from syncd.actors.kit import Reply
 from syncd.errors import SyncdError
+from syncd.ids import ChannelName
 from syncd.model.definitions import EntryChange
 from syncd.model.recording import Place
-from syncd.ports_state import DirtyKey, Entry, StateReader, StateStoreHandle
+from syncd.ports import LogQuery
+from syncd.ports_state import DirtyKey, Entry, KeyName, StateReader, StateStoreHandle
 
 __all__ = ["Forwarding"]
 
@@ -192,12 +194,12 @@ class Forwarding:
         """Return what an entry is now, with the version of its newest dirty change."""
         channel, key = place
         version = holding.dirty.get(place, 0)  # before: what comes meanwhile is told again
-        page = await self._ask(lambda reader: read_entries(reader, channel, [key]))
+        page, event = await self._ask(lambda reader: _newest(reader, channel, key, version))
         entry: Entry | None = page.entries[0] if page.entries else None
         if entry is not None:
             version = max(version, entry.version)
         value = None if entry is None else value_of(entry.value)
-        memory = holding.memory.peek(place, self._holdings.now)
+        author = event.get("by") or {}
         return EntryChange(
             holding.name,
             key,
@@ -206,7 +208,9 @@ class Forwarding:
             None if value is None else msgpack.unpackb(value),
             is_deleted=value is None,
             tags=() if entry is None else entry.tags,
-            client=None if memory is None else memory.writer,
+            client=author.get("client"),
+            mid=author.get("mid", 0),
+            at_ms=event.get("at_ms", 0),
         )
 
     def forwarded(self, message: ChangeForwarded) -> None:
@@ -225,3 +229,17 @@ class Forwarding:
             holding.dirty.pop(place, None)
         else:
             self.changed(place)
+
+
+def _newest(
+    reader: StateReader, channel: ChannelName, key: KeyName, version: int
+) -> tuple[Paged, Mapping[str, Any]]:
+    """Read an entry, and the event of its newest change: empty when the log does not go back so far."""
+    page = read_entries(reader, channel, [key])
+    if page.entries:
+        version = max(version, page.entries[0].version)
+    log = reader.read(LogQuery(channel, after=version - 1, limit=1)) if version else None
+    if log is None or not log.events or log.events[0].offset != version:
+        return page, {}
+    record = log.events[0].record
+    return page, msgpack.unpackb(bytes((0x80 | record[0],)) + record[1:])
