@@ -18,7 +18,12 @@ interface Channel {
   floor: number;
   readonly entries: Map<string, { readonly version: number; readonly value: unknown }>;
   events: EventBody[];
+  /** A mark is due. */
+  isMarking: boolean;
 }
+
+/** As a node does it. */
+const MARK_MS = 25_000;
 
 /** A session as this side sees it. */
 export interface EntriesSession {
@@ -78,7 +83,21 @@ export class FakeEntries {
     const event = { channel: name, epoch, offset: version, key, data, at_ms: this.#clock.wallNow(), by };
     channel.events.push(event as unknown as EventBody);
     this.#tellWatchers(name, key, "event", event);
+    this.#markSoon(channel);
     return channel;
+  }
+
+  /** Tell who watches some keys how far everything is told, a while after something happened. */
+  #markSoon(channel: Channel): void {
+    if (channel.isMarking) return;
+    channel.isMarking = true;
+    this.#clock.setTimeout(() => {
+      channel.isMarking = false;
+      const position = { epoch: channel.epoch, offset: channel.top };
+      for (const { watched, end } of [...this.#sessions]) {
+        if (watched.get(channel.name)) end.send("mark", { channel: channel.name, position });
+      }
+    }, MARK_MS);
   }
 
   /** Tell every watcher of a channel that entries may have changed. */
@@ -119,7 +138,15 @@ export class FakeEntries {
     let channel = this.#channels.get(name);
     if (channel === undefined) {
       this.#numEpochs += 1;
-      channel = { name, epoch: `state-${this.#numEpochs}`, top: 0, floor: 0, entries: new Map(), events: [] };
+      channel = {
+        name,
+        epoch: `state-${this.#numEpochs}`,
+        top: 0,
+        floor: 0,
+        entries: new Map(),
+        events: [],
+        isMarking: false,
+      };
       this.#channels.set(name, channel);
     }
     return channel;
