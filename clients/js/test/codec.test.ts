@@ -98,7 +98,9 @@ describe("codec", () => {
     fc.assert(
       fc.property(keyed, (v) => {
         expect(referenceDecode(encodeValue(v))).toEqual(v);
-        expect(decodeValue(referenceEncode(v))).toEqual(v);
+        // Not compared with `v`: the library writes -0 as the integer 0.
+        const bytes = referenceEncode(v);
+        expect(decodeValue(bytes)).toEqual(referenceDecode(bytes));
       }),
     );
   });
