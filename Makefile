@@ -7,7 +7,7 @@ export VENV
 .PHONY: help run test check lint format bench soak protocol clean system npm
 
 help:
-	@echo "make run     start a node with the demo page (ARGS=... are passed to syncd serve)"
+	@echo "make run     start a node with the order board (ARGS=... go to syncd serve in place of --demo)"
 	@echo "make test    set up and run every test, with coverage gates"
 	@echo "make check   format, lint, types, floors, then make test"
 	@echo "make format  rewrite the sources in the house's format"
@@ -19,7 +19,7 @@ run:
 	@scripts/venv.sh run
 	@key=$${SYNCD_API_KEY:-$$(scripts/dev_key.sh)}; \
 	echo "API key, for another terminal: export SYNCD_API_KEY=$$key"; \
-	SYNCD_API_KEY=$$key exec $(BIN)/syncd serve $(ARGS)
+	SYNCD_API_KEY=$$key exec $(BIN)/syncd serve $(or $(ARGS),--demo)
 
 system:
 	@scripts/system_packages.sh

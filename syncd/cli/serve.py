@@ -11,7 +11,10 @@ import click
 from syncd.cli.app_target import load_app
 from syncd.config import Config
 from syncd.config_load import check_config, ensure_api_key, find_config, load_config
+from syncd.demo.board import demo_app
+from syncd.errors import ConfigError
 from syncd.logs import configure_logging
+from syncd.model.definitions import AppDefinition
 from syncd.model.definitions_check import app_in_force
 
 __all__ = ["serve"]
@@ -41,6 +44,9 @@ __all__ = ["serve"]
     default=None,
     help="Open the built-in namespaces to anybody, also where others can reach them.",
 )
+@click.option(
+    "--demo", is_flag=True, help="Bring an order board along, and show it at /, for a first look."
+)
 @click.option("--log-format", type=click.Choice(["console", "json"]), help="Default console.")
 @click.option(
     "--log-level",
@@ -54,7 +60,7 @@ __all__ = ["serve"]
     type=click.Choice(["auto", "epoll", "stream"]),
     help="How sockets are read. Default auto: epoll where there is one and no TLS.",
 )
-def serve(app: str | None, config: str | None, **overrides: Any) -> int:
+def serve(app: str | None, config: str | None, *, demo: bool, **overrides: Any) -> int:
     """Run a node until it is told to stop (SIGTERM or Ctrl-C).
 
     Without a configuration it listens on 127.0.0.1:8400, lets anybody on this machine use the
@@ -65,6 +71,7 @@ def serve(app: str | None, config: str | None, **overrides: Any) -> int:
 
     \b
     syncd serve
+    syncd serve --demo
     syncd serve myapp:app
     syncd serve app.py
     syncd serve --config /etc/syncd.toml --log-format json
@@ -74,12 +81,21 @@ def serve(app: str | None, config: str | None, **overrides: Any) -> int:
     loaded = load_config(config or find_config(os.environ), os.environ, overrides)
     check_config(loaded)
     configure_logging(loaded.log_format, loaded.log_level)
-    definition = app_in_force(None if app is None else load_app(app), loaded)
+    definition = app_in_force(_definition(app, loaded, demo=demo), loaded)
     ready, made_key = ensure_api_key(loaded, _make_api_key)
     _tell(ready, made_key)
     from syncd.server import serve as run  # noqa: PLC0415 - a command line mistake should not wait for it
 
     return run(ready, definition)
+
+
+def _definition(app: str | None, config: Config, *, demo: bool) -> AppDefinition | None:
+    """Return the application that the command line asks for."""
+    if demo and app is not None:
+        raise ConfigError(f"--demo is an application, and so is {app}: leave one of them out.")
+    if demo:
+        return demo_app(config)
+    return None if app is None else load_app(app)
 
 
 def _make_api_key() -> str:

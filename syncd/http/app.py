@@ -68,7 +68,7 @@ def create_app(
     api = Api(config, broadcaster, presence, gateway, node, definition, channels)
     state = StateApi(config, cache_owner)
     batches = Batches(config, broadcaster, channels, state)
-    pages = Pages(config, node, load_static_files(static_folder))
+    pages = Pages(config, node, load_static_files(static_folder), is_demo=definition.is_demo)
     _add_api(app, _routes(api, state, batches), _key_check(config))
     _add_pages(app, pages)
     _add_rules(app, HostRule(config))
@@ -154,6 +154,7 @@ def _add(app: QuartTrio, rule: str, handler: Callable[..., Any], method: str) ->
 
 def _add_pages(app: QuartTrio, pages: Pages) -> None:
     _add(app, "/", pages.index, "GET")
+    _add(app, "/channels", pages.channels, "GET")
     _add(app, "/static/<path:name>", pages.static, "GET")
     _add(app, "/health/live", pages.live, "GET")
     _add(app, "/health/ready", pages.ready, "GET")

@@ -322,12 +322,17 @@ _OPEN: dict[str, Schema] = {
         "This description for people.", "docs", {"200": _text_answer("A page.", "text/html")}
     ),
     "/": _open(
-        "The demo page.",
+        "The order board of `syncd serve --demo`, else the channel viewer.",
         "index",
         {"200": _text_answer("A page.", "text/html"), "404": _NOT_FOUND},
     ),
+    "/channels": _open(
+        "The channel viewer.",
+        "channels_page",
+        {"200": _text_answer("A page.", "text/html"), "404": _NOT_FOUND},
+    ),
     "/static/{name}": _open(
-        "Files of the demo page.",
+        "Files of the pages.",
         "static",
         {"200": _text_answer("The file.", "*/*"), "404": _NOT_FOUND},
         {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},

@@ -21,7 +21,8 @@ from syncd.http.static_files import StaticFile
 
 __all__ = ["Pages"]
 
-INDEX = "index.html"
+VIEWER = "index.html"
+BOARD = "board/index.html"
 
 
 @attrs.define(eq=False)
@@ -31,6 +32,7 @@ class Pages:
     config: Config
     node: NodeInfo
     files: dict[str, StaticFile]
+    is_demo: bool = False
     _openapi: StaticFile = attrs.field(init=False)
     _docs: StaticFile = attrs.field(init=False)
 
@@ -54,8 +56,12 @@ class Pages:
         return json_response(payload, 503 if reasons else 200)
 
     async def index(self) -> Response:
-        """Answer `GET /`."""
-        return self._answer(INDEX)
+        """Answer `GET /`: the order board of the demo, else the channel viewer."""
+        return self._answer(BOARD if self.is_demo and BOARD in self.files else VIEWER)
+
+    async def channels(self) -> Response:
+        """Answer `GET /channels`: the channel viewer."""
+        return self._answer(VIEWER)
 
     async def static(self, name: str) -> Response:
         """Answer `GET /static/...`."""

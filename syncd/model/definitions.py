@@ -195,6 +195,8 @@ class AppDefinition:
     """Rules for the mutators of no collection; None: the default."""
     bind: Callable[[AppRuntime | None], None] = lambda _runtime: None
     """Called by the node when it is ready, and with None when it stops."""
+    is_demo: bool = False
+    """The page at `/` is the order board, whose application this is, in place of the channel viewer."""
 
     def has_mutators(self, collection: str) -> bool:
         """Tell whether clients can change entries of a collection by mutators that are its own, built-in ones included."""

@@ -261,6 +261,7 @@ class World:
 
     config: Config
     static_folder: Path | None = None
+    is_demo: bool = False
     broadcaster: FakeBroadcaster = attrs.field(factory=FakeBroadcaster)
     presence: FakePresence = attrs.field(factory=FakePresence)
     cache_owner: FakeCacheOwner = attrs.field(factory=FakeCacheOwner)
@@ -276,7 +277,7 @@ class World:
             gateway=self.gateway,
             node=self.node,
             cache_owner=self.cache_owner,
-            definition=App().definition(),
+            definition=attrs.evolve(App().definition(), is_demo=self.is_demo),
             static_folder=self.static_folder,
         )
 

@@ -170,6 +170,16 @@ async def test_the_page_of_the_description_is_complete_and_loads_nothing(world):
 # ------------------------------------------------------------------------------------------------ files
 
 
+async def test_the_demo_has_the_board_at_the_root_and_every_node_the_channel_viewer(folder):
+    (folder / "board").mkdir()
+    (folder / "board" / "index.html").write_text("<!doctype html>board")
+    for is_demo, root in ((False, "demo"), (True, "board")):
+        world = World(make_config(), folder, is_demo=is_demo)
+        for path, text in (("/", root), ("/channels", "demo")):
+            response = await world.respond("GET", path, key=None)
+            assert await response.get_data(as_text=True) == f"<!doctype html>{text}"
+
+
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
