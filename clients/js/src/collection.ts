@@ -139,6 +139,11 @@ export class Collection<Value = unknown> {
     return watch === undefined ? "idle" : statusOf(watch);
   }
 
+  /** Up to where the watch of a selection was told everything the server confirmed; null until it is complete. */
+  position(selection: WatchSelection = { all: true }): Position | null {
+    return this.#shared.get(wordOf(selection))?.watch.position ?? null;
+  }
+
   /** Be called after every change of what is shown, once for all that came together; return the function that ends that. */
   subscribe(listener: () => void): () => void {
     return listen(this.#listeners, listener);
