@@ -57,7 +57,7 @@ class Pages:
 
     async def index(self) -> Response:
         """Answer `GET /`: the order board of the demo, else the channel viewer."""
-        return self._answer(BOARD if self.is_demo and BOARD in self.files else VIEWER)
+        return self._answer(BOARD if self.is_demo else VIEWER)
 
     async def channels(self) -> Response:
         """Answer `GET /channels`: the channel viewer."""
