@@ -190,7 +190,7 @@ def test_what_a_terminal_publishes_appears_in_both_windows_and_who_is_there(
         texts = [line["text"] for line in each.lines("demo:lobby")]
         assert texts == ['{"from":"a terminal"}', '{"text":"from the page"}']
     for pane in "AB":
-        board.page.wait_text(f'[data-pane="{pane}"] .people-count', "2 others here")
+        board.page.wait_text(f'[data-pane="{pane}"] .people-count', "2 others")
         board.page.wait_for(
             "(pane) => document.querySelector(`[data-pane='${pane}'] .badges [title=Ada]`) !== null",
             pane,

@@ -100,7 +100,7 @@ export class Feed {
       position !== null && (before?.epoch !== position.epoch || before?.offset !== position.offset);
     if (isNew) {
       const texts = [...keys].map((key) => describe(key, this.#orders.get(key)));
-      this.#confirmed(position, isFirst ? `${texts.length} orders` : texts.join("; "));
+      this.#confirmed(position, isFirst ? `As it is now: ${texts.length} orders` : texts.join("; "));
     }
     this.#tell();
   }

@@ -21,6 +21,7 @@ function start(): void {
   const panes = names.map((name) => new Pane(name, socketUrl(location.search), log));
   byId("panes", HTMLElement).append(...panes.map((pane) => pane.element));
   byId("columns", HTMLElement).dataset["panes"] = String(names.length);
+  byId("lead", HTMLElement).hidden = names.length === 1;
   if (names.length === 1) document.querySelector('[data-pick="B"]')?.remove();
   const settings = new Settings(panes);
   choosePages(settings);
@@ -28,7 +29,7 @@ function start(): void {
   sayInLobby(panes);
   setText(
     byId("commands", HTMLElement),
-    `syncd publish ${LOBBY} '{"hello": "world"}'\nsyncd mutate orders.ship '["o-1041"]'\nsyncd watch orders`,
+    `syncd publish ${LOBBY} '{"n": 1}'\nsyncd mutate orders.ship '["o-1041"]'\nsyncd watch orders`,
   );
 }
 

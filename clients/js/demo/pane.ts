@@ -77,7 +77,7 @@ export class Pane {
     return {
       name: this.#name,
       state: TEXTS[this.#client.state],
-      client: this.#client.clientId ?? "none yet",
+      client: this.#client.clientId?.slice(0, 10) ?? "none yet",
       numOrders: this.#feed.orders().length,
       numPending: this.#feed.numPending,
       orders: offsetOf(this.#feed.position),

@@ -142,10 +142,7 @@ export class People {
       ),
     );
     const { length } = this.#others;
-    setText(
-      this.count,
-      length === 0 ? "Nobody else is here" : `${length} other${length === 1 ? "" : "s"} here`,
-    );
+    setText(this.count, length === 0 ? "Nobody else is here" : `${length} other${length === 1 ? "" : "s"}`);
     this.place();
   }
 }
