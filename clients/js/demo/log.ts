@@ -26,7 +26,7 @@ export class EventLog {
     this.#names = names;
   }
 
-  /** A pane has seen everything up to an event; the first that does writes the line. */
+  /** A pane has seen an event; the first that does writes the line. */
   saw(pane: PaneName, channel: string, position: Position, text: string): void {
     const id = `${channel} ${position.epoch} ${position.offset}`;
     let line = this.#lines.get(id);
@@ -35,7 +35,13 @@ export class EventLog {
       this.#lines.set(id, line);
       this.#add(line.element);
     }
-    for (const each of this.#lines.values()) if (isUpTo(each, channel, position)) lightUp(each, pane);
+    lightUp(line, pane);
+  }
+
+  /** A pane has what all events up to this one have made of a collection. */
+  sawUpTo(pane: PaneName, channel: string, position: Position, text: string): void {
+    this.saw(pane, channel, position, text);
+    for (const line of this.#lines.values()) if (isUpTo(line, channel, position)) lightUp(line, pane);
   }
 
   /** Something happened to a pane. */

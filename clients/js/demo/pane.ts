@@ -53,7 +53,7 @@ export class Pane {
       mutators: PREDICTIONS,
       environment: { WebSocket: slowSockets(this.#slowness) },
     });
-    this.#feed = new Feed(this.#client, (position, text) => log.saw(name, "orders", position, text));
+    this.#feed = new Feed(this.#client, (position, text) => log.sawUpTo(name, "orders", position, text));
     this.#cards = new Cards(this.#actions());
     const board = h("div", { class: "board" }, this.#cards.list);
     const called = stored(`board.name.${name}`) ?? anyName();
