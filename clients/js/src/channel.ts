@@ -276,10 +276,9 @@ export class ChannelPresence {
     callAll(this.#listeners, this.#others, (error) => environment.reportError(error));
   }
 
-  /** Nobody is known to be there any more; for `Channel`. */
+  /** Nobody is known to be there any more, which is the last that is told; for `Channel`. */
   forget(): void {
-    this.#members = [];
-    this.#others = [];
+    if (this.#members.length > 0) this.take([]);
     this.#listeners.clear();
   }
 }

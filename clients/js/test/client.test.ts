@@ -217,6 +217,19 @@ describe("a channel", () => {
   });
 });
 
+describe("presence", () => {
+  it("tells that nobody is known to be there when the server ends the subscription", async () => {
+    const { world, client } = await connected();
+    const told: number[] = [];
+    client.channel(ROOM).presence.subscribe((others) => told.push(others.length));
+    await world.clock.advance(0);
+    const members = [{ member: "else", states: [{ client: "else", state: 1 }] }];
+    world.server.last.send("presence_state", { channel: ROOM, seq: 1, members });
+    world.server.last.send("unsubscribed", { channel: ROOM, code: "revoked", reason: "r" });
+    expect(told).toEqual([1, 0]);
+  });
+});
+
 describe("listeners", () => {
   it("see the position advanced, and each event before the next", async () => {
     const { world, client } = await connected();
