@@ -189,6 +189,16 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     return this.#entries.settled();
   }
 
+  /** How many mutations are not settled, those of earlier pages included. */
+  get numPending(): number {
+    return this.#entries.numPending;
+  }
+
+  /** Be told every change of `numPending`; return the function that ends that. */
+  onPending(listener: (numPending: number) => void): () => void {
+    return listen(this.#entries.onPending, listener);
+  }
+
   /** Be told entries that may have changed at their source, of watched collections; return the function that ends that. */
   onInvalidate(listener: (invalidation: Invalidation) => void): () => void {
     return listen(this.#entries.onInvalidate, listener);

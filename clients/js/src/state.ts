@@ -14,11 +14,13 @@ import type { PendingStore } from "./shell/pending-store.js";
 export class ClientState {
   readonly onInvalidate: Listeners<Invalidation> = new Set();
   readonly onOutcome: Listeners<MutationOutcome> = new Set();
+  readonly onPending: Listeners<number> = new Set();
   readonly #host: CollectionHost;
   readonly #waiters = new Waiters();
   readonly #collections = new Map<string, Collection>();
   readonly #keeper: Keeper | null;
   #whenSettled: (() => void)[] = [];
+  #numPendingTold = 0;
 
   /**
    * @param host What collections need, but for mutations.
@@ -51,7 +53,12 @@ export class ClientState {
   /** Call `run` once what earlier pages left is there. */
   whenLoaded(run: () => void): void {
     if (this.#keeper === null) run();
-    else void this.#keeper.load().then(run);
+    else {
+      void this.#keeper.load().then(() => {
+        this.#tellPending();
+        run();
+      });
+    }
   }
 
   /** Return the collection of this name: always the same object. */
@@ -68,10 +75,24 @@ export class ClientState {
   mutate(name: string, args: unknown): Mutation {
     const { core } = this.#host.engine;
     if (isFinal(core.state)) throw core.error ?? new ClientClosed();
-    return this.#host.engine.run((now) => {
+    const mutation = this.#host.engine.run((now) => {
       const [id, local] = core.entries.mutate(name, args ?? null, now);
       return { id, local, server: this.#waiters.wait(id) };
     });
+    this.#tellPending();
+    return mutation;
+  }
+
+  /** How many mutations are not settled. */
+  get numPending(): number {
+    return this.#host.engine.core.entries.pending.length;
+  }
+
+  #tellPending(): void {
+    const { numPending } = this;
+    if (numPending === this.#numPendingTold) return;
+    this.#numPendingTold = numPending;
+    this.#host.callAll(this.onPending, numPending);
   }
 
   /** Wait until no mutation is pending. */
@@ -83,7 +104,7 @@ export class ClientState {
   }
 
   #tellSettled(): void {
-    if (this.#host.engine.core.entries.pending.length > 0) return;
+    if (this.numPending > 0) return;
     for (const resolve of this.#whenSettled.splice(0)) resolve();
   }
 
@@ -97,6 +118,7 @@ export class ClientState {
         this.#waiters.settle(fact.outcome);
         this.#host.callAll(this.onOutcome, fact.outcome);
         this.#tellSettled();
+        this.#tellPending();
         break;
       case "invalidated":
         this.#host.callAll(this.onInvalidate, fact.invalidation);

@@ -1,11 +1,18 @@
 /** Collections and mutations of the fake server: SPEC sections 17 and 18 in the plainest way. */
 
-import type { Mutators } from "../core/entries/pending.js";
-import { builtIn, MutatorTx, type Place, partsOf, type Reading, Run } from "../core/entries/tx.js";
+import {
+  builtIn,
+  type Mutator,
+  MutatorTx,
+  type Place,
+  partsOf,
+  type Reading,
+  Run,
+} from "../core/entries/tx.js";
 import { copied } from "../core/entries/values.js";
 import { MutationFailed } from "../core/errors.js";
 import type { Body } from "../wire/decode.js";
-import type { Entry, EventBody, Position } from "../wire/messages.js";
+import type { Entry, EventBody, Position, ServerBodies } from "../wire/messages.js";
 import type { FakeClock } from "./clock.js";
 import type { FakeServerEnd } from "./socket.js";
 
@@ -17,9 +24,21 @@ interface Channel {
   /** Events up to here are forgotten. */
   floor: number;
   readonly entries: Map<string, { readonly version: number; readonly value: unknown }>;
-  events: EventBody[];
+  events: Told[];
   /** A mark is due. */
   isMarking: boolean;
+}
+
+/** An event, or an invalidation, which has no key: it concerns whoever watches. */
+type Told =
+  | { readonly kind: "event"; readonly body: EventBody }
+  | { readonly kind: "invalidate"; readonly body: ServerBodies["invalidate"] };
+
+/** What an invalidation names; neither keys nor tags: every entry. */
+export interface FakeInvalidation {
+  readonly keys?: string[];
+  readonly tags?: string[];
+  readonly cause?: string;
 }
 
 /** As a node does it. */
@@ -38,8 +57,10 @@ export interface EntriesSession {
 export class FakeEntries {
   /** Collections whose keys are `<partition>/<id>`. */
   readonly partitioned = new Set<string>();
-  /** Run in place of the application's code at the server. The built-in ones need none. */
-  mutators: Mutators = new Map();
+  /** Run in place of the application's code at the server; those that predict will do. The built-in ones need none. */
+  readonly mutators = new Map<string, Mutator>();
+  /** Whether mutations are decided as they come; else they wait for `decideAll`. */
+  isDeciding = true;
   /** Entries told in one page of a snapshot, and how long after one another pages come, ms. */
   pageSize = 1_000_000;
   pageMs = 0;
@@ -50,6 +71,8 @@ export class FakeEntries {
   readonly #channels = new Map<string, Channel>();
   readonly #last = new Map<string, number>();
   readonly #outcomes = new Map<string, Body>();
+  /** Mutations that wait, in the order they came. */
+  #waiting: { readonly session: EntriesSession; readonly body: Body }[] = [];
   #numEpochs = 0;
 
   constructor(clock: FakeClock, sessions: ReadonlySet<EntriesSession>) {
@@ -81,8 +104,7 @@ export class FakeEntries {
     const data = value === undefined ? { deleted: true } : { value };
     const { name, epoch } = channel;
     const event = { channel: name, epoch, offset: version, key, data, at_ms: this.#clock.wallNow(), by };
-    channel.events.push(event as unknown as EventBody);
-    this.#tellWatchers(name, key, "event", event);
+    this.#tellWatchers(channel, { kind: "event", body: event as unknown as EventBody });
     this.#markSoon(channel);
     return channel;
   }
@@ -101,11 +123,19 @@ export class FakeEntries {
   }
 
   /** Tell every watcher of a channel that entries may have changed. */
-  invalidate(name: string, what: { keys?: string[]; tags?: string[]; all?: true }): void {
+  invalidate(name: string, { keys = [], tags = [], cause }: FakeInvalidation = {}): void {
     const channel = this.#channel(name);
     channel.top += 1;
+    const what = keys.length + tags.length > 0 ? { keys, tags } : { all: true };
     const at = { channel: name, epoch: channel.epoch, offset: channel.top, at_ms: this.#clock.wallNow() };
-    this.#tellWatchers(name, null, "invalidate", { ...at, ...what });
+    this.#tellWatchers(channel, { kind: "invalidate", body: { ...at, ...what, cause } });
+  }
+
+  /** Decide the mutations that wait. Those of sessions that are gone are sent again by the next. */
+  decideAll(): void {
+    for (const { session, body } of this.#waiting.splice(0)) {
+      if (session.end.isOpen) this.#mutate(session, body);
+    }
   }
 
   /** Forget the past of a channel: nobody recovers, everybody gets a snapshot. */
@@ -121,11 +151,11 @@ export class FakeEntries {
       if (watched.delete(name)) end.send("lagged", { channel: name });
   }
 
-  #tellWatchers(name: string, key: string | null, kind: "event" | "invalidate", body: object): void {
+  #tellWatchers(channel: Channel, told: Told): void {
+    channel.events.push(told);
     for (const { watched, end } of [...this.#sessions]) {
-      const keys = watched.get(name);
-      if (keys === null || (keys !== undefined && (key === null || keys.has(key))))
-        end.send(kind, body as never);
+      const keys = watched.get(channel.name);
+      if (keys !== undefined && concerns(told, keys)) send(end, told);
     }
   }
 
@@ -164,7 +194,8 @@ export class FakeEntries {
     if (kind === "watch") this.#watch(session, body);
     else if (kind === "unwatch") this.#unwatch(session, body);
     else if (kind === "read") this.#read(session, body);
-    else if (kind === "mutate") this.#mutate(session, body);
+    else if (kind === "mutate" && this.isDeciding) this.#mutate(session, body);
+    else if (kind === "mutate") this.#waiting.push({ session, body });
     else return kind === "mutate_ack";
     return true;
   }
@@ -199,9 +230,9 @@ export class FakeEntries {
     from: number,
     keys: string[] | null,
   ): void {
-    for (const event of events) {
-      const isWanted = keys === null || keys.includes(event.key as string);
-      if ((event.offset as number) > from && isWanted) end.send("event", event);
+    for (const told of events) {
+      const isMissed = (told.body.offset as number) > from;
+      if (isMissed && concerns(told, keys && new Set(keys))) send(end, told);
     }
     end.send("mark", { channel: name, position: { epoch, offset: top } });
   }
@@ -272,7 +303,7 @@ export class FakeEntries {
     this.#outcomes.set(`${client} ${mid}`, outcome);
     try {
       const tx = new MutatorTx(run, "optimistic", this.#clock.wallNow());
-      const value = mutator === null ? tx.reject("unknown_mutator") : mutator(tx, copied(args));
+      const value = mutator === null ? tx.reject("unknown_mutator") : mutator(tx, copied(args) as never);
       if (value !== undefined) outcome["value"] = value;
     } catch (error) {
       const code = error instanceof MutationFailed ? error.code : "mutator_failed";
@@ -299,4 +330,14 @@ export class FakeEntries {
 
 function nameOf(collection: string, partition: unknown): string {
   return partition === undefined ? collection : `${collection}/${partition}`;
+}
+
+/** Whether somebody who watches these keys, or all, is to be told. */
+function concerns(told: Told, keys: ReadonlySet<string> | null): boolean {
+  return keys === null || told.kind === "invalidate" || keys.has(told.body.key as string);
+}
+
+function send(end: FakeServerEnd, told: Told): void {
+  if (told.kind === "event") end.send("event", told.body);
+  else end.send("invalidate", told.body);
 }
