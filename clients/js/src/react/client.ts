@@ -10,7 +10,8 @@ import {
   useMemo,
 } from "react";
 import type { Client, ConnectionStatus } from "../client.js";
-import { useStore } from "./store.js";
+import type { MutatorMap } from "../mutation.js";
+import { type Equality, type Selector, useStore } from "./store.js";
 
 /** Undefined where there is no provider. */
 const Context = createContext<Client | null | undefined>(undefined);
@@ -45,14 +46,14 @@ export function useMaybeClient(): Client | null {
 }
 
 /**
- * Return the client of this tree.
+ * Return the client of this tree. `useClient<typeof mutators>()` knows its mutators, too.
  *
  * @throws Error there is no provider, or it was given no client.
  */
-export function useClient(): Client {
+export function useClient<Own extends MutatorMap = Record<never, never>>(): Client<Own> {
   const client = useMaybeClient();
   if (client === null) throw new Error("<SyncProvider> was given no client.");
-  return client;
+  return client as Client<Own>;
 }
 
 const IDLE: ConnectionStatus = {
@@ -64,12 +65,44 @@ const IDLE: ConnectionStatus = {
   hasConnected: false,
 };
 
-/** Return what the connection is doing and why; the same object until that changes. */
-export function useConnection(): ConnectionStatus {
+/**
+ * Return what the connection is doing and why, or what `selector` takes of that.
+ *
+ * Renders again only when that is no longer equal.
+ *
+ * @param isEqual `Object.is` if not given.
+ */
+export function useConnection<Selection = ConnectionStatus>(
+  selector?: Selector<ConnectionStatus, Selection>,
+  isEqual?: Equality<Selection>,
+): Selection {
   const client = useMaybeClient();
   const store = useMemo(
     () => client && { subscribe: (changed: () => void) => client.onState(changed), get: () => client.status },
     [client],
   );
-  return useStore(store, IDLE);
+  return useStore(store, IDLE, selector, isEqual);
+}
+
+/** Whether everything that was changed here is decided. */
+export interface SyncStatus {
+  /** `synchronizing`: mutations are pending, whether there is a connection or not. */
+  readonly status: "synchronized" | "synchronizing";
+  /** How many, those that earlier pages left included. */
+  readonly numPending: number;
+}
+
+/** Return whether mutations are pending, and how many; for "saved" and "do not close this page". */
+export function useSyncStatus(): SyncStatus {
+  const client = useMaybeClient();
+  const store = useMemo(
+    () =>
+      client && {
+        subscribe: (changed: () => void) => client.onPending(changed),
+        get: () => client.numPending,
+      },
+    [client],
+  );
+  const numPending = useStore(store, 0);
+  return { status: numPending === 0 ? "synchronized" : "synchronizing", numPending };
 }

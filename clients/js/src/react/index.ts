@@ -9,5 +9,15 @@ export {
   useOthers,
   usePresence,
 } from "./channel.js";
-export { SyncProvider, type SyncProviderProps, useClient, useConnection } from "./client.js";
+export {
+  SyncProvider,
+  type SyncProviderProps,
+  type SyncStatus,
+  useClient,
+  useConnection,
+  useSyncStatus,
+} from "./client.js";
+export { type CollectionView, shallowEqual, useCollection, useEntity, usePending } from "./collection.js";
+export { type InvalidationMap, useBroadcastInvalidation } from "./invalidate.js";
+export { type MutateCallbacks, type MutateResult, type UseMutateOptions, useMutate } from "./mutate.js";
 export type { Equality, Selector } from "./store.js";

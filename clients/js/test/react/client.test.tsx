@@ -34,13 +34,17 @@ describe("SyncProvider", () => {
   });
 
   it("never closes the client, nor connects one that was disconnected on purpose", async () => {
-    const { view, client, world, advance, show, run } = await stage(<Connection />);
+    const { view, client, world, advance, run } = await stage(<Connection />);
     await run(() => client.disconnect());
-    show(<Connection key="new" />);
     view.unmount();
+    render(
+      <SyncProvider client={client}>
+        <Connection />
+      </SyncProvider>,
+    );
     await advance(60_000);
     expect([client.state, world.server.ends.length]).toEqual(["offline", 1]);
-    client.connect();
+    await run(() => client.connect());
     await advance(0);
     expect(client.state).toBe("connected");
   });

@@ -3,7 +3,19 @@ import type { ReactNode } from "react";
 import { renderToString } from "react-dom/server";
 import { describe, expect, it } from "vitest";
 import { type Client, createClient } from "../../src/index.ts";
-import { SyncProvider, useChannel, useConnection, useOthers, usePresence } from "../../src/react/index.ts";
+import {
+  SyncProvider,
+  useBroadcastInvalidation,
+  useChannel,
+  useCollection,
+  useConnection,
+  useEntity,
+  useMutate,
+  useOthers,
+  usePending,
+  usePresence,
+  useSyncStatus,
+} from "../../src/react/index.ts";
 import { createFakeWorld } from "../../src/testing/index.ts";
 
 const ROOM = "demo:room";
@@ -13,8 +25,18 @@ function Everything() {
   const channel = useChannel(ROOM, { onEvent: () => undefined });
   const others = useOthers(ROOM, (members) => members.length);
   const [mine] = usePresence(ROOM, { cursor: [1, 2] });
-  return `${state}, ${channel.state}, ${others}, ${mine.cursor.length}`;
+  useBroadcastInvalidation({ "*": () => undefined });
+  const { status, entries } = useCollection("orders");
+  const numOpen = useCollection("orders", (view) => view.entries.length);
+  const states = [
+    [state, channel.state, others, mine.cursor.length],
+    [status, entries.length, numOpen, useEntity("orders", "a"), usePending("orders", "a").length],
+    [useMutate("orders.ship").status, useSyncStatus().status, useCollection(null).status],
+  ];
+  return states.map((of) => of.map(String).join(" ")).join(", ");
 }
+
+const EMPTY = "idle unsubscribed 0 2, loading 0 0 undefined 0, idle synchronized idle";
 
 const page = (client: Client | null, children: ReactNode = <Everything />) =>
   renderToString(<SyncProvider client={client}>{children}</SyncProvider>);
@@ -24,13 +46,13 @@ describe("on a server", () => {
     expect(globalThis).not.toHaveProperty("document");
     const world = createFakeWorld();
     const client = createClient({ url: "ws://x/ws", environment: world.environment });
-    expect(page(client)).toBe("idle, unsubscribed, 0, 2");
+    expect(page(client)).toBe(EMPTY);
     await world.clock.advance(60_000);
     expect([world.server.ends.length, world.clock.numTimers, client.state]).toEqual([0, 0, "idle"]);
   });
 
   it("renders the same without a client", () => {
-    expect(page(null)).toBe("idle, unsubscribed, 0, 2");
+    expect(page(null)).toBe(EMPTY);
   });
 
   it("renders the same whatever a client knows already: the browser takes over from that", async () => {
@@ -38,8 +60,12 @@ describe("on a server", () => {
     const client = createClient({ url: "ws://x/ws", environment: world.environment });
     client.connect();
     client.channel(ROOM).subscribe({});
+    client.collection("orders").watch();
+    world.server.entries.isDeciding = false;
+    client.mutate("orders.put", { key: "a", value: 1 });
     await world.clock.advance(0);
     expect([client.state, client.channel(ROOM).state]).toEqual(["connected", "subscribed"]);
-    expect(page(client)).toBe("idle, unsubscribed, 0, 2");
+    expect([client.collection("orders").get("a"), client.numPending]).toEqual([1, 1]);
+    expect(page(client)).toBe(EMPTY);
   });
 });

@@ -1,14 +1,25 @@
 /** What must compile of the hooks, and what must not. */
 
-import { type Client, createClient, type Member } from "../../src/index.ts";
+import { QueryClient as CoreQueryClient } from "@tanstack/query-core";
+import { QueryClient } from "@tanstack/react-query";
+import { type Client, createClient, type Member, type MutatorTx } from "../../src/index.ts";
 import {
+  type CollectionView,
   SyncProvider,
+  shallowEqual,
+  useBroadcastInvalidation,
   useChannel,
   useClient,
+  useCollection,
   useConnection,
+  useEntity,
+  useMutate,
   useOthers,
+  usePending,
   usePresence,
+  useSyncStatus,
 } from "../../src/react/index.ts";
+import { fillQueries, invalidateQueries } from "../../src/tanstack-query/index.ts";
 
 const client: Client | null = createClient({ url: "/ws" });
 
@@ -56,4 +67,97 @@ export function Wrong() {
   // @ts-expect-error members do not change
   useOthers("demo:room").push();
   return count;
+}
+
+interface Order {
+  readonly status: "new" | "shipped";
+}
+
+interface Ship {
+  readonly order_id: string;
+}
+
+const mutators = {
+  orders: { ship: (tx: MutatorTx, { order_id }: Ship) => tx.patch(order_id, { status: "shipped" }) },
+};
+
+const withMutators = createClient({ url: "/ws", mutators });
+
+export function RightState() {
+  const view: CollectionView<Order> = useCollection<Order>("orders");
+  const status: "new" | "shipped" | undefined = view.entries[0]?.value.status;
+  const keys: string[] = useCollection(
+    "orders",
+    ({ entries }) => entries.map(({ key }) => key),
+    shallowEqual,
+  );
+  const count: number = useCollection<Order, number>(null, ({ entries }) => entries.length);
+  useCollection("stock", undefined, undefined, { partition: "eu" });
+  const order: Order | null | undefined = useEntity<Order>("orders", "a");
+  const pending: readonly number[] = usePending("orders", "a");
+  const { numPending } = useSyncStatus();
+  const ship = useMutate<Ship, null>("orders.ship", {
+    onMutate: () => 3,
+    onSuccess: (data, { order_id }) => [data, order_id],
+  });
+  ship.mutate({ order_id: "a" });
+  ship.mutate({ order_id: "a" }, { onError: ({ message }) => message });
+  const data: Promise<null> = ship.mutateAsync({ order_id: "a" });
+  if (ship.isError) void ship.error.message;
+  if (ship.isSuccess) void (ship.data === null);
+  if (ship.status === "pending") void ship.variables.order_id;
+  const own = useClient<typeof mutators>();
+  own.mutate.orders.ship({ order_id: "a" });
+  useBroadcastInvalidation({ prices: ({ keys, tags, isAll }) => [keys, tags, isAll] });
+  void [status, keys, count, order, pending, numPending, data];
+  return <SyncProvider client={withMutators} />;
+}
+
+export function WrongState() {
+  // @ts-expect-error values have the type that was said
+  useCollection<Order>("orders").entries[0]?.value.total;
+  // @ts-expect-error what an entry holds is unknown unless it is said
+  useCollection("orders").entries[0]?.value.status;
+  // @ts-expect-error entries do not change
+  useCollection<Order>("orders").entries.push();
+  // @ts-expect-error it may not be there
+  useEntity<Order>("orders", "a").status;
+  // @ts-expect-error an entity has a key
+  useEntity<Order>("orders");
+  const ship = useMutate<Ship, null>("orders.ship");
+  // @ts-expect-error arguments have the type that was said
+  ship.mutate({ id: "a" });
+  // @ts-expect-error there is no data before success
+  const data: null = ship.data;
+  // @ts-expect-error there is an error in the state of error alone
+  ship.error.message;
+  const own = useClient<typeof mutators>();
+  // @ts-expect-error there is no such mutator
+  own.mutate.orders.cancel({ order_id: "a" });
+  // @ts-expect-error it takes an order
+  own.mutate.orders.ship({ id: "a" });
+  // @ts-expect-error functions say what to do
+  useBroadcastInvalidation({ prices: ["prices"] });
+  return data;
+}
+
+for (const queryClient of [new QueryClient(), new CoreQueryClient()]) {
+  const stop: () => void = invalidateQueries(withMutators, queryClient, {
+    orders: ["orders"],
+    prices: ({ keys }) => keys.map((key) => ["price", key]),
+  });
+  fillQueries(withMutators.collection<Order>("orders"), queryClient, {
+    list: ["orders"],
+    select: (entries) => entries.map(({ value }) => value.status),
+    entry: (key) => ["orders", key],
+  });
+  // @ts-expect-error a query key is a list
+  invalidateQueries(withMutators, queryClient, { orders: "orders" });
+  // @ts-expect-error a function returns query keys
+  invalidateQueries(withMutators, queryClient, { orders: () => ["orders"] });
+  // @ts-expect-error a map says which queries
+  invalidateQueries(withMutators, queryClient);
+  // @ts-expect-error the query key of an entry is a list
+  fillQueries(withMutators.collection("orders"), queryClient, { entry: (key) => key });
+  stop();
 }

@@ -1,0 +1,170 @@
+/** Mutations in components, under the names and rules of TanStack Query's `useMutation`. */
+
+import { useEffect, useMemo, useRef, useState } from "react";
+import type { Falsy } from "./channel.js";
+import { useConnection, useMaybeClient } from "./client.js";
+import { nothing, useLatest } from "./store.js";
+
+/** What is called when one mutation has ended. `before` is what `onMutate` returned. */
+export interface MutateCallbacks<Data, Variables, Before> {
+  readonly onSuccess?:
+    | ((data: Data, variables: Variables, before: Before | undefined) => unknown)
+    | undefined;
+  readonly onError?:
+    | ((error: Error, variables: Variables, before: Before | undefined) => unknown)
+    | undefined;
+  readonly onSettled?:
+    | ((
+        data: Data | undefined,
+        error: Error | null,
+        variables: Variables,
+        before: Before | undefined,
+      ) => unknown)
+    | undefined;
+}
+
+/** What is called at every mutation of a hook, also when its component is gone. Promises that are returned are waited for. */
+export interface UseMutateOptions<Data, Variables, Before> extends MutateCallbacks<Data, Variables, Before> {
+  /** Called before the mutation is made, which waits for nothing; when it throws, none is made. */
+  readonly onMutate?: ((variables: Variables) => Before) | undefined;
+}
+
+/** The last mutation of a hook. */
+type MutateState<Data, Variables> =
+  | Shown<"idle", undefined, null, undefined>
+  | Shown<"pending", undefined, null, Variables>
+  | Shown<"success", Data, null, Variables>
+  | Shown<"error", undefined, Error, Variables>;
+
+interface Shown<Status, Data, Problem, Variables> {
+  readonly status: Status;
+  /** What the mutator returned at the server. */
+  readonly data: Data;
+  /** Mostly `MutationFailed`, whose `status` says whether anything changed. */
+  readonly error: Problem;
+  readonly variables: Variables;
+  readonly isIdle: Status extends "idle" ? true : false;
+  readonly isPending: Status extends "pending" ? true : false;
+  readonly isSuccess: Status extends "success" ? true : false;
+  readonly isError: Status extends "error" ? true : false;
+}
+
+/** What `useMutate` returns: the state of the last mutation, and the functions, which stay the same. */
+export type MutateResult<Data, Variables, Before> = MutateState<Data, Variables> & {
+  /** It is pending and cannot be sent, as there is no connection. */
+  readonly isPaused: boolean;
+  /** Make a mutation. Never throws; `callbacks` are called if this is still the last one, and the component is shown. */
+  readonly mutate: (variables: Variables, callbacks?: MutateCallbacks<Data, Variables, Before>) => void;
+  /** The same, as a promise of what the mutator returned. */
+  readonly mutateAsync: (
+    variables: Variables,
+    callbacks?: MutateCallbacks<Data, Variables, Before>,
+  ) => Promise<Data>;
+  /** Forget the last mutation, which goes on, and be idle. */
+  readonly reset: () => void;
+};
+
+function shown<Status extends string, Data, Problem, Variables>(
+  status: Status,
+  data: Data,
+  error: Problem,
+  variables: Variables,
+): Shown<Status, Data, Problem, Variables> {
+  const is = (other: string) => (status as string) === other;
+  return {
+    status,
+    data,
+    error,
+    variables,
+    isIdle: is("idle"),
+    isPending: is("pending"),
+    isSuccess: is("success"),
+    isError: is("error"),
+  } as Shown<Status, Data, Problem, Variables>;
+}
+
+const IDLE = shown("idle", undefined, null, undefined);
+
+/** Call what an application gave; what it throws is nobody's answer, so it is reported as an unhandled rejection. */
+async function call(callback: () => unknown): Promise<void> {
+  try {
+    await callback();
+  } catch (error) {
+    void Promise.reject(error);
+  }
+}
+
+/**
+ * Make mutations, and show how the last one fares, as TanStack Query's `useMutation` does.
+ *
+ * What the mutator predicts is shown by the hooks of its collections at once, so `onMutate` has nothing to set. There are
+ * no retries to ask for: a mutation is sent until it is decided. A mutation goes on when its component is gone.
+ *
+ * @param name Full name of the mutator, `orders.ship`. Falsy: mutations fail.
+ */
+export function useMutate<Variables = unknown, Data = unknown, Before = unknown>(
+  name: string | Falsy,
+  options: UseMutateOptions<Data, Variables, Before> = {},
+): MutateResult<Data, Variables, Before> {
+  const client = useMaybeClient();
+  const isConnected = useConnection(({ state }) => state === "connected");
+  const latest = useLatest({ client, name, options });
+  /** The call that is shown; null when none is. */
+  const last = useRef<object | null>(null);
+  const isMounted = useRef(false);
+  const [state, setState] = useState<MutateState<Data, Variables>>(IDLE);
+  useEffect(() => {
+    isMounted.current = true;
+    return () => {
+      isMounted.current = false;
+    };
+  }, []);
+  const functions = useMemo(() => {
+    type Callbacks = MutateCallbacks<Data, Variables, Before>;
+    const mutateAsync = async (variables: Variables, callbacks: Callbacks = {}): Promise<Data> => {
+      const own = {};
+      last.current = own;
+      const show = (next: MutateState<Data, Variables>): void => {
+        if (last.current === own) setState(next);
+      };
+      const isHeard = () => isMounted.current && last.current === own;
+      show(shown("pending", undefined, null, variables));
+      let before: Before | undefined;
+      try {
+        before = latest.current.options.onMutate?.(variables);
+        const { client, name } = latest.current;
+        if (!client || !name) throw new Error("There is nothing to mutate: no client, or no name.");
+        const data = (await client.mutate(name, variables).server) as Data;
+        await latest.current.options.onSuccess?.(data, variables, before);
+        await latest.current.options.onSettled?.(data, null, variables, before);
+        show(shown("success", data, null, variables));
+        if (isHeard()) {
+          void call(() => callbacks.onSuccess?.(data, variables, before));
+          void call(() => callbacks.onSettled?.(data, null, variables, before));
+        }
+        return data;
+      } catch (reason) {
+        const error = reason as Error;
+        await call(() => latest.current.options.onError?.(error, variables, before));
+        await call(() => latest.current.options.onSettled?.(undefined, error, variables, before));
+        show(shown("error", undefined, error, variables));
+        if (isHeard()) {
+          void call(() => callbacks.onError?.(error, variables, before));
+          void call(() => callbacks.onSettled?.(undefined, error, variables, before));
+        }
+        throw error;
+      }
+    };
+    return {
+      mutateAsync,
+      mutate: (variables: Variables, callbacks?: Callbacks) => {
+        mutateAsync(variables, callbacks).catch(nothing);
+      },
+      reset: () => {
+        last.current = null;
+        setState(IDLE);
+      },
+    };
+  }, [latest]);
+  return { ...state, ...functions, isPaused: state.isPending && !isConnected };
+}

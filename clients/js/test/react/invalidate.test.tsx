@@ -1,0 +1,45 @@
+// @vitest-environment happy-dom
+import { describe, expect, it } from "vitest";
+import type { Invalidation } from "../../src/index.ts";
+import { type InvalidationMap, useBroadcastInvalidation, useEntity } from "../../src/react/index.ts";
+import { stage } from "./world.tsx";
+
+describe("useBroadcastInvalidation", () => {
+  const Listens = ({ map }: { map: InvalidationMap }) => {
+    useEntity("prices", "apple");
+    useBroadcastInvalidation(map);
+    return null;
+  };
+
+  it("calls the function of the collection, of the last render, once in StrictMode", async () => {
+    const heard: unknown[] = [];
+    const to = (mark: string): InvalidationMap => ({
+      prices: ({ collection, keys, tags, isAll }: Invalidation) =>
+        heard.push([mark, collection, keys, tags, isAll]),
+      orders: () => heard.push("orders"),
+      "*": () => heard.push("others"),
+    });
+    const here = await stage(<Listens map={to("old")} />);
+    here.show(<Listens map={to("new")} />);
+    const { entries } = here.world.server;
+    await here.run(() => entries.invalidate("prices", { keys: ["apple"] }));
+    await here.run(() => entries.invalidate("prices", { tags: ["fruit"] }));
+    await here.run(() => entries.invalidate("prices"));
+    expect(heard).toEqual([
+      ["new", "prices", ["apple"], [], false],
+      ["new", "prices", [], ["fruit"], false],
+      ["new", "prices", [], [], true],
+    ]);
+  });
+
+  it("calls * for what is not named, and nobody when it is gone", async () => {
+    const heard: string[] = [];
+    const map = { "*": ({ collection }: Invalidation) => heard.push(collection) };
+    const here = await stage(<Listens map={map} />);
+    await here.run(() => here.world.server.entries.invalidate("prices"));
+    expect(heard).toEqual(["prices"]);
+    here.show(null);
+    await here.run(() => here.world.server.entries.invalidate("prices"));
+    expect(heard).toHaveLength(1);
+  });
+});
