@@ -1,8 +1,13 @@
 // @vitest-environment happy-dom
 import { describe, expect, it } from "vitest";
 import type { Invalidation } from "../../src/index.ts";
-import { type InvalidationMap, useBroadcastInvalidation, useEntity } from "../../src/react/index.ts";
-import { stage } from "./world.tsx";
+import {
+  type InvalidationMap,
+  SyncProvider,
+  useBroadcastInvalidation,
+  useEntity,
+} from "../../src/react/index.ts";
+import { connectedClient, stage } from "./world.tsx";
 
 describe("useBroadcastInvalidation", () => {
   const Listens = ({ map }: { map: InvalidationMap }) => {
@@ -41,5 +46,27 @@ describe("useBroadcastInvalidation", () => {
     here.show(null);
     await here.run(() => here.world.server.entries.invalidate("prices"));
     expect(heard).toHaveLength(1);
+  });
+
+  it("listens to another client when the provider has another one, and to none for null", async () => {
+    let numHeard = 0;
+    const map = { prices: () => (numHeard += 1) };
+    const here = await stage();
+    const other = await connectedClient(here.world);
+    const under = (client: typeof other | null) => (
+      <SyncProvider client={client}>
+        <Listens map={map} />
+      </SyncProvider>
+    );
+    for (const [client, expected] of [
+      [here.client, 1],
+      [other, 2],
+      [null, 2],
+    ] as const) {
+      here.show(under(client));
+      await here.advance(1);
+      await here.run(() => here.world.server.entries.invalidate("prices"));
+      expect(numHeard).toBe(expected);
+    }
   });
 });

@@ -38,6 +38,14 @@ export function listenIn(world: FakeWorld, sent: Stage["sent"]): void {
   };
 }
 
+/** Another client in a world, connected. */
+export async function connectedClient({ environment, clock }: FakeWorld): Promise<Client> {
+  const client = createClient({ url: "ws://x/ws", environment });
+  client.connect();
+  await clock.advance(0);
+  return client;
+}
+
 /** Show components in StrictMode under a provider, with the client connected. */
 export async function stage(children: ReactNode = null): Promise<Stage> {
   const world = createFakeWorld();

@@ -54,10 +54,13 @@ describe("invalidateQueries", () => {
     expect(stale()).toEqual(["prices", "prices/apple", "prices/pear", "fruit/1"]);
   });
 
-  it("does nothing for collections that are not named, whatever they are called", () => {
-    invalidateQueries(client, queryClient, { toString: ["prices"], orders: ["orders"] });
+  it("does nothing for collections that are not named, whatever they are called", async () => {
+    client.collection("constructor").watch();
+    await world.clock.advance(0);
+    invalidateQueries(client, queryClient, { orders: ["orders"] });
     world.server.entries.invalidate("prices");
-    expect(stale()).toEqual([]);
+    world.server.entries.invalidate("constructor");
+    expect([stale(), world.errors]).toEqual([[], []]);
   });
 
   it("ends, and reports what a function throws", () => {
