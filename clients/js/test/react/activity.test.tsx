@@ -8,7 +8,7 @@ const ROOM = "demo:room";
 
 function Look() {
   const [channel, orders] = [useChannel(ROOM), useCollection("orders")];
-  return `${channel.state} ${orders.status}`;
+  return [channel.state, channel.code, orders.status, orders.code].filter(Boolean).join(" ");
 }
 
 const shown = (mode: "visible" | "hidden") => (
@@ -35,7 +35,7 @@ it("asks again when it is shown again after the server has ended both, also besi
       here.world.server.last.send("unsubscribed", { channel, code: "revoked", reason: "r" });
     }
   });
-  expect(here.text()).toBe("ended idle");
+  expect(here.text()).toBe("ended revoked idle revoked");
   here.show(shown("hidden"));
   await here.advance(1);
   await here.run(() => {
