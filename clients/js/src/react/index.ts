@@ -1,5 +1,6 @@
 /** What an application imports from `syncd-client/react`. */
 
+export type { Stale } from "../stale.js";
 export {
   type ChannelView,
   type Falsy,

@@ -4,9 +4,10 @@
  * Knows a QueryClient by the two methods it calls alone, so it loads nothing and fits React, Vue, Solid and Svelte Query.
  */
 
-import type { ConnectionStatus } from "../client.js";
 import type { CollectionEntry, WatchChange, WatchSelection, WatchStatus } from "../collection.js";
-import type { Invalidation } from "../core/entries/facts.js";
+import { onStale, type Stale, type StaleSource } from "../stale.js";
+
+export type { Stale, StaleSource } from "../stale.js";
 
 /** As in TanStack Query. */
 export type QueryKey = readonly unknown[];
@@ -17,17 +18,8 @@ export interface QueryCache {
   setQueryData(queryKey: QueryKey, update: (before: unknown) => unknown): unknown;
 }
 
-/** What may have changed at its source. */
-export type Stale = Pick<Invalidation, "collection" | "keys" | "tags" | "isAll" | "cause">;
-
 /** Which queries become stale when something of a collection does: all below one key, or those that a function returns. */
 export type StaleQueries = QueryKey | ((stale: Stale) => Iterable<QueryKey>);
-
-/** What tells invalidations: a client. */
-export interface InvalidationSource {
-  onInvalidate(listener: (invalidation: Invalidation) => void): () => void;
-  onState(listener: (status: ConnectionStatus) => void): () => void;
-}
 
 /**
  * Invalidate queries when the server invalidates entries of these collections; return the function that ends that.
@@ -42,7 +34,7 @@ export interface InvalidationSource {
  * @param map By name of the collection; those that are not named concern no query.
  */
 export function invalidateQueries(
-  source: InvalidationSource,
+  source: StaleSource,
   queryClient: Pick<QueryCache, "invalidateQueries">,
   map: Readonly<Record<string, StaleQueries>>,
 ): () => void {
@@ -53,21 +45,7 @@ export function invalidateQueries(
       void queryClient.invalidateQueries({ queryKey });
     }
   };
-  let wasAway = false;
-  const stops = [
-    source.onInvalidate(take),
-    source.onState(({ state, hasConnected }) => {
-      if (state === "connected" && wasAway) {
-        for (const collection of Object.keys(map)) {
-          take({ collection, keys: [], tags: [], isAll: true, cause: "reconnected" });
-        }
-      }
-      wasAway = state !== "connected" && hasConnected;
-    }),
-  ];
-  return () => {
-    for (const stop of stops) stop();
-  };
+  return onStale(source, () => Object.keys(map), take);
 }
 
 /** A collection as far as it is used. */

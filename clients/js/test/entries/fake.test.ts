@@ -117,6 +117,8 @@ describe("numPending", () => {
   it("counts mutations until they are settled, and tells each change once", async () => {
     const told: number[] = [];
     const stop = client.onPending((numPending) => told.push(numPending));
+    client.mutate("orders.put", { key: "a", value: 1 }); // decided within the call
+    expect(told).toEqual([]);
     world.server.entries.isDeciding = false;
     client.mutate("orders.put", { key: "a", value: 1 });
     client.mutate("orders.put", { key: "b", value: 1 });

@@ -146,6 +146,19 @@ describe("useCollection", () => {
     expect([here.text(), seen.size]).toEqual(["3", 1]);
   });
 
+  it("takes a selector that makes something new each time, and runs it once for each change", async () => {
+    let numRuns = 0;
+    const select = ({ entries }: Orders) => {
+      numRuns += 1;
+      return { count: entries.length };
+    };
+    const Look = () => `${useCollection("orders", select).count}`;
+    const here = await stage(<Look />);
+    numRuns = 0;
+    await here.run(() => orders(here).put("a"));
+    expect([here.text(), numRuns]).toEqual(["1", 1]);
+  });
+
   it("uses the selector of the last render", async () => {
     const Look = ({ status }: { status: string }) =>
       useCollection<Order, string>("orders", ({ entries }) =>

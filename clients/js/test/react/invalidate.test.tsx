@@ -1,8 +1,8 @@
 // @vitest-environment happy-dom
 import { describe, expect, it } from "vitest";
-import type { Invalidation } from "../../src/index.ts";
 import {
   type InvalidationMap,
+  type Stale,
   SyncProvider,
   useBroadcastInvalidation,
   useEntity,
@@ -19,8 +19,7 @@ describe("useBroadcastInvalidation", () => {
   it("calls the function of the collection, of the last render, once in StrictMode", async () => {
     const heard: unknown[] = [];
     const to = (mark: string): InvalidationMap => ({
-      prices: ({ collection, keys, tags, isAll }: Invalidation) =>
-        heard.push([mark, collection, keys, tags, isAll]),
+      prices: ({ collection, keys, tags, isAll }: Stale) => heard.push([mark, collection, keys, tags, isAll]),
       orders: () => heard.push("orders"),
       "*": () => heard.push("others"),
     });
@@ -39,13 +38,26 @@ describe("useBroadcastInvalidation", () => {
 
   it("calls * for what is not named, and nobody when it is gone", async () => {
     const heard: string[] = [];
-    const map = { "*": ({ collection }: Invalidation) => heard.push(collection) };
+    const map = { "*": ({ collection }: Stale) => heard.push(collection) };
     const here = await stage(<Listens map={map} />);
     await here.run(() => here.world.server.entries.invalidate("prices"));
     expect(heard).toEqual(["prices"]);
     here.show(null);
     await here.run(() => here.world.server.entries.invalidate("prices"));
     expect(heard).toHaveLength(1);
+  });
+
+  it("calls every function after a reconnect, as nobody knows what was missed", async () => {
+    const heard: unknown[] = [];
+    const note = ({ collection, isAll, cause }: Stale) => heard.push([collection, isAll, cause]);
+    const here = await stage(<Listens map={{ prices: note, "*": note }} />);
+    await here.run(() => here.world.server.dropAll());
+    expect(heard).toEqual([]);
+    await here.advance(20_000);
+    expect(heard).toEqual([
+      ["prices", true, "reconnected"],
+      ["*", true, "reconnected"],
+    ]);
   });
 
   it("listens to another client when the provider has another one, and to none for null", async () => {
