@@ -1,5 +1,7 @@
 /** What an application imports from `syncd-client/react`. */
 
+"use client"; // frameworks with server components render what uses this in the browser, too
+
 export type { Stale } from "../stale.js";
 export {
   type ChannelView,
