@@ -1,6 +1,7 @@
 /** Mutations in components, under the names and rules of TanStack Query's `useMutation`. */
 
 import { useEffect, useMemo, useRef, useState } from "react";
+import type { Client } from "../client.js";
 import type { Falsy } from "./channel.js";
 import { useConnection, useMaybeClient } from "./client.js";
 import { nothing, useLatest } from "./store.js";
@@ -94,6 +95,62 @@ async function call(callback: () => unknown): Promise<void> {
   }
 }
 
+/** What the functions of one hook share with it. */
+interface Hook<Data, Variables, Before> {
+  readonly latest: {
+    readonly current: {
+      readonly client: Client | null;
+      readonly name: string | Falsy;
+      readonly options: UseMutateOptions<Data, Variables, Before>;
+    };
+  };
+  /** The call that is shown; null when none is. */
+  last: object | null;
+  isMounted: boolean;
+  setState(state: MutateState<Data, Variables>): void;
+}
+
+/** Make one mutation and see it to its end. */
+async function mutateBy<Data, Variables, Before>(
+  hook: Hook<Data, Variables, Before>,
+  variables: Variables,
+  callbacks: MutateCallbacks<Data, Variables, Before> = {},
+): Promise<Data> {
+  const { latest } = hook;
+  const own = {};
+  hook.last = own;
+  const show = (next: MutateState<Data, Variables>): void => {
+    if (hook.last === own) hook.setState(next);
+  };
+  const isHeard = () => hook.isMounted && hook.last === own;
+  show(shown("pending", undefined, null, variables));
+  let before: Before | undefined;
+  try {
+    before = latest.current.options.onMutate?.(variables);
+    const { client, name } = latest.current;
+    if (!client || !name) throw new Error("There is nothing to mutate: no client, or no name.");
+    const data = (await client.mutate(name, variables).server) as Data;
+    await latest.current.options.onSuccess?.(data, variables, before);
+    await latest.current.options.onSettled?.(data, null, variables, before);
+    show(shown("success", data, null, variables));
+    if (isHeard()) {
+      void call(() => callbacks.onSuccess?.(data, variables, before));
+      void call(() => callbacks.onSettled?.(data, null, variables, before));
+    }
+    return data;
+  } catch (reason) {
+    const error = reason as Error;
+    await call(() => latest.current.options.onError?.(error, variables, before));
+    await call(() => latest.current.options.onSettled?.(undefined, error, variables, before));
+    show(shown("error", undefined, error, variables));
+    if (isHeard()) {
+      void call(() => callbacks.onError?.(error, variables, before));
+      void call(() => callbacks.onSettled?.(undefined, error, variables, before));
+    }
+    throw error;
+  }
+}
+
 /**
  * Make mutations, and show how the last one fares, as TanStack Query's `useMutation` does.
  *
@@ -106,65 +163,35 @@ export function useMutate<Variables = unknown, Data = unknown, Before = unknown>
   name: string | Falsy,
   options: UseMutateOptions<Data, Variables, Before> = {},
 ): MutateResult<Data, Variables, Before> {
+  type Callbacks = MutateCallbacks<Data, Variables, Before>;
   const client = useMaybeClient();
   const isConnected = useConnection(({ state }) => state === "connected");
   const latest = useLatest({ client, name, options });
-  /** The call that is shown; null when none is. */
-  const last = useRef<object | null>(null);
-  const isMounted = useRef(false);
   const [state, setState] = useState<MutateState<Data, Variables>>(IDLE);
+  const { current: hook } = useRef<Hook<Data, Variables, Before>>({
+    latest,
+    last: null,
+    isMounted: false,
+    setState,
+  });
   useEffect(() => {
-    isMounted.current = true;
+    hook.isMounted = true;
     return () => {
-      isMounted.current = false;
+      hook.isMounted = false;
     };
-  }, []);
-  const functions = useMemo(() => {
-    type Callbacks = MutateCallbacks<Data, Variables, Before>;
-    const mutateAsync = async (variables: Variables, callbacks: Callbacks = {}): Promise<Data> => {
-      const own = {};
-      last.current = own;
-      const show = (next: MutateState<Data, Variables>): void => {
-        if (last.current === own) setState(next);
-      };
-      const isHeard = () => isMounted.current && last.current === own;
-      show(shown("pending", undefined, null, variables));
-      let before: Before | undefined;
-      try {
-        before = latest.current.options.onMutate?.(variables);
-        const { client, name } = latest.current;
-        if (!client || !name) throw new Error("There is nothing to mutate: no client, or no name.");
-        const data = (await client.mutate(name, variables).server) as Data;
-        await latest.current.options.onSuccess?.(data, variables, before);
-        await latest.current.options.onSettled?.(data, null, variables, before);
-        show(shown("success", data, null, variables));
-        if (isHeard()) {
-          void call(() => callbacks.onSuccess?.(data, variables, before));
-          void call(() => callbacks.onSettled?.(data, null, variables, before));
-        }
-        return data;
-      } catch (reason) {
-        const error = reason as Error;
-        await call(() => latest.current.options.onError?.(error, variables, before));
-        await call(() => latest.current.options.onSettled?.(undefined, error, variables, before));
-        show(shown("error", undefined, error, variables));
-        if (isHeard()) {
-          void call(() => callbacks.onError?.(error, variables, before));
-          void call(() => callbacks.onSettled?.(undefined, error, variables, before));
-        }
-        throw error;
-      }
-    };
-    return {
-      mutateAsync,
+  }, [hook]);
+  const functions = useMemo(
+    () => ({
+      mutateAsync: (variables: Variables, callbacks?: Callbacks) => mutateBy(hook, variables, callbacks),
       mutate: (variables: Variables, callbacks?: Callbacks) => {
-        mutateAsync(variables, callbacks).catch(nothing);
+        mutateBy(hook, variables, callbacks).catch(nothing);
       },
       reset: () => {
-        last.current = null;
+        hook.last = null;
         setState(IDLE);
       },
-    };
-  }, [latest]);
+    }),
+    [hook],
+  );
   return { ...state, ...functions, isPaused: state.isPending && !isConnected };
 }
