@@ -43,6 +43,8 @@ def open_board(browser, node, tutorial):
         page.evaluate(START)
         page.do("evaluate", tutorial)
         page.wait_for(SHOWS, "connected, all saved")
+        # Nothing is predicted over orders that were never told.
+        page.wait_for("() => !root.innerText.includes('Loading')")
         return page
 
     return open_one
@@ -95,6 +97,9 @@ def test_what_is_clicked_while_the_node_is_killed_takes_effect_once(open_board, 
     page.wait_for(SHOWS, "3 to be saved")
     page.wait_for(SHOWS, "(not saved yet)")
     node.start()
+    page.evaluate(
+        "() => void dispatchEvent(new Event('focus'))"
+    )  # dials at once, as when somebody looks
     page.wait_for(SHOWS, "connected, all saved")
     assert not page.evaluate(SHOWS, "(not saved yet)")
     late = open_board()
