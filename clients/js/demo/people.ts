@@ -23,9 +23,10 @@ interface Person {
   readonly pointer: Pointer | null;
 }
 
-/** Return a name to begin with. */
+/** Return a name to begin with, one that no other pane of this page has. */
 export function anyName(): string {
-  return NAMES[Math.floor(Math.random() * NAMES.length)] ?? "Ada";
+  const [name = "Ada"] = NAMES.splice(Math.floor(Math.random() * NAMES.length), 1);
+  return name;
 }
 
 /** Return one of eight colours, always the same for the same text. */
