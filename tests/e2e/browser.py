@@ -22,14 +22,14 @@ class BrowserError(AssertionError):
 
 
 class Browser:
-    """One Chromium with a fresh profile. Its calls block, none without a deadline."""
+    """One Chromium with a fresh profile, or with this one. Its calls block, none without a deadline."""
 
-    def __init__(self) -> None:
+    def __init__(self, profile: Path | None = None) -> None:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         assert chromium is not None, "the tests need chromium; `make test` installs it"
         assert (FOLDER / "node_modules").is_dir(), "run `make npm` first, or `make test`"
         self._process = subprocess.Popen(
-            ["node", "driver.mjs", chromium],
+            ["node", "driver.mjs", chromium, *([str(profile)] if profile else [])],
             cwd=FOLDER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -14,7 +14,10 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-const browser = await chromium.launch({ executablePath: process.argv[2], headless: true, args: FLAGS });
+const [, , executablePath, profile] = process.argv;
+const options = { executablePath, headless: true, args: FLAGS };
+// With a profile, all windows share its storage, and whoever opens it next finds what is left.
+const browser = profile ? await chromium.launchPersistentContext(profile, options) : await chromium.launch(options);
 const pages = [];
 const printed = [];
 
@@ -30,7 +33,7 @@ function adopt(page) {
 const driver = {
   // A window of its own: own cookies, own storage.
   async open({ url, ...options }) {
-    const context = await browser.newContext(options);
+    const context = profile ? browser : await browser.newContext(options);
     const page = await context.newPage();
     const number = adopt(page);
     await page.goto(url);

@@ -1,12 +1,14 @@
-// Write src/index.ts to stdout as one script that sets the global `syncd`: for pages without modules, as tests use it.
+// Write an entry point to stdout as one script that sets a global: for pages without modules, as tests use it.
+// Arguments: the entry below src (index.ts) and the global's name (syncd).
 import { build } from "esbuild";
 
+const [entry = "index.ts", globalName = "syncd"] = process.argv.slice(2);
 const { outputFiles } = await build({
-  entryPoints: [new URL("../src/index.ts", import.meta.url).pathname],
+  entryPoints: [new URL(`../src/${entry}`, import.meta.url).pathname],
   bundle: true,
   write: false,
   format: "iife",
-  globalName: "syncd",
+  globalName,
   target: "es2022",
 });
-process.stdout.write(`${outputFiles[0].text}\nglobalThis.syncd = syncd;\n`);
+process.stdout.write(`${outputFiles[0].text}\nglobalThis.${globalName} = ${globalName};\n`);
