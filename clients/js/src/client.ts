@@ -38,6 +38,8 @@ export interface ClientOptions<Own extends MutatorMap = Record<never, never>> {
   readonly mutators?: Own | undefined;
   /** Keeps mutations before they are sent, so that they survive this page; without it they live in memory. */
   readonly store?: PendingStore | undefined;
+  /** `sharedTabs({ user })` of `syncd-client/tabs`: one connection for all tabs of this user. Without it each has its own. */
+  readonly tabs?: { share(environment: Environment, url: string): Environment } | undefined;
   /** What is outside, in place of the platform's: for tests, and `WebSocket` where the platform has none. */
   readonly environment?: Partial<Environment> | undefined;
 }
@@ -93,7 +95,8 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
 
   /** Use `createClient`. */
   constructor(options: ClientOptions<Own>) {
-    const environment = completeEnvironment(options.environment);
+    const outside = completeEnvironment(options.environment);
+    const environment = options.tabs?.share(outside, options.url) ?? outside;
     const getToken = options.getToken ?? null;
     const own = options.mutators ?? ({} as Own);
     const room = { mutators: flatten(own), hasStore: options.store !== undefined };

@@ -1,6 +1,6 @@
 /** Web Locks in one process, with pages that die, and whatever else takes locks away. */
 
-import type { LocksLike } from "../src/storage/platform.ts";
+import type { AbortSignalLike, LocksLike } from "../src/storage/platform.ts";
 
 interface Request {
   readonly page: FakePageLocks;
@@ -26,6 +26,12 @@ export class FakeLocks {
     return [...this.#held.keys()];
   }
 
+  /** Names of the locks that a page holds or waits for. */
+  of(page: FakePageLocks): string[] {
+    const requests = [...this.#held.values(), ...this.#queue];
+    return requests.filter((request) => request.page === page).map(({ name }) => name);
+  }
+
   add(request: Request, isStealing: boolean): void {
     if (isStealing) this.#takeAway(request.name)();
     const isFree = !this.#held.has(request.name) && !this.#queue.some(({ name }) => name === request.name);
@@ -45,7 +51,7 @@ export class FakeLocks {
   #takeAway(name: string): () => void {
     const holder = this.#held.get(name);
     this.#held.delete(name);
-    return () => holder?.reject(new Error("AbortError"));
+    return () => holder?.page.told(() => holder.reject(new Error("AbortError")));
   }
 
   /** Forget everything a page holds and waits for, without telling it. */
@@ -67,6 +73,7 @@ export class FakeLocks {
     this.#held.set(name, request);
     void (async () => {
       await Promise.resolve();
+      await new Promise<void>((resolve) => request.page.told(resolve));
       await request.hold({ name });
     })().then(
       () => this.#over(request, request.resolve),
@@ -94,6 +101,8 @@ export class FakeLocks {
 export class FakePageLocks implements LocksLike {
   readonly #all: FakeLocks;
   isDead = false;
+  /** What a frozen page is told once it goes on. */
+  #late: (() => void)[] | null = null;
 
   constructor(all: FakeLocks) {
     this.#all = all;
@@ -101,14 +110,37 @@ export class FakePageLocks implements LocksLike {
 
   request(
     name: string,
-    options: { ifAvailable?: boolean; steal?: boolean; signal?: never },
+    options: { ifAvailable?: boolean; steal?: boolean; signal?: AbortSignalLike },
     hold: (lock: unknown) => Promise<void>,
   ): Promise<unknown> {
     return new Promise<void>((resolve, reject) => {
       if (this.isDead) return;
       const ifAvailable = options.ifAvailable ?? false;
-      this.#all.add({ page: this, name, ifAvailable, hold, resolve, reject }, options.steal ?? false);
+      const request = { page: this, name, ifAvailable, hold, resolve, reject };
+      options.signal?.addEventListener("abort", () => {
+        this.#all.withdraw(request);
+        reject(new Error("AbortError"));
+      });
+      this.#all.add(request, options.steal ?? false);
     });
+  }
+
+  /** Run this when the page runs. */
+  told(run: () => void): void {
+    if (this.#late === null) run();
+    else this.#late.push(run);
+  }
+
+  /** The page keeps what it holds, and runs no more. */
+  freeze(): void {
+    this.#late ??= [];
+  }
+
+  /** The page goes on. */
+  thaw(): void {
+    const late = this.#late ?? [];
+    this.#late = null;
+    for (const run of late) run();
   }
 
   /** The page ends: its locks are free, its code runs no more. */

@@ -17,7 +17,7 @@ async function bundled(entry: string): Promise<string> {
 }
 
 describe("the package", () => {
-  it.each(["index.ts", "testing/index.ts", "storage/index.ts", "react/index.ts", "tanstack-query/index.ts"])(
+  it.each(["index.ts", "testing/index.ts", "storage/index.ts", "tabs/index.ts", "react/index.ts", "tanstack-query/index.ts"])(
     "imports %s where there is nothing but the language",
     async (entry) => {
       const code = await bundled(entry);

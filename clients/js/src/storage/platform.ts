@@ -50,11 +50,17 @@ export interface IndexedDbLike {
   open(name: string, version: number): OpenRequestLike;
 }
 
+/** The signal of an `AbortController`. */
+export interface AbortSignalLike {
+  readonly aborted: boolean;
+  addEventListener(type: "abort", listener: () => void): void;
+}
+
 /** `navigator.locks`. */
 export interface LocksLike {
   request(
     name: string,
-    options: { ifAvailable?: boolean; steal?: boolean; signal?: never },
+    options: { ifAvailable?: boolean; steal?: boolean; signal?: AbortSignalLike },
     hold: (lock: unknown) => Promise<void>,
   ): Promise<unknown>;
 }

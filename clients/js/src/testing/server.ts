@@ -1,7 +1,7 @@
 /** A server of one process: stream channels and collections in memory, enough to test an application against. */
 
 import type { Body } from "../wire/decode.js";
-import type { EventBody, Position } from "../wire/messages.js";
+import type { ClientState, EventBody, Position } from "../wire/messages.js";
 import type { FakeClock } from "./clock.js";
 import { type EntriesSession, FakeEntries } from "./entries.js";
 import type { FakeListener, FakeServerEnd } from "./socket.js";
@@ -129,17 +129,31 @@ export class FakeServer implements FakeListener {
       session.end.close(4401, "The token is not accepted.");
       return;
     }
-    const claimed = (clients ?? []) as { client: string }[];
-    const secret = claimed.length > 0 ? null : `secret-${++this.#numClients}`;
-    session.clients = secret ? [`client-${this.#numClients}`] : claimed.map(({ client }) => client);
+    const claims = (clients ?? [{ client: "" }]) as { client: string }[];
+    const states = claims.map(({ client }) => this.#clientFor(session, client));
     session.end.send("welcome", {
       session: `session-${this.ends.length}`,
-      clients: session.clients.map((client) => ({ client, secret, last_mid: this.entries.lastMid(client) })),
+      clients: states,
       server_time_ms: this.#clock.wallNow(),
       ping_ms: PING_MS,
       max_frame_bytes: MAX_FRAME_BYTES,
     });
     this.#ping(session.end);
+  }
+
+  /** Have a session speak for a client, and the one that spoke for it before no more; for one that is unknown, issue another. */
+  #clientFor(session: Session, claimed: string): ClientState {
+    const isKnown = claimed.startsWith("client-");
+    if (!isKnown) this.#numClients += 1;
+    const client = isKnown ? claimed : `client-${this.#numClients}`;
+    for (const older of [...this.#sessions]) {
+      if (older === session || !older.clients.includes(client)) continue;
+      older.clients = older.clients.filter((other) => other !== client);
+      if (older.clients.length === 0) older.end.close(4504, "A newer connection took over.");
+    }
+    session.clients.push(client);
+    const secret = isKnown ? null : `secret-${this.#numClients}`;
+    return { client, secret, last_mid: this.entries.lastMid(client) };
   }
 
   #ping(end: FakeServerEnd): void {

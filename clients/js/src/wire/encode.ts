@@ -25,16 +25,17 @@ const NULLABLE: ReadonlySet<string> = new Set(["data", "state"]);
  * Numbers that are safe integers travel as integers, all others as floats. `undefined` within a list becomes nil, within
  * an object it is left out. A `Map` with string keys travels as a map, `Uint8Array` and `ArrayBuffer` as bin.
  *
+ * @param maxValues More than the server takes only for what it does not get.
  * @throws TypeError a value has no form on the wire: a function, a bigint, a Date, NaN, a lone surrogate.
  * @throws RangeError it is nested too deeply or has too many values.
  */
-export function encodeMessage(kind: string, body: object): Encoded {
+export function encodeMessage(kind: string, body: object, maxValues = MAX_VALUES): Encoded {
   const map: Pairs = { keys: [], values: [] };
   for (const [key, value] of Object.entries(body)) {
     const isThere = value !== null && value !== undefined;
     if (isThere || NULLABLE.has(key)) add(map, key, value ?? null);
   }
-  const writer = new Writer();
+  const writer = new Writer(maxValues);
   writer.message(kind, map);
   return writer.encoded();
 }
@@ -66,8 +67,10 @@ class Writer {
   #view = new DataView(this.#bytes.buffer);
   #end = 0;
   #values = 0;
+  readonly #maxValues: number;
 
-  constructor() {
+  constructor(maxValues = MAX_VALUES) {
+    this.#maxValues = maxValues;
     // Whatever runs meanwhile (a getter of the application's object) gets a buffer of its own.
     spare = null;
   }
@@ -133,7 +136,8 @@ class Writer {
   /** The head of a container, whose items count. */
   #open(length: number, fix: number, wide: number): void {
     this.#values += length + 1;
-    if (this.#values > MAX_VALUES) throw new RangeError(`A message has more than ${MAX_VALUES} values.`);
+    if (this.#values > this.#maxValues)
+      throw new RangeError(`A message has more than ${this.#maxValues} values.`);
     if (length < 16) this.#byte(fix | length);
     else this.#head(wide, length, 2);
   }

@@ -1,0 +1,75 @@
+/** What an application imports from `syncd-client/tabs`. */
+
+import type { Environment } from "../shell/environment.js";
+import type { LocksLike } from "../storage/platform.js";
+import type { KeptLike } from "./election.js";
+import { type ChannelLike, TabGroup, type TabsEnvironment } from "./group.js";
+
+export type { KeptLike } from "./election.js";
+export type { ChannelLike, TabsEnvironment } from "./group.js";
+
+/** How tabs find each other. */
+export interface SharedTabsOptions {
+  /** Whose tabs they are: those of another user, or for another server, are strangers. */
+  readonly user: string;
+  /** What is outside, in place of the platform's; null: the platform has none. */
+  readonly environment?:
+    | { readonly [Name in keyof TabsEnvironment]?: TabsEnvironment[Name] | null }
+    | undefined;
+}
+
+/** Gives a client the connection that all tabs share. Made by `sharedTabs`; for one client. */
+export class SharedTabs {
+  readonly #options: SharedTabsOptions;
+  #group: TabGroup | null = null;
+
+  /** Use `sharedTabs`. */
+  constructor(options: SharedTabsOptions) {
+    this.#options = options;
+  }
+
+  /** Whether this tab holds the connection, uses another's, or has its own. `solo` also before it connects. */
+  get role(): "leader" | "follower" | "solo" {
+    return this.#group?.role ?? "solo";
+  }
+
+  /** Return the environment for a client of this URL; the same one where tabs cannot find each other. For `createClient`. */
+  share(environment: Environment, url: string): Environment {
+    const outside = { ...defaultsOf(globalThis as unknown as Platform), ...this.#options.environment };
+    const { locks, openChannel, kept } = outside;
+    if (!locks || !openChannel) return environment;
+    const name = `syncd tabs ${JSON.stringify([url, this.#options.user])}`;
+    const group = new TabGroup(environment, { locks, openChannel, kept: kept ?? null }, url, name);
+    this.#group = group;
+    return { ...environment, WebSocket: group.WebSocket };
+  }
+}
+
+/** Let all tabs of one user share one connection: pass it to `createClient` as `tabs`. */
+export function sharedTabs(options: SharedTabsOptions): SharedTabs {
+  return new SharedTabs(options);
+}
+
+interface Platform {
+  navigator?: { locks?: LocksLike };
+  BroadcastChannel?: new (name: string) => ChannelLike;
+  localStorage?: KeptLike;
+}
+
+function defaultsOf(platform: Platform): { [Name in keyof TabsEnvironment]: TabsEnvironment[Name] | null } {
+  const { BroadcastChannel } = platform;
+  return {
+    locks: orNull(() => platform.navigator?.locks),
+    openChannel: BroadcastChannel ? (name) => new BroadcastChannel(name) : null,
+    kept: orNull(() => platform.localStorage),
+  };
+}
+
+/** A page that may store nothing throws when it is only asked. */
+function orNull<Thing>(look: () => Thing | undefined): Thing | null {
+  try {
+    return look() ?? null;
+  } catch {
+    return null;
+  }
+}

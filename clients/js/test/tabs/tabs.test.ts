@@ -1,0 +1,280 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { BEAT_MS } from "../../src/tabs/election.ts";
+import { FakeBrowser, FakeTab } from "./browser.ts";
+
+let browser: FakeBrowser;
+
+beforeEach(() => {
+  browser = new FakeBrowser();
+});
+
+afterEach(() => {
+  expect(browser.complaints).toEqual([]);
+});
+
+async function opened(num: number): Promise<FakeTab[]> {
+  const tabs = Array.from({ length: num }, () => browser.tab());
+  await browser.pass(1_000);
+  return tabs;
+}
+
+const leaderOf = (tabs: readonly FakeTab[]): FakeTab => {
+  const leaders = tabs.filter((tab) => tab.tabs.role === "leader" && !tab.isDead);
+  expect(leaders).toHaveLength(1);
+  return leaders[0] as FakeTab;
+};
+
+const othersOf = (tabs: readonly FakeTab[]): FakeTab[] => tabs.filter((tab) => tab !== leaderOf(tabs));
+
+describe("tabs that share a connection", () => {
+  it("have one, and each its own client", async () => {
+    const tabs = await opened(3);
+    expect(tabs.map(({ client }) => client.state)).toEqual(["connected", "connected", "connected"]);
+    expect([browser.numConnected, browser.world.server.ends.length]).toEqual([1, 1]);
+    expect(new Set(tabs.map(({ client }) => client.clientId)).size).toBe(3);
+    expect(tabs.map((tab) => tab.tabs.role).sort()).toEqual(["follower", "follower", "leader"]);
+  });
+
+  it("are all told every event, once", async () => {
+    const tabs = await opened(3);
+    for (let n = 0; n < 5; n++) browser.publish(n);
+    await browser.pass(50);
+    for (const tab of tabs) expect(tab.told).toEqual([0, 1, 2, 3, 4]);
+  });
+
+  it("publish and ask, each for itself", async () => {
+    const tabs = await opened(2);
+    const positions = await Promise.all(
+      tabs.map(async ({ client }, place) => {
+        const published = client.channel("demo:a").publish(`from ${place}`);
+        await browser.pass(50);
+        return published;
+      }),
+    );
+    expect(positions.map((position) => position?.offset).sort()).toEqual([1, 2]);
+    for (const tab of tabs) expect(tab.told).toEqual(["from 0", "from 1"]);
+    const history = tabs[1]?.client.channel("demo:a").history();
+    await browser.pass(50);
+    expect((await history)?.events).toHaveLength(2);
+  });
+
+  it("let one leave a channel that the others keep", async () => {
+    const [one, two] = await opened(2);
+    const off = two?.client.channel("demo:b").subscribe({ onEvent: (event) => two.told.push(event.data) });
+    one?.listen("demo:b");
+    await browser.pass(50);
+    off?.();
+    await browser.pass(50);
+    browser.world.server.publish("demo:b", "b");
+    await browser.pass(50);
+    expect([one?.told, two?.told]).toEqual([["b"], []]);
+  });
+
+  it("give one that comes later what it missed, from its own position", async () => {
+    const [first] = await opened(1);
+    for (let n = 1; n <= 400; n++) browser.publish(n);
+    await browser.pass(50);
+    const late = new FakeTab(browser);
+    const epoch = first?.client.channel("demo:a").position?.epoch ?? "";
+    for (const [channel, offset] of [
+      ["demo:a", 390],
+      ["demo:a", 2],
+    ] as const) {
+      const told: unknown[] = [];
+      const stop = late.client
+        .channel(channel)
+        .subscribe({ onEvent: (event) => told.push(event.data) }, { since: { epoch, offset } });
+      late.client.connect();
+      await browser.pass(500);
+      expect(told).toEqual(Array.from({ length: 400 - offset }, (_, place) => offset + place + 1));
+      stop();
+      await browser.pass(50);
+    }
+    browser.publish(401);
+    await browser.pass(50);
+    expect(first?.told).toEqual(Array.from({ length: 401 }, (_, place) => place + 1));
+    expect(browser.numConnected).toBe(1);
+  });
+
+  it("come back together when the server was away, and miss nothing", async () => {
+    const tabs = await opened(3);
+    browser.publish(1);
+    await browser.pass(50);
+    browser.world.server.isReachable = false;
+    browser.world.server.dropAll();
+    await browser.pass(3_000);
+    expect(tabs.map(({ client }) => client.state).includes("connected")).toBe(false);
+    browser.publish(2);
+    browser.world.server.isReachable = true;
+    await browser.pass(25_000);
+    browser.publish(3);
+    await browser.pass(50);
+    for (const tab of tabs) expect(tab.told).toEqual([1, 2, 3]);
+    expect(browser.numConnected).toBe(1);
+  });
+
+  it("are strangers to a tab without locks, which has a connection of its own", async () => {
+    const [first] = await opened(1);
+    const solo = browser.tab({ hasLocks: false });
+    await browser.pass(500);
+    expect([solo.tabs.role, solo.client.state, browser.numConnected]).toEqual(["solo", "connected", 2]);
+    browser.publish(1);
+    await browser.pass(50);
+    expect([first?.told, solo.told]).toEqual([[1], [1]]);
+  });
+
+  it("stay connected when more come than a session has room for; those have their own", async () => {
+    const tabs = await opened(1);
+    for (let n = 1; n < 20; n++) {
+      tabs.push(browser.tab());
+      await browser.pass(3_000);
+    }
+    await browser.pass(30_000);
+    expect(tabs.every(({ client }) => client.state === "connected")).toBe(true);
+    expect(tabs.filter((tab) => tab.tabs.role === "solo")).toHaveLength(4);
+    expect(browser.numConnected).toBe(5);
+    browser.publish("all");
+    await browser.pass(50);
+    for (const tab of tabs) expect(tab.told).toEqual(["all"]);
+  });
+});
+
+describe("a leader that goes", () => {
+  it.each(["killed", "left", "closed", "disconnected"] as const)(
+    "is followed when it is %s, and nothing is missed",
+    async (how) => {
+      const tabs = await opened(3);
+      browser.publish(1);
+      await browser.pass(50);
+      const leader = leaderOf(tabs);
+      const others = othersOf(tabs);
+      if (how === "killed") leader.kill();
+      else if (how === "left") leader.signal("pagehide");
+      else if (how === "closed") leader.client.close();
+      else leader.client.disconnect();
+      browser.publish(2);
+      await browser.pass(3_000);
+      browser.publish(3);
+      await browser.pass(50);
+      for (const tab of others) expect([tab.client.state, tab.told]).toEqual(["connected", [1, 2, 3]]);
+      leaderOf(others);
+      expect(browser.numConnected).toBe(1);
+    },
+  );
+
+  it("comes back from the back/forward cache as one of many", async () => {
+    const tabs = await opened(2);
+    const leader = leaderOf(tabs);
+    leader.signal("pagehide");
+    await browser.pass(0);
+    expect([browser.locks.of(leader.locks), leader.channels.size]).toEqual([[], 0]);
+    await browser.pass(2_000);
+    browser.publish(1);
+    leader.signal("pageshow");
+    await browser.pass(2_000);
+    expect([leader.tabs.role, leader.client.state, leader.told]).toEqual(["follower", "connected", [1]]);
+  });
+
+  it("loses no publication that its followers have not seen answered, and doubles none", async () => {
+    const tabs = await opened(3);
+    const leader = leaderOf(tabs);
+    const others = othersOf(tabs);
+    const published = others.map((tab, place) => tab.client.channel("demo:a").publish(place));
+    leader.kill();
+    await browser.pass(3_000);
+    await Promise.all(published);
+    for (const tab of others) expect([...tab.told].sort()).toEqual([0, 1]);
+  });
+
+  it("is replaced within 5 s when it is frozen, and is a follower when it thaws", async () => {
+    const tabs = await opened(3);
+    const leader = leaderOf(tabs);
+    const others = othersOf(tabs);
+    browser.publish(1);
+    await browser.pass(50);
+    leader.freeze();
+    browser.publish(2);
+    await browser.pass(5_000);
+    for (const tab of others) expect([tab.client.state, tab.told]).toEqual(["connected", [1, 2]]);
+    const next = leaderOf(others);
+    leader.thaw();
+    await browser.pass(3_000);
+    browser.publish(3);
+    await browser.pass(50);
+    for (const tab of tabs) expect([tab.client.state, tab.told]).toEqual(["connected", [1, 2, 3]]);
+    expect([leader.tabs.role, next.tabs.role, browser.numConnected]).toEqual(["follower", "leader", 1]);
+  });
+
+  it("is not taken for frozen because its timers are slow", async () => {
+    const tabs = await opened(2);
+    const leader = leaderOf(tabs);
+    leader.timersAreSlow = true; // as in a page that was hidden for five minutes: it wakes once a minute
+    await browser.pass(150_000);
+    expect(leaderOf(tabs)).toBe(leader);
+    expect(browser.world.server.ends).toHaveLength(1);
+  });
+
+  it("gives its tabs up when its lock is taken away, and to a higher term", async () => {
+    const tabs = await opened(2);
+    const leader = leaderOf(tabs);
+    browser.locks.takeAway(browser.locks.held.find((name) => name.endsWith("lead")) ?? "")();
+    await browser.pass(2_000);
+    expect(leaderOf(tabs)).not.toBe(leader);
+    browser.publish(1);
+    await browser.pass(50);
+    for (const tab of tabs) expect([tab.client.state, tab.told]).toEqual(["connected", [1]]);
+    expect(browser.numConnected).toBe(1);
+  });
+
+  it("tells the server a higher term each time, also when the clock goes back", async () => {
+    const terms: number[] = [];
+    const { server, clock } = browser.world;
+    const dialled = server.dialled.bind(server);
+    server.dialled = (end) => {
+      dialled(end);
+      const open = end.open.bind(end);
+      end.open = () => {
+        const take = end.onMessage;
+        end.onMessage = (kind, body) => {
+          if (kind === "hello") terms.push(body["term"] as number);
+          take?.(kind, body);
+        };
+        open();
+      };
+    };
+    const tabs = await opened(3);
+    for (const _ of [1, 2]) {
+      leaderOf(tabs).kill();
+      clock.wallOffsetMs -= 3_600_000;
+      await browser.pass(3_000);
+    }
+    expect(terms).toHaveLength(3);
+    expect([...terms].sort((a, b) => a - b)).toEqual(terms);
+    expect(new Set(terms).size).toBe(3);
+  });
+
+  it("lets a tab steal once only, unless another leader is heard", async () => {
+    const [only] = await opened(1);
+    const holder = browser.locks.page();
+    only?.client.close();
+    await browser.pass(2_000);
+    void holder
+      .request(
+        browser.kept
+          .keys()
+          .next()
+          .value?.replace(/ (term|group)$/, " lead") ?? "",
+        {},
+        () => new Promise(() => undefined),
+      )
+      .catch(() => undefined);
+    const [fresh] = await opened(1);
+    await browser.pass(6_000);
+    expect(fresh?.tabs.role).toBe("leader");
+    const name = browser.locks.held.find((held) => held.endsWith(" lead")) ?? "";
+    void holder.request(name, { steal: true }, () => new Promise(() => undefined)).catch(() => undefined);
+    await browser.pass(60_000);
+    expect(fresh?.tabs.role).toBe("follower");
+    expect(BEAT_MS * 3).toBeLessThanOrEqual(4_500);
+  });
+});
