@@ -91,6 +91,11 @@ class Page:
         opened = self.browser.ask("driver", "openFrom", {"opener": self.number, "url": url})
         return Page(self.browser, opened)
 
+    def open_beside(self, url: str) -> Page:
+        """Open another tab with the same storage and a process of its own: it runs while this one hangs."""
+        opened = self.browser.ask("driver", "openBeside", {"opener": self.number, "url": url})
+        return Page(self.browser, opened)
+
     def evaluate(self, script: str, argument: Any = None) -> Any:
         """Return what a function in JavaScript returns."""
         return self.do("evaluate", _call(script, argument))

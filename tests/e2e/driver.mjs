@@ -48,6 +48,13 @@ const driver = {
     await page.waitForLoadState();
     return number;
   },
+  // Another tab of the same window and storage that the page does not know of: in a process of its own.
+  async openBeside({ opener, url }) {
+    const page = await pages[opener].context().newPage();
+    const number = adopt(page);
+    await page.goto(url);
+    return number;
+  },
   // Playwright's own waitForFunction evaluates a string within the page, which the page's policy forbids.
   async waitFor({ page, condition, timeoutMs }) {
     const deadline = Date.now() + timeoutMs;

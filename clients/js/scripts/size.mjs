@@ -17,8 +17,8 @@ const BUDGETS = [
       globalThis.made = [Channel, ClientCore, openNoEntries, Engine, completeEnvironment];`,
     maxBytes: 14 * KB,
   },
-  // The aim is 20 kB; collections and mutations take 11.
-  { name: "all of .", code: 'export * from "./dist/index.js";', maxBytes: 24 * KB },
+  // The aim is 20 kB; collections and mutations take 11, and what tabs need of them 1.
+  { name: "all of .", code: 'export * from "./dist/index.js";', maxBytes: 25 * KB },
   {
     name: "./react over .",
     code: 'export * from "./dist/index.js"; export * from "./dist/react/index.js";',
@@ -29,7 +29,7 @@ const BUDGETS = [
   {
     name: "all of . with ./tabs",
     code: 'export * from "./dist/index.js"; export * from "./dist/tabs/index.js";',
-    maxBytes: 26 * KB,
+    maxBytes: 31 * KB,
   },
 ];
 

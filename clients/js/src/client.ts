@@ -4,15 +4,16 @@ import { Channel, type ChannelHost } from "./channel.js";
 import type { Collection } from "./collection.js";
 import { ClientCore } from "./core/core.js";
 import type { Invalidation, MutationOutcome } from "./core/entries/facts.js";
+import type { Foreseen } from "./core/entries/foreign.js";
 import { StateRoom } from "./core/entries/room.js";
 import { RequestFailed } from "./core/errors.js";
 import type { Fact, RequestResult, StateChanged } from "./core/facts.js";
-import type { ConnectionState } from "./core/tables.js";
+import { type ConnectionState, isFinal } from "./core/tables.js";
 import { callAll, type Listeners, listen } from "./listeners.js";
 import { flatten, type Mutate, type MutatorMap, mutateOf } from "./mutation.js";
 import { Engine } from "./shell/engine.js";
 import { completeEnvironment, type Environment, newId } from "./shell/environment.js";
-import type { PendingStore } from "./shell/pending-store.js";
+import type { PendingStore, StoredMutation } from "./shell/pending-store.js";
 import type { TokenSource } from "./shell/tokens.js";
 import { ClientState } from "./state.js";
 
@@ -39,9 +40,23 @@ export interface ClientOptions<Own extends MutatorMap = Record<never, never>> {
   /** Keeps mutations before they are sent, so that they survive this page; without it they live in memory. */
   readonly store?: PendingStore | undefined;
   /** `sharedTabs({ user })` of `syncd-client/tabs`: one connection for all tabs of this user. Without it each has its own. */
-  readonly tabs?: { share(environment: Environment, url: string): Environment } | undefined;
+  readonly tabs?: Tabs | undefined;
   /** What is outside, in place of the platform's: for tests, and `WebSocket` where the platform has none. */
   readonly environment?: Partial<Environment> | undefined;
+}
+
+/** Lets clients of other tabs take part: `SharedTabs` of `syncd-client/tabs`. */
+export interface Tabs {
+  /** Return the environment with a WebSocket that all tabs share. Called first, once. */
+  share(environment: Environment, url: string): Environment;
+  /** Return a store that tells other tabs what it keeps, and have told what they keep. */
+  keep(
+    store: PendingStore | undefined,
+    others: {
+      made(mutations: readonly Foreseen[]): void;
+      undone(ids: readonly string[], isDecided: boolean): void;
+    },
+  ): PendingStore | undefined;
 }
 
 /** What the connection is doing and why. Never changed: a new one takes its place. */
@@ -84,6 +99,9 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
   readonly #channels = new Map<string, Channel>();
   readonly #stateListeners: Listeners<ConnectionStatus> = new Set();
   #wantsConnection = false;
+  /** Begins to look for what pages that have ended left; returns what ends that. */
+  readonly #look: () => (() => void) | undefined;
+  #stopLooking: (() => void) | undefined;
   #status: ConnectionStatus = {
     state: "idle",
     code: null,
@@ -99,7 +117,13 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     const environment = options.tabs?.share(outside, options.url) ?? outside;
     const getToken = options.getToken ?? null;
     const own = options.mutators ?? ({} as Own);
-    const room = { mutators: flatten(own), hasStore: options.store !== undefined };
+    const store = options.tabs
+      ? options.tabs.keep(options.store, {
+          made: (mutations) => this.#engine.run(() => core.entries.foreign.add(mutations)),
+          undone: (...what) => this.#engine.run(() => core.entries.foreign.drop(...what)),
+        })
+      : options.store;
+    const room = { mutators: flatten(own), hasStore: store !== undefined };
     const core = new ClientCore(
       () => environment.random(),
       (speech) => new StateRoom(speech, room),
@@ -119,7 +143,8 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
       read: (...what: Parameters<ClientCore["read"]>) => this.#call((core) => core.read(...what)),
       callAll: <Told>(listeners: Listeners<Told>, told: Told) => this.#callAll(listeners, told),
     };
-    this.#entries = new ClientState(host, options.store);
+    this.#entries = new ClientState(host, store);
+    this.#look = () => store?.onLeft?.((left) => this.#send(left, store, options));
     this.mutate = mutateOf(own, (name, args) => this.#entries.mutate(name, args));
   }
 
@@ -142,6 +167,7 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
   connect(): void {
     this.#wantsConnection = true;
     this.#entries.whenLoaded(() => {
+      this.#stopLooking ??= isFinal(this.state) ? undefined : this.#look();
       if (this.#wantsConnection) this.#engine.connect();
     });
   }
@@ -217,6 +243,22 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     return newId(this.#engine.environment);
   }
 
+  /** Send what another page left, by a client of its own: a session speaks for those clients alone that its hello named. */
+  #send(left: readonly StoredMutation[], store: PendingStore, options: ClientOptions<Own>): void {
+    const load = async () => left;
+    const kept = { load, append: store.append.bind(store), remove: store.remove.bind(store) };
+    const client = new Client({ ...options, tabs: undefined, store: kept });
+    let numLeft = left.length;
+    client.onOutcome(() => {
+      numLeft -= 1;
+      if (numLeft === 0) client.close();
+    });
+    this.onState(({ state }) => {
+      if (isFinal(state)) client.close();
+    });
+    client.connect();
+  }
+
   #call(ask: (core: ClientCore) => number): Promise<RequestResult> {
     return new Promise((resolve, reject) => {
       if (this.#replies.size >= MAX_REQUESTS) {
@@ -262,6 +304,7 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     const hasConnected = this.#status.hasConnected || state === "connected";
     const status = { state, code, reason, attempt, retryAt: wallRetryAt, hasConnected };
     this.#status = status;
+    if (isFinal(state)) this.#stopLooking?.();
     this.#callAll(this.#stateListeners, status);
   }
 

@@ -156,6 +156,25 @@ describe("the durable queue", () => {
   });
 });
 
+describe("pages that end while others live", () => {
+  it("leave what they had to one of these, which is told", async () => {
+    const first = page();
+    await first.queue.append([mutation("a", 1, "c1"), mutation("b", 2, "c1")]);
+    const found: string[][] = [];
+    const second = page();
+    const stop = second.queue.onLeft((left) => found.push(idsOf(left)));
+    await runOut();
+    expect(found).toEqual([]);
+    first.locks.kill();
+    await runOut();
+    expect(found).toEqual([["a", "b"]]);
+    await second.queue.remove(["a", "b"]);
+    expect(await second.queue.exported()).toEqual([]);
+    stop();
+    expect(timers.size).toBe(0);
+  });
+});
+
 describe("a database in trouble", () => {
   it("is opened again when the browser has ended the handle", async () => {
     const { queue, statuses, locks: own } = page();

@@ -23,7 +23,10 @@ export interface StoredMutation {
   readonly madeAtMs: number;
 }
 
-/** A queue of mutations. The client calls one method after the other has settled, but for `load`, which comes first and once. */
+/**
+ * A queue of mutations. The client calls one method after the other has settled, but for `load`, which comes first and once; what
+ * `onLeft` found is removed at any time.
+ */
 export interface PendingStore {
   /** Return what is kept, in the order in which it was first appended. A rejection is reported; the client begins with nothing. */
   load(): Promise<readonly StoredMutation[]>;
@@ -36,4 +39,6 @@ export interface PendingStore {
   append(mutations: readonly StoredMutation[]): Promise<void>;
   /** Forget these: they are decided. Ids that are not there are ignored. A rejection is reported. */
   remove(ids: readonly string[]): Promise<void>;
+  /** Call `found` with what pages that have ended meanwhile left, in order; it is this page's to send from then on. Return what ends that. */
+  onLeft?(found: (left: readonly StoredMutation[]) => void): () => void;
 }

@@ -24,6 +24,9 @@ import {
   sendable,
 } from "./records.js";
 
+/** How often it is looked whether a page has ended and left something; one read of the database. */
+export const LOOK_MS = 15_000;
+
 /** Where mutations are kept. */
 export interface StorageStatus {
   /** `disk`: they survive the page. `memory`: they end with it. */
@@ -64,6 +67,7 @@ export interface QueueEnvironment extends Timers {
 export class DurableQueue implements PendingStore {
   readonly #database: Database | null;
   readonly #lock: OwnerLock;
+  readonly #timers: Timers;
   readonly #schema: number;
   /** What this page speaks for and the server has not decided, in order. */
   readonly #mine = new Map<string, StoredMutation>();
@@ -85,6 +89,7 @@ export class DurableQueue implements PendingStore {
     const { user, url, schema = 1 } = options;
     const { indexedDB, locks } = environment;
     const name = `syncd ${JSON.stringify([url, user])}`;
+    this.#timers = environment;
     this.#schema = schema;
     this.#lock = new OwnerLock(locks, name, environment.randomName(), () => void this.#regain());
     this.#database = indexedDB && locks && new Database(indexedDB, name, environment);
@@ -135,6 +140,22 @@ export class DurableQueue implements PendingStore {
     for (const mutation of mutations) this.#mine.set(mutation.id, mutation);
     this.#letGoIfEmpty();
     return mutations;
+  }
+
+  /** Look from time to time whether a page has ended, until the returned function is called: what it left is this page's then. */
+  onLeft(found: (left: readonly StoredMutation[]) => void): () => void {
+    let timer: unknown;
+    let isOver = false;
+    const look = async (): Promise<void> => {
+      const left = await this.load();
+      if (left.length > 0) found(left);
+      if (!isOver) timer = this.#timers.setTimeout(look, LOOK_MS);
+    };
+    timer = this.#timers.setTimeout(look, LOOK_MS);
+    return () => {
+      isOver = true;
+      this.#timers.clearTimeout(timer);
+    };
   }
 
   /** Keep these; fulfilled when they are stored, or when `status` says that they are not. Never rejects. */

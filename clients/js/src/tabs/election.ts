@@ -94,9 +94,8 @@ export class Election {
     this.#abort = null;
   }
 
-  /** A leader of this term spoke. */
+  /** A leader of this term spoke, which is none below `term`. */
   heard(term: number): void {
-    if (term < this.term) return;
     this.#numUnanswered = 0;
     this.#maySteal = true;
     if (term > this.term && this.isLeader) this.stepBack();

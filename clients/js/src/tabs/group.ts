@@ -6,12 +6,14 @@
 
 import type { Environment, SocketLike, SocketMaker } from "../shell/environment.js";
 import { Link } from "../shell/link.js";
+import type { PendingStore } from "../shell/pending-store.js";
 import type { LocksLike } from "../storage/platform.js";
 import { decodeFrame } from "../wire/decode.js";
 import type { ClientClaim } from "../wire/messages.js";
 import { Election, type KeptLike } from "./election.js";
 import type { TabId } from "./exchange.js";
 import { Hub } from "./hub.js";
+import { PendingOfTabs, type PendingWord } from "./pending.js";
 import { TabSocket } from "./socket.js";
 
 /** After its client ended the connection a tab goes on leading for so long: it may only want another session. */
@@ -35,6 +37,14 @@ export interface TabsEnvironment {
 
 /** What tabs tell each other. */
 type Word =
+  | ConnectionWord
+  | PendingWord
+  /** This tab is there; or no more, as it says itself or the leader does for it. */
+  | { readonly say: "here"; readonly from: TabId }
+  | { readonly say: "gone"; readonly from: TabId };
+
+/** Of the connection they share. */
+type ConnectionWord =
   /** The leader is there. */
   | { readonly say: "lead"; readonly term: number }
   /** Is it? And: this tab speaks for these clients. */
@@ -54,6 +64,7 @@ type Word =
 /** This tab. */
 export class TabGroup {
   readonly id: TabId;
+  pending: PendingOfTabs;
   readonly #environment: Environment;
   readonly #tabs: TabsEnvironment;
   readonly #url: string;
@@ -80,11 +91,18 @@ export class TabGroup {
     this.#url = url;
     this.#name = name;
     this.id = [...environment.randomBytes(9)].map((byte) => byte.toString(36)).join("");
+    this.pending = this.keep(undefined);
     this.#election = new Election(environment, tabs.locks, tabs.kept, name, {
       elected: (term) => this.#elected(term),
       deposed: () => this.#deposed(),
       ask: () => this.#say({ say: "ask", from: this.id, claims: this.#claims }),
     });
+  }
+
+  /** Tell the other tabs what this one keeps. */
+  keep(store: PendingStore | undefined): PendingOfTabs {
+    this.pending = new PendingOfTabs(this.id, store, (word) => this.#say(word));
+    return this.pending;
   }
 
   /** Whether this tab holds the connection, uses another's, or has one of its own beside the others'. */
@@ -129,6 +147,8 @@ export class TabGroup {
     });
     this.#election.join(this.id);
     this.#election.doubt();
+    this.#say({ say: "here", from: this.id });
+    this.pending.tellAll();
   }
 
   /** Take part no more: another tab leads. Its client's connection, if it has one, ends. */
@@ -137,6 +157,8 @@ export class TabGroup {
     this.#stopListening?.();
     this.#stopListening = null;
     this.#left();
+    this.#say({ say: "gone", from: this.id });
+    for (const tab of this.pending.tabs) this.pending.forgetTab(tab);
     this.#election.leave();
     this.#channel?.close();
     this.#channel = null;
@@ -207,6 +229,13 @@ export class TabGroup {
   // ------------------------------------------------------------------------------- what other tabs say
 
   #hear(word: Word): void {
+    if (word.say === "made" || word.say === "undone") this.pending.hear(word);
+    else if (word.say === "here") this.pending.tellAll();
+    else if (word.say === "gone") this.pending.forgetTab(word.from);
+    else this.#hearOfConnection(word);
+  }
+
+  #hearOfConnection(word: ConnectionWord): void {
     if (word.say === "ask") {
       if (this.#hub === null) return;
       this.#meet(word.from);
@@ -229,7 +258,7 @@ export class TabGroup {
     this.#heardLeader(term, word);
   }
 
-  #heardLeader(term: number, word: Word): void {
+  #heardLeader(term: number, word: ConnectionWord): void {
     if (term < this.#election.term) return;
     const isNew = term > this.#election.term || !this.#election.isHeard;
     this.#election.heard(term);
@@ -252,6 +281,8 @@ export class TabGroup {
     const hub = this.#hub;
     this.#election.onEnd(tab, () => {
       this.#known.delete(tab);
+      this.pending.forgetTab(tab);
+      this.#say({ say: "gone", from: tab });
       if (hub === this.#hub) this.#run((own) => own.tabLeft(tab, true));
     });
   }
@@ -288,6 +319,8 @@ export class TabGroup {
     this.#hub = hub;
     hub.expect(this.id, this.#claims);
     this.#say({ say: "lead", term });
+    // The last leader may have ended with something pending.
+    for (const tab of this.pending.tabs) this.#meet(tab);
     this.#greet();
   }
 

@@ -1,12 +1,15 @@
 /** What an application imports from `syncd-client/tabs`. */
 
 import type { Environment } from "../shell/environment.js";
+import type { PendingStore } from "../shell/pending-store.js";
 import type { LocksLike } from "../storage/platform.js";
 import type { KeptLike } from "./election.js";
 import { type ChannelLike, TabGroup, type TabsEnvironment } from "./group.js";
+import type { ForeignListener } from "./pending.js";
 
 export type { KeptLike } from "./election.js";
 export type { ChannelLike, TabsEnvironment } from "./group.js";
+export type { ForeignListener } from "./pending.js";
 
 /** How tabs find each other. */
 export interface SharedTabsOptions {
@@ -42,6 +45,14 @@ export class SharedTabs {
     const group = new TabGroup(environment, { locks, openChannel, kept: kept ?? null }, url, name);
     this.#group = group;
     return { ...environment, WebSocket: group.WebSocket };
+  }
+
+  /** Return a store that tells the other tabs what it keeps; after `share`. For `createClient`. */
+  keep(store: PendingStore | undefined, listener: ForeignListener): PendingStore | undefined {
+    if (this.#group === null) return store;
+    const pending = this.#group.keep(store);
+    pending.listen(listener);
+    return pending;
   }
 }
 

@@ -143,7 +143,7 @@ export class FakeServer implements FakeListener {
 
   /** Have a session speak for a client, and the one that spoke for it before no more; for one that is unknown, issue another. */
   #clientFor(session: Session, claimed: string): ClientState {
-    const isKnown = claimed.startsWith("client-");
+    const isKnown = claimed !== "" && !claimed.startsWith("new-");
     if (!isKnown) this.#numClients += 1;
     const client = isKnown ? claimed : `client-${this.#numClients}`;
     for (const older of [...this.#sessions]) {

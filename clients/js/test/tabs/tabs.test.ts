@@ -205,6 +205,22 @@ describe("a leader that goes", () => {
     expect([leader.tabs.role, next.tabs.role, browser.numConnected]).toEqual(["follower", "leader", 1]);
   });
 
+  it("says nothing that counts under its old term when it thaws", async () => {
+    const tabs = await opened(3);
+    const leader = leaderOf(tabs);
+    const others = othersOf(tabs);
+    leader.freeze();
+    await browser.pass(5_000);
+    const before = others.map(({ states }) => states.length);
+    leader.thaw(); // it believes to lead, until its lock tells it otherwise, and ends its connection
+    await browser.pass(100); // before its own client comes back, for which the new leader begins another session
+    expect(others.map(({ states }) => states.length)).toEqual(before);
+    await browser.pass(3_000);
+    browser.publish(1);
+    await browser.pass(50);
+    for (const tab of tabs) expect([tab.client.state, tab.told]).toEqual(["connected", [1]]);
+  });
+
   it("is not taken for frozen because its timers are slow", async () => {
     const tabs = await opened(2);
     const leader = leaderOf(tabs);

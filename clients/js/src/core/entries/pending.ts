@@ -29,6 +29,8 @@ export class Pending {
   readonly args: unknown;
   readonly nowMs: number;
   mid = 0;
+  /** Another tab made it, which numbers it under this client; null: it has none yet. Undefined: it is our own. */
+  foreignClient: string | null | undefined;
   /** It was sent on some connection, perhaps of an earlier page: it may have been decided. */
   isSent = false;
   /** The client and number under which it is to be kept; null: it is kept nowhere. */

@@ -13,6 +13,7 @@ import type { EntriesRoom, Handler, Speech } from "../entries.js";
 import { RequestFailed } from "../errors.js";
 import { outcomeFromBody } from "./bodies.js";
 import type { EntriesNews, MutationOutcome, OutcomeStatus, ToKeep } from "./facts.js";
+import { Foreign } from "./foreign.js";
 import { type Mutators, Pending, Predictions } from "./pending.js";
 import { MutationQueue } from "./queue.js";
 import { forgetSeen, haveTold, stillToTell, takeNews } from "./settling.js";
@@ -48,6 +49,7 @@ export class StateRoom implements EntriesRoom {
   readonly #speech: Speech;
   readonly #watching: WatchTable;
   readonly #predictions: Predictions;
+  readonly foreign: Foreign;
   readonly #shown: Shown;
   readonly #queues: MutationQueue[];
   readonly #hasStore: boolean;
@@ -76,6 +78,7 @@ export class StateRoom implements EntriesRoom {
       (place) => this.#shown.confirmed(...partsOf(place)),
       (pending) => this.#held(pending),
     );
+    this.foreign = new Foreign(this.#all, this.#watching);
     this.#shown = new Shown(this.#watching, this.#predictions);
     this.#queues = Array.from({ length: numClients }, (_, slot) => this.#openQueue(slot));
     this.handlers = {
@@ -102,7 +105,7 @@ export class StateRoom implements EntriesRoom {
 
   /** Mutations that are not settled, in the order they were made. */
   get pending(): Pending[] {
-    return [...this.#all.values()];
+    return [...this.#all.values()].filter(({ foreignClient }) => foreignClient === undefined);
   }
 
   /** All watches, to look at. */
@@ -160,7 +163,7 @@ export class StateRoom implements EntriesRoom {
     if (queue === undefined || bytes === 0 || bytes > MAX_NAME_BYTES) {
       throw new RangeError(`A mutator's name has 1 to ${MAX_NAME_BYTES} bytes.`);
     }
-    if (this.#all.size >= MAX_PENDING) {
+    if (this.pending.length >= MAX_PENDING) {
       throw new RequestFailed("overloaded", `${MAX_PENDING} mutations are pending.`, true);
     }
     const nowMs = Math.floor(this.#wallMs + now);
@@ -241,7 +244,7 @@ export class StateRoom implements EntriesRoom {
       if (mids.some(([mid, pending]) => pending.mid < mid)) forgetSeen(this.#watching);
       this.#end(lost, "unknown");
     }
-    this.#watching.clients = clients;
+    this.#watching.clients = this.foreign.welcomed(clients);
     this.#watching.wentOnline();
   }
 
@@ -336,8 +339,8 @@ export class StateRoom implements EntriesRoom {
   // ------------------------------------------------------------------------------- settling
 
   /** What of the entries that a mutation touches holds what became of it. */
-  #held({ slot, mid, isSent, touched }: Pending): Set<Place> {
-    const client = this.#queues[slot]?.client ?? null;
+  #held({ slot, mid, isSent, touched, foreignClient = this.#queues[slot]?.client }: Pending): Set<Place> {
+    const client = foreignClient ?? null;
     if (client === null || !isSent) return new Set();
     return new Set([...touched].filter((place) => this.#shown.holds(place, client, mid)));
   }
@@ -369,7 +372,7 @@ export class StateRoom implements EntriesRoom {
       const { outcome, waits } = pending;
       if (outcome !== null && haveTold(this.#watching, waits)) this.#settle(pending, outcome);
     }
-    if (takeNews(this.#watching)) this.#isStale = true;
+    if (takeNews(this.#watching) || this.foreign.takeNews()) this.#isStale = true;
     const changed = this.#watching.takeChanged();
     if (this.#isStale || this.#predictions.restsOn(changed)) {
       this.#touched.push(...this.#predictions.fold());

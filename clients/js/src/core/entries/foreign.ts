@@ -1,0 +1,90 @@
+/**
+ * Mutations of other tabs: predicted here as in the tab that made them, and sent by that. Pure.
+ *
+ * Owned by `StateRoom`. What an event says of such a mutation counts like what it says of our own, so its prediction goes in
+ * the step in which its effect comes.
+ */
+
+import type { Mids } from "./confirmed.js";
+import { Pending } from "./pending.js";
+import type { WatchTable } from "./watching.js";
+
+/** A mutation of another tab. */
+export interface Foreseen {
+  /** The same in all tabs. */
+  readonly id: string;
+  /** The client that it is numbered under; null: none yet. */
+  readonly client: string | null;
+  readonly mid: number;
+  readonly name: string;
+  readonly args: unknown;
+  readonly madeAtMs: number;
+}
+
+/** Those that are not settled. Their numbers here are negative. */
+export class Foreign {
+  readonly #all: Map<number, Pending>;
+  readonly #watching: WatchTable;
+  readonly #own = new Map<string, Pending>();
+  /** Of these: the server has decided them. */
+  readonly #decided = new Set<string>();
+  #numMade = 0;
+  #hasNews = false;
+
+  /** @param all Everything that is predicted. */
+  constructor(all: Map<number, Pending>, watching: WatchTable) {
+    this.#all = all;
+    this.#watching = watching;
+  }
+
+  /** Predict these; those that are there already have another client or number now. */
+  add(mutations: readonly Foreseen[]): void {
+    for (const { id, client, mid, name, args, madeAtMs } of mutations) {
+      const pending = this.#own.get(id) ?? new Pending(-++this.#numMade, 0, name, args, madeAtMs);
+      pending.foreignClient = client;
+      pending.mid = mid;
+      pending.isSent = client !== null;
+      this.#own.set(id, pending);
+      this.#all.set(pending.id, pending);
+    }
+    this.#watching.clients = this.welcomed(this.#watching.clients);
+    this.#hasNews = true;
+  }
+
+  /**
+   * The tab that made these knows what became of them, or (not `isDecided`) is gone and will not send them.
+   *
+   * What became of a mutation is told to all tabs before its outcome, but a watch that is loading, or goes on from a
+   * position, may have it still to come: until all are complete, the prediction stays.
+   */
+  drop(ids: readonly string[], isDecided: boolean): void {
+    if (!isDecided) for (const id of ids) this.#drop(id);
+    else for (const id of ids) if (this.#own.has(id)) this.#decided.add(id);
+  }
+
+  #drop(id: string): void {
+    this.#all.delete(this.#own.get(id)?.id ?? 0);
+    this.#own.delete(id);
+    this.#decided.delete(id);
+    this.#hasNews = true;
+  }
+
+  /** Drop what is decided, if it can be; return whether there are others than at the last time. */
+  takeNews(): boolean {
+    const watches = this.#decided.size > 0 ? [...this.#watching.watches.values()] : [];
+    const areComplete = watches.every(({ isLive, isSure }) => isLive && isSure);
+    if (areComplete) for (const id of this.#decided) this.#drop(id);
+    const had = this.#hasNews;
+    this.#hasNews = false;
+    return had;
+  }
+
+  /** Return the clients that events are looked at for: ours, and those of other tabs that have something pending. */
+  welcomed(clients: Mids): Mids {
+    const all = new Map(clients);
+    for (const { foreignClient, mid } of this.#own.values()) {
+      if (foreignClient != null && !all.has(foreignClient)) all.set(foreignClient, mid - 1);
+    }
+    return all;
+  }
+}

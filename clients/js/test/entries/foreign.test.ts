@@ -1,0 +1,47 @@
+import { expect, it } from "vitest";
+import { Foreign } from "../../src/core/entries/foreign.ts";
+import type { Pending } from "../../src/core/entries/pending.ts";
+import type { WatchTable } from "../../src/core/entries/watching.ts";
+
+function room() {
+  const watch = { isLive: true, isSure: true };
+  const watching = { watches: new Map([[1, watch]]), clients: new Map([["mine", 3]]) };
+  const all = new Map<number, Pending>();
+  return { watch, watching, all, foreign: new Foreign(all, watching as unknown as WatchTable) };
+}
+
+const MADE = { id: "x", client: "other", mid: 7, name: "orders.incr", args: null, madeAtMs: 1 };
+
+it("a mutation of another tab stays predicted until every watch has told what became of it", () => {
+  // A watch that went on from a position is live at once, and what it missed comes behind: seen in Chromium as a flicker.
+  const { watch, foreign, all } = room();
+  foreign.add([MADE]);
+  watch.isSure = false;
+  foreign.drop(["x"], true);
+  expect([foreign.takeNews(), all.size]).toEqual([true, 1]);
+  watch.isSure = true;
+  watch.isLive = false;
+  expect([foreign.takeNews(), all.size]).toEqual([false, 1]);
+  watch.isLive = true;
+  expect([foreign.takeNews(), all.size]).toEqual([true, 0]);
+});
+
+it("a mutation that will not be sent is not predicted any more, connected or not", () => {
+  const { watch, foreign, all } = room();
+  foreign.add([MADE]);
+  watch.isLive = false;
+  foreign.drop(["x", "nobody's"], false);
+  expect([foreign.takeNews(), all.size]).toEqual([true, 0]);
+});
+
+it("events of other tabs' clients are looked at from the first mutation that is pending there", () => {
+  const { foreign, watching, all } = room();
+  foreign.add([MADE, { ...MADE, id: "y", mid: 8 }, { ...MADE, id: "z", client: null, mid: 0 }]);
+  expect([...watching.clients]).toEqual([
+    ["mine", 3],
+    ["other", 6],
+  ]);
+  foreign.add([{ ...MADE, id: "z", client: "third", mid: 1 }]);
+  expect(all.size).toBe(3);
+  expect(watching.clients.get("third")).toBe(0);
+});

@@ -1,0 +1,174 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Collection } from "../../src/index.ts";
+import { FakeBrowser, type FakeTab } from "./browser.ts";
+
+let browser: FakeBrowser;
+
+beforeEach(() => {
+  browser = new FakeBrowser();
+});
+
+afterEach(() => {
+  expect(browser.complaints).toEqual([]);
+});
+
+interface Watching {
+  readonly tab: FakeTab;
+  readonly orders: Collection;
+  /** Every value of entry `a` that was ever shown. */
+  readonly shown: unknown[];
+}
+
+async function watching(num: number): Promise<Watching[]> {
+  const all: Watching[] = [];
+  for (let n = 0; n < num; n++) {
+    const tab = browser.tab();
+    const orders = tab.client.collection("orders");
+    const shown: unknown[] = [];
+    orders.watch();
+    orders.subscribe(() => {
+      const value = orders.get("a");
+      if (value !== shown.at(-1)) shown.push(value);
+    });
+    all.push({ tab, orders, shown });
+  }
+  await browser.pass(1_000);
+  return all;
+}
+
+function cut(): void {
+  browser.world.server.isReachable = false;
+  browser.world.server.dropAll();
+}
+
+describe("a mutation of one tab", () => {
+  it("shows in the others while the network is cut, and then is done once, without a flicker", async () => {
+    const all = await watching(3);
+    cut();
+    await browser.pass(100);
+    const [one] = all;
+    const { server } = one?.orders.incr("a", 2) ?? {};
+    await browser.pass(100);
+    for (const { orders } of all) expect([orders.get("a"), orders.pending("a").length]).toEqual([2, 1]);
+    browser.world.server.isReachable = true;
+    await browser.pass(30_000);
+    await server;
+    for (const { orders, shown } of all) {
+      expect([orders.get("a"), orders.pending("a").length, shown]).toEqual([2, 0, [2]]);
+    }
+    expect([...browser.world.server.entries.numRuns.values()]).toEqual([1]);
+  });
+
+  it("shows in the others before the server has answered, each on top of the others'", async () => {
+    const all = await watching(2);
+    for (const { tab } of all) for (const end of tab.sockets) end.isMuted = true;
+    all[0]?.orders.incr("a", 1);
+    all[1]?.orders.incr("a", 10);
+    await browser.pass(20);
+    for (const { orders } of all) expect(orders.get("a")).toBe(11);
+  });
+
+  it("is taken back everywhere when it is rejected", async () => {
+    const all = await watching(2);
+    browser.world.server.entries.mutators = new Map([["orders.put", (tx) => tx.reject("no", "Not today.")]]);
+    const { server } = all[1]?.orders.put("a", 1) ?? {};
+    await browser.pass(200);
+    await expect(server).rejects.toMatchObject({ code: "no" });
+    for (const { orders, shown } of all)
+      expect([orders.get("a"), shown.at(-1)]).toEqual([undefined, undefined]);
+  });
+
+  it("is not shown any more once its tab is gone before it was sent", async () => {
+    const all = await watching(3);
+    cut();
+    await browser.pass(100);
+    for (const { orders } of all) orders.incr("a", 1);
+    await browser.pass(100);
+    expect(all.map(({ orders }) => orders.get("a"))).toEqual([3, 3, 3]);
+    all[0]?.tab.kill();
+    await browser.pass(6_000);
+    expect(all.slice(1).map(({ orders }) => orders.get("a"))).toEqual([2, 2]);
+    browser.world.server.isReachable = true;
+    await browser.pass(30_000);
+    expect(browser.world.server.entries.get("orders", "a")).toBe(2);
+    expect(all.slice(1).map(({ orders }) => orders.get("a"))).toEqual([2, 2]);
+  });
+
+  it("is shown to a tab that comes while it is pending", async () => {
+    const [one] = await watching(1);
+    cut();
+    await browser.pass(100);
+    one?.orders.put("a", "new");
+    const [late] = await watching(1);
+    // Nothing is confirmed there yet: it shows once there is a connection.
+    browser.world.server.isReachable = true;
+    await browser.pass(30_000);
+    expect(late?.orders.get("a")).toBe("new");
+    expect(late?.tab.client.collection("orders").pending("a")).toEqual([]);
+  });
+
+  it("reaches the server once and in order, whichever leader is killed meanwhile", async () => {
+    const all = await watching(3);
+    const done: Promise<unknown>[] = [];
+    const [, , third] = all;
+    for (let n = 0; n < 10; n++) {
+      done.push(third?.orders.put(`k${n}`, n).server ?? Promise.reject());
+      done.push(third?.orders.incr("a", 1).server ?? Promise.reject());
+      await browser.pass(60);
+      if (n === 3) all.find(({ tab }) => tab.tabs.role === "leader" && tab !== third?.tab)?.tab.kill();
+    }
+    await browser.pass(10_000);
+    await Promise.all(done);
+    expect(browser.world.server.entries.get("orders", "a")).toBe(10);
+    expect([...browser.world.server.entries.numRuns.values()]).toEqual(Array(20).fill(1));
+    for (const { tab, orders } of all) if (!tab.isDead) expect(orders.get("a")).toBe(10);
+  });
+
+  it("does not keep another tab from being settled", async () => {
+    const all = await watching(2);
+    cut();
+    await browser.pass(100);
+    all[0]?.orders.put("a", 1);
+    await browser.pass(100);
+    await all[1]?.tab.client.settled();
+    expect(all[1]?.orders.get("a")).toBe(1);
+  });
+});
+
+describe("watches of several tabs", () => {
+  it("end for one and not for the others", async () => {
+    const [one, two] = await watching(2);
+    const stop = two?.tab.client.collection("other").watch({ keys: ["x", "y"] });
+    one?.tab.client.collection("other").watch({ keys: ["x"] });
+    await browser.pass(100);
+    stop?.();
+    await browser.pass(100);
+    browser.world.server.entries.write("other", "x", 1);
+    await browser.pass(100);
+    expect(one?.tab.client.collection("other").get("x")).toBe(1);
+    expect(two?.tab.client.collection("other").get("x")).toBe(undefined);
+  });
+
+  it.each(["all", "keys"] as const)("of %s outlive those of keys", async (what) => {
+    const [one, two] = await watching(2);
+    const keys = { keys: ["x"] };
+    const stop = two?.tab.client.collection("other").watch(keys);
+    await browser.pass(100);
+    one?.tab.client.collection("other").watch(what === "all" ? undefined : { keys: ["x", "y"] });
+    await browser.pass(100);
+    stop?.();
+    await browser.pass(100);
+    browser.world.server.entries.write("other", "x", 1);
+    await browser.pass(100);
+    expect(one?.tab.client.collection("other").get("x")).toBe(1);
+  });
+
+  it("hear invalidations, all of them", async () => {
+    const all = await watching(3);
+    const told: string[] = [];
+    for (const { tab } of all) tab.client.onInvalidate(({ collection }) => told.push(collection));
+    browser.world.server.entries.invalidate("orders", { all: true });
+    await browser.pass(100);
+    expect(told).toEqual(["orders", "orders", "orders"]);
+  });
+});
