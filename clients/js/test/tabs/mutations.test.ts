@@ -70,7 +70,7 @@ describe("a mutation of one tab", () => {
 
   it("is taken back everywhere when it is rejected", async () => {
     const all = await watching(2);
-    browser.world.server.entries.mutators = new Map([["orders.put", (tx) => tx.reject("no", "Not today.")]]);
+    browser.world.server.entries.mutators.set("orders.put", (tx) => tx.reject("no", "Not today."));
     const { server } = all[1]?.orders.put("a", 1) ?? {};
     await browser.pass(200);
     await expect(server).rejects.toMatchObject({ code: "no" });
@@ -167,7 +167,7 @@ describe("watches of several tabs", () => {
     const all = await watching(3);
     const told: string[] = [];
     for (const { tab } of all) tab.client.onInvalidate(({ collection }) => told.push(collection));
-    browser.world.server.entries.invalidate("orders", { all: true });
+    browser.world.server.entries.invalidate("orders");
     await browser.pass(100);
     expect(told).toEqual(["orders", "orders", "orders"]);
   });
