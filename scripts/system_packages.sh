@@ -11,6 +11,7 @@ need redis-server redis-server
 need nginx nginx
 need node nodejs
 need npm npm
+need promtool prometheus
 if ! command -v chromium >/dev/null 2>&1 && ! command -v google-chrome >/dev/null 2>&1; then
     missing="$missing chromium chromium-driver"
 fi

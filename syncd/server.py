@@ -35,8 +35,10 @@ from syncd.gateway.heads import Heads
 from syncd.gateway.hub import Hub
 from syncd.gateway.sessions import Sessions
 from syncd.http.app import create_app
+from syncd.http.ports import NodeStatistics
 from syncd.http.serving import HttpServer
 from syncd.ids import ChannelName, Epoch, Position
+from syncd.loop_lag import LoopLag
 from syncd.model.client_secrets import ClientSecrets
 from syncd.model.definitions import AppDefinition
 from syncd.model.permissions import Permissions
@@ -62,7 +64,6 @@ __all__ = ["Node", "open_node", "serve"]
 
 _log = structlog.get_logger("syncd.server")
 
-LAG_PROBE_S = 0.5
 LAG_LIMIT_MS = 1000.0
 """A loop that wakes sleepers later than this is not ready for traffic."""
 STEP_STOP_S = 5.0
@@ -94,8 +95,7 @@ class Node:
         self.version = importlib.metadata.version("syncd")
         self.started_at_ms = int(surroundings.wall_s() * 1000)
         self._started_at = trio.current_time()
-        self._lag_ms = 0.0
-        self._lag_due = trio.current_time() + LAG_PROBE_S
+        self._lag = LoopLag()
         self._health: list[ActorHealth] = []
         self._rungs: list[_Rung] = []
         self.is_stopping = False
@@ -200,12 +200,26 @@ class Node:
 
     def loop_lag_ms(self) -> float:
         """How late the event loop lately woke a sleeper, or is waking one now."""
-        overdue_ms = (trio.current_time() - self._lag_due) * 1000
-        return max(self._lag_ms, overdue_ms, 0.0)
+        return self._lag.now_ms()
 
     def health(self) -> Sequence[ActorHealth]:
         """What became of each actor, in start order."""
         return self._health
+
+    def statistics(self) -> NodeStatistics:
+        """Counts of every part, read when asked for."""
+        return NodeStatistics(
+            self.store.statistics(),
+            self.broadcaster.statistics(),
+            self.presence.statistics(),
+            self.cache_owner.cache_statistics(),
+            mailboxes={
+                "broadcaster": self.broadcaster.mailbox.statistics(),
+                "cache_owner": self.cache_owner.mailbox.statistics(),
+                "presence": self.presence.statistics().mailbox,
+            },
+            loop_lag=self._lag.histogram.counts(),
+        )
 
     def reasons_not_ready(self) -> Sequence[str]:
         """Why the node should get no traffic, one sentence each."""
@@ -232,7 +246,7 @@ class Node:
     ) -> None:
         """Start every part in order; each is ready when the next one starts. The application may call from the first on."""
         self.app.bind(Runtime(self.cache_owner, self.config.timing.http_request_s))
-        await self._climb(nursery, "loop_lag", self._watch_lag)
+        await self._climb(nursery, "loop_lag", self._lag.run)
         await self._climb_actor(nursery, self.store)
         await self._climb_actor(nursery, self.broadcaster, self._resume_broadcaster)
         await self._climb_actor(nursery, self.presence, self._resume_presence)
@@ -297,15 +311,6 @@ class Node:
             self.hub.to_presence.extend(commands)
 
     # ---------------------------------------------------------------- parts
-
-    async def _watch_lag(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        task_status.started()
-        while True:
-            self._lag_due = trio.current_time() + LAG_PROBE_S
-            await trio.sleep(LAG_PROBE_S)
-            self._lag_ms = (trio.current_time() - self._lag_due) * 1000
 
     async def _serve_http(
         self,

@@ -29,7 +29,7 @@ from syncd.actors.store_asks import (
     Write,
     settle,
 )
-from syncd.actors.store_statistics import StoreActorStatistics
+from syncd.actors.store_statistics import BATCH_BOUNDS, COMMIT_BOUNDS_S, StoreActorStatistics
 from syncd.actors.store_worker import Job, Worker
 from syncd.actors.store_writes import begin, next_group
 from syncd.errors import (
@@ -40,6 +40,7 @@ from syncd.errors import (
     internal_error,
 )
 from syncd.ids import ChannelName
+from syncd.model.histogram import Histogram
 from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
 from syncd.ports_state import KeyName, MutationCommit, MutationResult, StateReader
 from syncd.store.base import Slice, Store, StoreFailed
@@ -99,6 +100,7 @@ class StoreActor:
         self._maintenance_at = 0.0
         self._commits = self._committed = self._largest = self._failed = self._lost = 0
         self._commit_s = self._commit_max_s = 0.0
+        self._commit_times, self._batches = Histogram(COMMIT_BOUNDS_S), Histogram(BATCH_BOUNDS)
 
     # -------------------------------------------------------------------------------------------- the handle
 
@@ -186,6 +188,8 @@ class StoreActor:
             commit_s_max=self._commit_max_s,
             num_restarts_in_hand=self._lost,
             log=self._store.statistics(),
+            commit_s=self._commit_times.counts(),
+            batches=self._batches.counts(),
         )
 
     # -------------------------------------------------------------------------------------------- the task
@@ -283,6 +287,8 @@ class StoreActor:
         self._largest = max(self._largest, num_requests)
         self._commit_s += duration_s
         self._commit_max_s = max(self._commit_max_s, duration_s)
+        self._commit_times.observe(duration_s)
+        self._batches.observe(num_requests)
 
     def _note_unwritable(self, error: StoreUnavailable) -> None:
         if self._is_writable:

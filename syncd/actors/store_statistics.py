@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import attrs
 
+from syncd.model.histogram import HistogramCounts
 from syncd.store.base import StoreStatistics
 
-__all__ = ["StoreActorStatistics"]
+__all__ = ["BATCH_BOUNDS", "COMMIT_BOUNDS_S", "StoreActorStatistics"]
+
+COMMIT_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+BATCH_BOUNDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 
 
 @attrs.frozen
@@ -30,3 +34,7 @@ class StoreActorStatistics:
     num_restarts_in_hand: int
     """Requests that were in hand when the actor crashed."""
     log: StoreStatistics
+    commit_s: HistogramCounts
+    """Time of each commit, in seconds."""
+    batches: HistogramCounts
+    """Requests of each commit."""

@@ -20,6 +20,7 @@ from syncd.http.failures import error_response, http_error
 from syncd.http.guard import HostRule, secure
 from syncd.http.json_values import MAX_BODY_BYTES
 from syncd.http.keys import ApiKeys
+from syncd.http.metrics import Metrics
 from syncd.http.pages import Pages
 from syncd.http.ports import NodeInfo
 from syncd.http.state_api import StateApi
@@ -68,10 +69,15 @@ def create_app(
     api = Api(config, broadcaster, presence, gateway, node, definition, channels)
     state = StateApi(config, cache_owner)
     batches = Batches(config, broadcaster, channels, state)
-    pages = Pages(config, node, load_static_files(static_folder), is_demo=definition.is_demo)
-    _add_api(app, _routes(api, state, batches), _key_check(config))
+    metrics = Metrics(node, gateway)
+    pages = Pages(
+        config, node, load_static_files(static_folder), metrics, is_demo=definition.is_demo
+    )
+    caller = _key_check(config)
+    _add_api(app, _routes(api, state, batches), caller)
+    _add(app, "/metrics", _with_key(pages.tell_metrics, caller), "GET")
     _add_pages(app, pages)
-    _add_rules(app, HostRule(config))
+    _add_rules(app, HostRule(config), metrics)
     return app
 
 
@@ -162,11 +168,14 @@ def _add_pages(app: QuartTrio, pages: Pages) -> None:
     _add(app, "/docs", pages.docs, "GET")
 
 
-def _add_rules(app: QuartTrio, hosts: HostRule) -> None:
+def _add_rules(app: QuartTrio, hosts: HostRule, metrics: Metrics) -> None:
     async def check_host() -> None:
         hosts.check(request.headers.get("Host"))
 
     async def add_headers(response: Response) -> Response:
+        metrics.note_answer(
+            request.url_rule.rule if request.url_rule else "none", response.status_code
+        )
         return secure(response)
 
     app.before_request(check_host)

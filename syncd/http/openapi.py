@@ -43,7 +43,7 @@ def openapi_document(version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
-        "paths": {**_PUBLISHING, **STATE_PATHS, **_SESSIONS, **_READS, **_OPEN},
+        "paths": {**_PUBLISHING, **STATE_PATHS, **_SESSIONS, **_READS, **_METRICS, **_OPEN},
         "components": {
             "schemas": {**SCHEMAS, **STATE_SCHEMAS},
             "securitySchemes": {
@@ -293,6 +293,17 @@ def _text_answer(doc: str, kind: str) -> Schema:
 _NOT_FOUND = failure("No such file.", "bad_request", "There is no such file.")
 _READY = {"status": "ready", "reasons": [], "actors": _ACTORS}
 _NOT_READY = {"status": "not_ready", "reasons": ["store: restarting"], "actors": _ACTORS}
+
+_METRICS: dict[str, Schema] = {
+    "/metrics": {
+        "get": operation(
+            "Counts for Prometheus.",
+            _text_answer("Text format 0.0.4.", "text/plain; version=0.0.4; charset=utf-8"),
+            operationId="metrics",
+            tags=["read"],
+        )
+    }
+}
 
 _OPEN: dict[str, Schema] = {
     "/health/live": _open(

@@ -1,4 +1,4 @@
-"""Everything served without a key: health, the API's description, and the demo page."""
+"""Everything besides the API proper: health, metrics, the API's description, and the demo page."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from syncd.http.api import actors_json
 from syncd.http.docs_page import STYLE, render_docs
 from syncd.http.failures import HttpError, json_response
 from syncd.http.guard import page_policy
+from syncd.http.metrics import CONTENT_TYPE_PLAIN_0_0_4, Metrics
 from syncd.http.openapi import openapi_document
 from syncd.http.ports import NodeInfo
 from syncd.http.static_files import StaticFile
@@ -27,11 +28,12 @@ BOARD = "board/index.html"
 
 @attrs.define(eq=False)
 class Pages:
-    """The handlers of the open routes."""
+    """The handlers. All routes but metrics are open."""
 
     config: Config
     node: NodeInfo
     files: dict[str, StaticFile]
+    metrics: Metrics
     is_demo: bool = False
     _openapi: StaticFile = attrs.field(init=False)
     _docs: StaticFile = attrs.field(init=False)
@@ -54,6 +56,10 @@ class Pages:
             "actors": actors_json(self.node),
         }
         return json_response(payload, 503 if reasons else 200)
+
+    async def tell_metrics(self, _service: str) -> Response:
+        """Answer `GET /metrics`. With a key: counts tell much of a business, and the port may be public."""
+        return Response(self.metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def index(self) -> Response:
         """Answer `GET /`: the order board of the demo, else the channel viewer."""

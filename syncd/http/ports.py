@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from syncd.actors.kit import ActorHealth
+import attrs
 
-__all__ = ["NodeInfo"]
+from syncd.actors.broadcaster.actor import BroadcasterStatistics
+from syncd.actors.kit import ActorHealth, MailboxStatistics
+from syncd.actors.presence import PresenceStatistics
+from syncd.actors.store_statistics import StoreActorStatistics
+from syncd.model.histogram import HistogramCounts
+
+__all__ = ["NodeInfo", "NodeStatistics"]
+
+
+@attrs.frozen
+class NodeStatistics:
+    """Every part of a node at one moment, but for the gateway."""
+
+    store: StoreActorStatistics
+    broadcaster: BroadcasterStatistics
+    presence: PresenceStatistics
+    collections: dict[str, dict[str, Any]]
+    """By collection, see `CacheOwnerHandle.cache_statistics`."""
+    mailboxes: dict[str, MailboxStatistics]
+    """By actor."""
+    loop_lag: HistogramCounts
+    """Seconds."""
 
 
 class NodeInfo(Protocol):
@@ -28,3 +49,6 @@ class NodeInfo(Protocol):
 
     def reasons_not_ready(self) -> Sequence[str]:
         """Return why the node should get no traffic, one sentence each; empty when it is ready."""
+
+    def statistics(self) -> NodeStatistics:
+        """Return counts of every part."""

@@ -254,6 +254,9 @@ class FakeNode:
     def reasons_not_ready(self) -> Sequence[str]:
         return self.reasons
 
+    def statistics(self) -> Any:
+        raise NotImplementedError("metrics are tested on real nodes")
+
 
 @attrs.define(eq=False)
 class World:
