@@ -59,6 +59,7 @@ from syncd.ports_collections import ResumeWatches
 from syncd.runtime import Runtime
 from syncd.store.base import NODE_SECRET, Store, StoreFailed
 from syncd.surroundings import REAL, Surroundings
+from syncd.upkeep import Upkeep
 
 __all__ = ["Node", "open_node", "serve"]
 
@@ -133,6 +134,8 @@ class Node:
             wall_clock=surroundings.wall_s,
             timer=surroundings.timer,
         )
+        self.upkeep = Upkeep(self.store, store)
+        self.check_store, self.backup = self.upkeep.check, self.upkeep.copy
         self.broadcaster = Broadcaster(
             config,
             fanout=self.hub.writer,
@@ -230,6 +233,8 @@ class Node:
         ]
         if not self.store.statistics().is_writable:
             reasons.append("The store cannot commit.")
+        elif self.upkeep.refusal is not None:
+            reasons.append(self.upkeep.refusal)
         if self.loop_lag_ms() > LAG_LIMIT_MS:
             reasons.append("The event loop lags.")
         if self.is_stopping:

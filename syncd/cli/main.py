@@ -31,6 +31,8 @@ COMMANDS: dict[str, str] = {
     "cache": "syncd.cli.cache:cache",
     "token": "syncd.cli.token:token",
     "check": "syncd.cli.check:check",
+    "backup": "syncd.cli.backup:backup",
+    "restore": "syncd.cli.backup:restore",
 }
 """Name to `module:function`, in the order of `syncd --help`."""
 

@@ -18,6 +18,7 @@ from syncd.http.asking import COMMAND_BYTES, Answers, EventsAnswer, size_bytes
 from syncd.http.bodies import read_object
 from syncd.http.commands import (
     Channels,
+    parse_backup,
     parse_disconnect,
     parse_idempotency_key,
     parse_revoke,
@@ -151,6 +152,20 @@ class Api:
             "collections": collections_json(self.app),
         }
         return json_response(payload)
+
+    async def backup(self, _service: str) -> Response:
+        """Answer `POST /api/backup`: no deadline, a large store takes its time."""
+        path = parse_backup(await read_object())
+        report = await self.node.backup(path)
+        positions = {name: position_json(position) for name, position in report.positions.items()}
+        return json_response(
+            {
+                "path": str(path),
+                "size_bytes": report.size_bytes,
+                "num_channels": report.num_channels,
+                "positions": positions,
+            }
+        )
 
     # -------------------------------------------------------------------------------------------- sessions
 

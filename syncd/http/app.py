@@ -118,6 +118,7 @@ def _routes(api: Api, state: StateApi, batches: Batches) -> dict[tuple[str, str]
         ("POST", "batch"): batches.answer,
         ("POST", "mutate"): state.mutate,
         ("POST", "invalidate"): state.invalidate,
+        ("POST", "backup"): api.backup,
         ("POST", "disconnect"): api.disconnect,
         ("POST", "unsubscribe"): api.unsubscribe,
         ("POST", "revoke"): api.revoke,

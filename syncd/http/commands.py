@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -29,6 +30,7 @@ __all__ = [
     "Unsubscribe",
     "batch_command",
     "batch_items",
+    "parse_backup",
     "parse_disconnect",
     "parse_idempotency_key",
     "parse_revoke",
@@ -228,6 +230,15 @@ def parse_revoke(body: dict[str, Any]) -> Revoke:
         raise rejected("Field 'until_ms' must be a wall-clock time in ms since 1970.")
     target = _target(body, "user", "token_id")
     return Revoke(target, None if until_ms is None else until_ms / 1000)
+
+
+def parse_backup(body: dict[str, Any]) -> Path:
+    """Read the body of `/api/backup`."""
+    only(body, "path")
+    path = body.get("path")
+    if type(path) is not str or not path.startswith("/") or "\0" in path or len(path) > 4096:
+        raise rejected("Field 'path' must be an absolute path on the node's machine.")
+    return Path(path)
 
 
 # ------------------------------------------------------------------------------------------------ batches

@@ -43,7 +43,7 @@ def openapi_document(version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
-        "paths": {**_PUBLISHING, **STATE_PATHS, **_SESSIONS, **_READS, **_METRICS, **_OPEN},
+        "paths": {**_PUBLISHING, **STATE_PATHS, **_SESSIONS, **_READS, **_OPERATING, **_OPEN},
         "components": {
             "schemas": {**SCHEMAS, **STATE_SCHEMAS},
             "securitySchemes": {
@@ -294,7 +294,26 @@ _NOT_FOUND = failure("No such file.", "bad_request", "There is no such file.")
 _READY = {"status": "ready", "reasons": [], "actors": _ACTORS}
 _NOT_READY = {"status": "not_ready", "reasons": ["store: restarting"], "actors": _ACTORS}
 
-_METRICS: dict[str, Schema] = {
+_BACKUP_EXAMPLE = {
+    "path": "/var/backups/syncd.db",
+    "size_bytes": 4096,
+    "num_channels": 1,
+    "positions": {"demo:lobby": _POSITION},
+}
+
+_OPERATING: dict[str, Schema] = {
+    "/api/backup": {
+        "post": operation(
+            "Copy the store to a new file, while it is used.",
+            answer_of("Done, and durable.", "BackupReport", _BACKUP_EXAMPLE),
+            "413",
+            "415",
+            "503",
+            operationId="backup",
+            tags=["read"],
+            requestBody=body_of("Backup", {"path": "/var/backups/syncd.db"}),
+        )
+    },
     "/metrics": {
         "get": operation(
             "Counts for Prometheus.",
@@ -302,7 +321,7 @@ _METRICS: dict[str, Schema] = {
             operationId="metrics",
             tags=["read"],
         )
-    }
+    },
 }
 
 _OPEN: dict[str, Schema] = {

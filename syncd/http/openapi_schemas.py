@@ -191,6 +191,24 @@ SCHEMAS: dict[str, Schema] = {
         ),
         "anyOf": [{"required": ["user"]}, {"required": ["token_id"]}],
     },
+    "Backup": obj(
+        {"path": {"type": "string", "description": "Absolute, on the node's machine; a new file."}},
+        "path",
+        closed=True,
+    ),
+    "BackupReport": obj(
+        {
+            "path": {"type": "string"},
+            "size_bytes": uint("Of the file."),
+            "num_channels": uint("Channels in it."),
+            "positions": {
+                "type": "object",
+                "description": "By channel, the first 1,000: what is in the copy ends there.",
+                "additionalProperties": ref("Position"),
+            },
+        },
+        *("path", "size_bytes", "num_channels", "positions"),
+    ),
     "Sessions": obj(
         {"num_sessions": uint("Sessions of this node that were touched.")}, "num_sessions"
     ),

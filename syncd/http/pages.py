@@ -49,6 +49,7 @@ class Pages:
 
     async def ready(self) -> Response:
         """Answer `GET /health/ready`: whether to send traffic here, and why not."""
+        await self.node.check_store()
         reasons = list(self.node.reasons_not_ready())
         payload = {
             "status": "not_ready" if reasons else "ready",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -12,6 +13,7 @@ from syncd.actors.kit import ActorHealth, MailboxStatistics
 from syncd.actors.presence import PresenceStatistics
 from syncd.actors.store_statistics import StoreActorStatistics
 from syncd.model.histogram import HistogramCounts
+from syncd.store.sqlite_backup import CopyReport
 
 __all__ = ["NodeInfo", "NodeStatistics"]
 
@@ -49,6 +51,12 @@ class NodeInfo(Protocol):
 
     def reasons_not_ready(self) -> Sequence[str]:
         """Return why the node should get no traffic, one sentence each; empty when it is ready."""
+
+    async def check_store(self) -> None:
+        """See whether the store can commit, within a second, for `reasons_not_ready` to tell."""
+
+    async def backup(self, path: Path) -> CopyReport:
+        """Copy the store to a new file. Raises `SyncdError`. Cancelled: nothing is left of it."""
 
     def statistics(self) -> NodeStatistics:
         """Return counts of every part."""

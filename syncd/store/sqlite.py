@@ -46,6 +46,7 @@ from syncd.store.base import (
     derived_epoch,
 )
 from syncd.store.sqlite_acks import Acknowledged
+from syncd.store.sqlite_backup import Copying
 from syncd.store.sqlite_batch import Batch
 from syncd.store.sqlite_entries import (
     read_channels,
@@ -133,8 +134,6 @@ class SqliteStore:
         self._connection.execute("UPDATE channel SET epoch = new_epoch(name)")
         self._connection.execute(_SET_META, (EPOCH_SEED, seed))
         self._connection.execute("DELETE FROM meta WHERE key = ?", (BACKUP_MARK,))
-
-    # -------------------------------------------------------------------------------------------- writing
 
     def begin(self, batch: Sequence[AppendRequest]) -> list[AppendResult]:
         """See `Store.begin`."""
@@ -339,8 +338,6 @@ class SqliteStore:
     def _epoch_of(self, channel: ChannelName) -> Epoch:
         return derived_epoch(self._epoch_seed, channel)
 
-    # -------------------------------------------------------------------------------------------- the rest
-
     def trim(self, now_ms: int, budget_s: float) -> TrimReport:
         """See `Store.trim`."""
         touched: set[ChannelRow] = set()
@@ -372,6 +369,10 @@ class SqliteStore:
         """See `Store.meta_set`."""
         with self._transaction():
             self._connection.execute(_SET_META, (key, value))
+
+    def open_copy(self, path: Path) -> Copying:
+        """Begin a copy, to be stepped where statements run. Raises `ConfigError`: the file exists or cannot be made."""
+        return Copying(self._connection, path)
 
     def close(self) -> None:
         """See `Store.close`. The last connection to leave writes the log back and removes it."""

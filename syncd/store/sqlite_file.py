@@ -18,6 +18,8 @@ __all__ = [
     "BACKUP_MARK",
     "MIGRATIONS",
     "Migration",
+    "check_file",
+    "create_private",
     "mark_copy",
     "open_file",
     "size_bytes",
@@ -146,7 +148,7 @@ def open_file(
     Raises:
         ConfigError: it cannot be opened, is in use, damaged, newer, or of another program.
     """
-    _create_private(path)
+    create_private(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         _acquire(connection, lock_wait_s)
@@ -179,7 +181,27 @@ def _wal(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def _create_private(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """See that a file, open nowhere, is a sound database of ours.
+
+    Raises:
+        ConfigError: it is not, or cannot be read.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            number = _schema_number(connection, path)
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.Error as error:
+        raise ConfigError(f"The file {path} cannot be read as a database: {error}.") from error
+    if not 0 < number <= len(MIGRATIONS):
+        raise ConfigError(
+            f"The file {path} has schema {number}; this program knows 1 to {len(MIGRATIONS)}."
+        )
+    if found != "ok":
+        raise _damaged(path, found.splitlines()[-1])
+
+
+def create_private(path: Path) -> None:
     """Create the file for its owner only, since it holds secrets; one that is there is left alone."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -280,7 +302,7 @@ def _copy(connection: sqlite3.Connection, to: Path) -> None:
     """Copy the whole database, log included, through the one connection that may read it."""
     draft = to.with_name(to.name + ".draft")
     draft.unlink(missing_ok=True)
-    _create_private(draft)
+    create_private(draft)
     with contextlib.closing(sqlite3.connect(draft)) as copy:
         connection.backup(copy)
     draft.replace(to)

@@ -36,6 +36,7 @@ from syncd.ports_collections import (
     ReadEntries,
 )
 from syncd.ports_state import KeyName
+from syncd.store.sqlite_backup import CopyReport
 from syncd.wire.encode import EventPrefix, event_body, event_record, pack
 from syncd.wire.encode_outcomes import outcome_ok
 
@@ -253,6 +254,13 @@ class FakeNode:
 
     def reasons_not_ready(self) -> Sequence[str]:
         return self.reasons
+
+    async def check_store(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def backup(self, path: Path) -> CopyReport:
+        await trio.lowlevel.checkpoint()
+        return CopyReport(4096, {ChannelName("demo:a"): Position(EPOCH, 3)}, 1)
 
     def statistics(self) -> Any:
         raise NotImplementedError("metrics are tested on real nodes")

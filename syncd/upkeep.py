@@ -1,0 +1,114 @@
+"""What an operator asks of a running node's store besides the log: whether it can commit, and a copy of it. Owned by `server.Node`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+from syncd.actors.kit import Reply
+from syncd.actors.store import StoreActor
+from syncd.codes import ErrorCode
+from syncd.errors import ConfigError, RequestRejected, StoreUnavailable, SyncdError
+from syncd.store.base import Store
+from syncd.store.sqlite import SqliteStore
+from syncd.store.sqlite_backup import Copying, CopyReport
+
+__all__ = ["Upkeep"]
+
+T = TypeVar("T")
+
+CHECK_S = 0.8
+"""Readiness is told within a second of asking."""
+TRUST_S = 0.5
+"""A check is good for this long, so that nobody makes the node write by asking whether it is well."""
+
+
+class Upkeep:
+    """Asks the store actor; every statement runs where its own do, between transactions."""
+
+    def __init__(self, actor: StoreActor, store: Store) -> None:
+        self._actor = actor
+        self._store = store
+        self._checked_at = -TRUST_S
+        self._is_checking = False
+        self._is_copying = False
+        self.refusal: str | None = None
+        """Why the store could not commit when it was last checked."""
+
+    async def check(self) -> None:
+        """See whether something tiny can be committed; no longer than `CHECK_S`."""
+        now = trio.current_time()
+        if self._is_checking or now - self._checked_at < TRUST_S:
+            return
+        self._is_checking = True
+        try:
+            with trio.fail_after(CHECK_S):
+                await self._perform(self._store.probe)
+            self.refusal = None
+        except trio.TooSlowError:
+            self.refusal = "The store does not answer."
+        except SyncdError:
+            self.refusal = "The store cannot commit."
+        finally:
+            self._is_checking = False
+            self._checked_at = trio.current_time()
+
+    async def copy(self, path: Path) -> CopyReport:
+        """Copy the store to a new file while it is written, in slices.
+
+        Raises:
+            RequestRejected: the file exists or cannot be made, the store is in memory, or another copy is being made.
+            StoreUnavailable: there is no room, or the disk fails.
+
+        Cancellation: the copy is given up and removed.
+        """
+        store = self._store
+        if not isinstance(store, SqliteStore):
+            raise RequestRejected(ErrorCode.NOT_SUPPORTED, "A store in memory cannot be copied.")
+        if self._is_copying:
+            raise RequestRejected(ErrorCode.LIMIT_EXCEEDED, "Another backup is being made.")
+        self._is_copying = True
+        try:
+            copying = store.open_copy(path)
+        except ConfigError as error:
+            self._is_copying = False
+            raise RequestRejected(ErrorCode.BAD_REQUEST, str(error)) from None
+        is_finished = False
+        try:
+            while not await self._perform(lambda: _step(copying)):
+                pass
+            report = await trio.to_thread.run_sync(copying.finish)
+            is_finished = True
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"The backup failed: {error}") from None
+        finally:
+            self._is_copying = False
+            if not is_finished:
+                copying.abandon()
+        return report
+
+    async def _perform(self, work: Callable[[], T]) -> T:
+        reply: Reply[T] = Reply()
+
+        def done(answer: T | SyncdError) -> None:
+            if isinstance(answer, SyncdError):
+                reply.reject(answer)
+            else:
+                reply.resolve(answer)
+
+        def ask(_reader: Any) -> T:
+            return work()
+
+        self._actor.read_state(ask, done)
+        return await reply.wait()
+
+
+def _step(copying: Copying) -> bool:
+    try:
+        return copying.step()
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"The backup failed: {error}") from error
