@@ -31,6 +31,8 @@ COMMANDS: dict[str, str] = {
     "cache": "syncd.cli.cache:cache",
     "token": "syncd.cli.token:token",
     "check": "syncd.cli.check:check",
+    "doctor": "syncd.cli.doctor:doctor",
+    "info": "syncd.cli.doctor:info",
     "backup": "syncd.cli.backup:backup",
     "restore": "syncd.cli.backup:restore",
 }

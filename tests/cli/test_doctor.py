@@ -1,0 +1,63 @@
+"""`syncd doctor` finds what is wrong with a machine, and says so with its exit code; `syncd info` prints what a node tells."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.cli_server import Server, environment
+
+
+def run(*arguments, prefix=(), **env):
+    command = [*prefix, sys.executable, "-m", "syncd", "doctor", *arguments]
+    return subprocess.run(
+        command, env=environment(**env), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def problems(result):
+    lines = [line for line in result.stdout.splitlines() if line.startswith("PROBLEM")]
+    return [line.split()[1:] for line in lines]
+
+
+def test_a_sound_machine_is_told_so(tmp_path):
+    result = run("--db", str(tmp_path / "x.db"))
+    assert (result.returncode, problems(result)) == (0, []), result.stdout + result.stderr
+    assert not (tmp_path / "x.db").exists()
+
+
+def test_a_low_file_limit_is_found_with_the_way_out(tmp_path):
+    limited = ("sh", "-c", 'ulimit -n 256; exec "$@"', "sh")
+    result = run("--db", str(tmp_path / "x.db"), prefix=limited)
+    assert result.returncode == 1
+    assert [words[:2] for words in problems(result)] == [["open", "files:"]]
+    assert "LimitNOFILE" in result.stdout
+
+
+def test_a_missing_folder_and_a_missing_key_are_found(tmp_path):
+    result = run("--db", str(tmp_path / "nowhere" / "x.db"), SYNCD_API_KEY="")
+    assert result.returncode == 1
+    assert ["database:"] in [words[:1] for words in problems(result)]
+
+
+def test_a_wrong_configuration_is_found(tmp_path):
+    config = tmp_path / "syncd.toml"
+    config.write_text("[limits]\nnonsense = 1\n")
+    result = run("--config", str(config))
+    assert result.returncode == 1
+    assert [words[0] for words in problems(result)] == ["configuration:"]
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_info_prints_what_the_node_tells(tmp_path):
+    server = Server(tmp_path)
+    server.start()
+    try:
+        told = json.loads(server.run("info").stdout)
+        assert told["not_ready"] == []
+        assert server.run("info", SYNCD_API_KEY="wrong").returncode == 3
+    finally:
+        server.kill()
+    assert server.run("info").returncode == 4
