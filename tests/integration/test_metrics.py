@@ -1,8 +1,11 @@
 """What `/metrics` tells of a real node is what was done to it, in a form that Prometheus' own checker accepts."""
 
+import json
+import re
 import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 import trio
@@ -135,3 +138,23 @@ def test_every_error_code_is_there_before_its_first_time(server):
 def test_metrics_ask_for_a_key(server, key):
     with pytest.raises(urllib.error.HTTPError, match="401"):
         scrape(server, key)
+
+
+OPS = Path(__file__).parents[2] / "docs" / "ops"
+
+
+def test_prometheus_accepts_the_alert_rules():
+    command = ["promtool", "check", "rules", str(OPS / "alerts.yml")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_rules_and_dashboard_name_only_metrics_that_are_told(server):
+    told = set(re.findall(r"^([a-z_]+)", scrape(server), re.MULTILINE))
+    told |= set(re.findall(r"^# TYPE ([a-z_]+)", scrape(server), re.MULTILINE))
+    rules = (OPS / "alerts.yml").read_text()
+    panels = json.loads((OPS / "grafana.json").read_text())["panels"]
+    asked = rules + " ".join(target["expr"] for panel in panels for target in panel["targets"])
+    named = set(re.findall(r"\b((?:syncd|process)_[a-z_]+)", asked))
+    assert len(named) > 15
+    assert named - told == set()
