@@ -92,7 +92,10 @@ def doctor(*, config: str | None, db: str | None) -> int:
     """Look at configuration, file limits, disk, clock and versions, and say what to do.
 
     Exits with 0 when all is well and 1 otherwise. Starts nothing, opens no database.
-    """
+
+    \b
+    syncd doctor --config syncd.toml
+    """  # noqa: D301 - click reads the backslash: lines as they are
     python = ".".join(map(str, sys.version_info[:3]))
     click.echo(f"syncd {importlib.metadata.version('syncd')}, Python {python}")
     found: list[Finding]
@@ -112,7 +115,11 @@ def doctor(*, config: str | None, db: str | None) -> int:
 @click.command(short_help="Print what a running node tells of itself.")
 @api_options
 def info(*, url: str, api_key: str | None) -> None:
-    """Print version, health and counts of the node at --url, as one line of JSON."""
+    """Print version, health and counts of the node at --url, as one line of JSON.
+
+    \b
+    syncd info --url http://127.0.0.1:8400
+    """  # noqa: D301 - click reads the backslash: lines as they are
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     try:
         answer = httpx.get(f"{url.rstrip('/')}/api/info", headers=headers, timeout=INFO_S)
