@@ -21,6 +21,7 @@ from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch
 from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
 from syncd.ports_state import KeyName, MutationCommit, MutationResult, StateReader
+from syncd.store.rebuilds import RebuildStore
 
 __all__ = [
     "CLIENT_USE_MS",
@@ -149,6 +150,10 @@ class Store(StateReader, Protocol):
     asking about channels that were never written costs no row and no fsync. The row written by the first event keeps it,
     and outlives the channel's events.
     """
+
+    @property
+    def rebuilds(self) -> RebuildStore:
+        """Rebuilds of collections; there once the store is open."""
 
     def open(self) -> None:
         """Acquire the log, alone.

@@ -46,6 +46,7 @@ from syncd.store.base import (
     mismatch,
 )
 from syncd.store.memory_log import Log, Undo
+from syncd.store.memory_rebuild import MemoryRebuilds
 from syncd.store.memory_state import MemoryState
 
 __all__ = ["MemoryStore"]
@@ -81,6 +82,7 @@ class MemoryStore:
         self._touched: set[Log] = set()
         """Logs that the open transaction can already bring back."""
         self._state = MemoryState(options, self._append_event, self._undo)
+        self.rebuilds = MemoryRebuilds(self, self._state, self._undo)
         self._sweep: Iterator[Log] | None = None
         self._next_sweep_ms = -1
         self._written = self._duplicates = self._mismatches = 0
@@ -105,10 +107,12 @@ class MemoryStore:
     def begin_commit(self, group: Sequence[MutationCommit]) -> list[MutationResult]:
         """See `Store.begin_commit`."""
         try:
-            return self._state.decide(group)
+            results = self._state.decide(group)
+            self.rebuilds.note(group, results)
         except BaseException:
             self.rollback()
             raise
+        return results
 
     def acknowledge(self, client: str, upto: int) -> None:
         """See `Store.acknowledge`."""
@@ -145,6 +149,11 @@ class MemoryStore:
 
     def _uncount(self) -> None:
         self._written -= 1
+
+    def cut_log(self, channel: ChannelName) -> None:
+        """End what a channel's log tells of before its top, in the open transaction, which has appended to it."""
+        log = self._logs[channel]
+        log.drop_oldest(len(log.events))
 
     def _find(self, key: IdempotencyKey) -> Appended | SyncdError | None:
         known = self._known.get((key.identity, key.operation, key.key))

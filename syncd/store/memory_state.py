@@ -155,6 +155,11 @@ class MemoryState:
         if write.is_forwarded:
             self._dirty.put((write.channel, write.key), offset)
 
+    def replace(self, channel: ChannelName, key: KeyName, entry: Entry | None) -> None:
+        """Put an entry as it is, or take it away: nothing tells of it, in the open transaction."""
+        old = self._set(channel, key, entry)
+        self._undo.append(lambda: _ignored(self._set(channel, key, old)))
+
     def _restore(self, write: EntryWrite, old: Entry | None) -> None:
         self._set(write.channel, write.key, old)
 
@@ -256,6 +261,14 @@ class MemoryState:
 
     # -------------------------------------------------------------------------------------------- reading
 
+    def entry(self, channel: ChannelName, key: KeyName) -> Entry | None:
+        """Return an entry, if there is one."""
+        return self._entries.get(channel, {}).get(key)
+
+    def keys(self, channel: ChannelName) -> list[KeyName]:
+        """Return all keys of a channel, in order."""
+        return list(self._order.get(channel, ()))
+
     def last_mids(self, clients: Sequence[str]) -> list[int]:
         """See `StateReader.last_mids`."""
         found = (self._clients.get(name) for name in clients)
@@ -316,3 +329,7 @@ def _forget_before(client: _Client, cutoff: int) -> int:
     """Drop a client's outcomes older than that, from the oldest on."""
     young = next((mid for mid, known in client.outcomes.items() if known.at_ms >= cutoff), None)
     return client.drop_upto(client.last if young is None else young - 1)
+
+
+def _ignored(_entry: Entry | None) -> None:
+    """Nobody asks what was there."""

@@ -58,6 +58,7 @@ from syncd.store.sqlite_entries import (
 )
 from syncd.store.sqlite_file import BACKUP_MARK, open_file, size_bytes, translated
 from syncd.store.sqlite_known import KnownRows
+from syncd.store.sqlite_rebuild import SqliteRebuilds
 from syncd.store.sqlite_rows import ChannelRow, ChannelRows
 from syncd.store.sqlite_state import Mutations
 from syncd.store.sqlite_trim import Trimmer
@@ -113,6 +114,8 @@ class SqliteStore:
         self._rows = ChannelRows(self._connection, options.retention_of, options.cached_channels)
         self._known = KnownRows(self._connection, options.cached_clients, options.cached_entries)
         self._trimmer = Trimmer(self._connection, self._rows, options)
+        found = (self._connection, self._rows, self._known)
+        self.rebuilds = SqliteRebuilds(self, *found, self._transaction)
 
     def _prepare_meta(self) -> None:
         with self._transaction():
@@ -147,7 +150,9 @@ class SqliteStore:
                 self._acknowledged.drop(self._connection, _DIRTY_A_TRANSACTION)
                 max_outcomes = self._options.outcomes_per_client
                 self._mutations = Mutations(self._connection, pending, self._known, max_outcomes)
-            return self._mutations.write(group)
+            results = self._mutations.write(group)
+            self.rebuilds.note(group, results)
+            return results
 
     def acknowledge(self, client: str, upto: int) -> None:
         """See `Store.acknowledge`."""
@@ -181,16 +186,14 @@ class SqliteStore:
             raise translated(error) from error
         batch, self._batch = self._batch, None
         if batch is not None:
-            self._count(
-                written=batch.num_written,
-                duplicates=batch.num_duplicates,
-                mismatches=batch.num_mismatches,
-            )
+            num_written, duplicates = batch.num_written, batch.num_duplicates
+            mismatches = batch.num_mismatches
+            self._counts.update(written=num_written, duplicates=duplicates, mismatches=mismatches)
             self._trimmer.note(batch.touched)
             self._rows.shrink()
         mutations, self._mutations = self._mutations, None
         if mutations is not None:
-            self._count(
+            self._counts.update(
                 mutations=mutations.num_decided,
                 resent=mutations.num_resent,
                 conflicts=mutations.num_conflicts,
@@ -198,9 +201,6 @@ class SqliteStore:
             )
             self._acknowledged.settle()
             self._known.shrink()
-
-    def _count(self, **counts: int) -> None:
-        self._counts.update(counts)
 
     def rollback(self) -> None:
         """See `Store.rollback`."""
@@ -352,7 +352,7 @@ class SqliteStore:
         self._rows.shrink()
         if report.num_clients:
             self._known.clear()
-        self._count(
+        self._counts.update(
             trimmed=report.num_events,
             forgotten=report.num_idempotency,
             outcomes=report.num_outcomes,

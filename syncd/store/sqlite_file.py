@@ -77,6 +77,14 @@ MIGRATIONS: tuple[Migration, ...] = (
             PRIMARY KEY (identity, operation, key)) WITHOUT ROWID""",
         "CREATE INDEX keyed_outcome_at ON keyed_outcome (at_ms)",
     ),
+    (
+        """CREATE TABLE rebuild (
+            collection TEXT PRIMARY KEY, job TEXT NOT NULL, token INTEGER NOT NULL, expires_ms INTEGER NOT NULL,
+            is_open INTEGER NOT NULL, fills INTEGER NOT NULL, after TEXT, done INTEGER NOT NULL) WITHOUT ROWID""",
+        """CREATE TABLE generation (
+            channel TEXT NOT NULL, key TEXT NOT NULL, is_touched INTEGER NOT NULL, tags TEXT, value BLOB,
+            PRIMARY KEY (channel, key)) WITHOUT ROWID""",
+    ),
 )
 """From schema 0 (an empty file) on; the schema number is how many were run. Only ever appended to.
 
@@ -86,6 +94,7 @@ nothing for it.
 `entry.tags` is a JSON list, NULL for none; `tag` is its index, by channel name, since that is how it is asked and ordered.
 `client.at_ms` is renewed once an hour (`CLIENT_USE_MS`). `dirty` has entries that the application has not acknowledged yet, deleted ones too, by channel name as `tag`.
 `keyed_outcome` is for mutations without a client; apart from `idempotency`, whose rows are small and many.
+`rebuild` has a row for each collection that was ever rebuilt, so that its tokens ascend; `generation` see `sqlite_rebuild`.
 """
 
 BACKUP_MARK = "backup"

@@ -115,7 +115,7 @@ def test_a_file_without_mutations_is_copied_and_taken_over(
     assert result == Committed([4], {ORDERS: Position("fedcba9876543210", 4)})
     assert store.count(ORDERS) == 1
     store.close()
-    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v3")) as copy:
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v4")) as copy:
         assert copy.execute("PRAGMA user_version").fetchone() == (1,)
         assert copy.execute("SELECT count(*) FROM event").fetchone() == (2,)
         names = {row[0] for row in copy.execute("SELECT name FROM sqlite_master")}
@@ -144,7 +144,7 @@ def test_a_file_without_dirty_keys_keeps_its_entries_counted_and_its_outcomes(
     assert after.versions == [4]
     assert (store.count(ORDERS), len(store.dirty("orders", None, 10))) == (3, 1)
     store.close()
-    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v3")) as copy:
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v4")) as copy:
         assert copy.execute("PRAGMA user_version").fetchone() == (2,)
         assert copy.execute("SELECT count(*) FROM entry").fetchone() == (3,)
 

@@ -1,0 +1,111 @@
+"""What every store promises to rebuilds: a lease with a fencing token, a new generation beside the old, and its swap.
+
+Used by the store's caller, between transactions: each method is one of its own. A generation is *open* from `acquire` until `swap` or `drop`;
+while it is, every change of an entry of its collection marks that key as touched, in the transaction of the change.
+
+Invariant (REBUILD): a touched key, or one that was dirty when the generation was opened, is never overwritten or deleted by the swap,
+whatever was scanned; rows of a generation reach entries in the swap's transaction alone, all or none; a method called with a token that is
+not the newest writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+
+from syncd.ids import ChannelName, Position
+from syncd.ports_state import EntryWrite, KeyName
+
+__all__ = ["RebuildLease", "RebuildStore", "ScannedRow", "SwapPlan", "Swapped", "collection_of"]
+
+
+@attrs.frozen
+class RebuildLease:
+    """The right to rebuild one collection, and where its generation stands."""
+
+    collection: str
+    job: str
+    token: int
+    """Ascending for ever, per collection."""
+    after: str | None
+    """Last key of the last page written; None: none yet."""
+    done: int
+    """Rows written so far."""
+
+
+@attrs.define
+class ScannedRow:
+    """One entry as the source has it."""
+
+    channel: ChannelName
+    key: KeyName
+    value: bytes
+    """Encoded."""
+    tags: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class SwapPlan:
+    """How a generation takes the place of the old one."""
+
+    at_ms: int
+    deletes_missing: bool
+    """Entries that were not scanned are deleted."""
+    max_events: int
+    """With more changes each changed channel is told one event, and its log before that is cut off."""
+    entry_record: Callable[[KeyName, bytes | None], bytes]
+    """Record of the event that tells one change."""
+    whole_record: bytes
+    """Record of the one event."""
+
+
+@attrs.define
+class Swapped:
+    """What a swap has changed."""
+
+    num_changed: int
+    positions: Mapping[ChannelName, Position]
+    """Where it is visible, for each channel that was changed."""
+    writes: Sequence[EntryWrite] = ()
+    """Each change, if each has an event; with `versions`."""
+    versions: Sequence[int] = ()
+
+
+class RebuildStore(Protocol):
+    """Part of a store. Raises of each: as `Store.commit`, and nothing is changed then."""
+
+    def acquire(
+        self, collection: str, job: str, now_ms: int, *, lease_ms: int, resumes: bool, fills: bool
+    ) -> RebuildLease | str:
+        """Take a collection's lease, with a new token; opens a new generation, or goes on with the open one if `resumes`.
+
+        Args:
+            fills: Entries that are there already are left alone: only keys never seen are filled in.
+
+        Returns:
+            The lease, or the job that holds it until it expires.
+        """
+
+    def renew(self, lease: RebuildLease, now_ms: int, lease_ms: int) -> bool:
+        """Hold the lease for longer; False: it is another's, or was released."""
+
+    def write_page(
+        self, lease: RebuildLease, rows: Sequence[ScannedRow], after: str, done: int
+    ) -> bool:
+        """Add rows to the generation and move its checkpoint; False: the token is stale, nothing was written."""
+
+    def swap(self, lease: RebuildLease, plan: SwapPlan) -> Swapped | None:
+        """Make the generation the entries, and release the lease; None: the token is stale, nothing was written."""
+
+    def release(self, lease: RebuildLease, *, keeps_generation: bool) -> bool:
+        """Give the lease back; the generation stays open to be resumed, or is dropped. False: the token is stale."""
+
+    def checkpoint(self, collection: str) -> tuple[str, int] | None:
+        """Return the job of the open generation and its rows so far; None: there is none to resume."""
+
+
+def collection_of(channel: str) -> str:
+    """Return the collection that a channel belongs to."""
+    return channel.partition("/")[0]

@@ -1,0 +1,260 @@
+"""Rebuilds in the SQLite file; see `store.rebuilds`. Owned by `SqliteStore`; what it writes outside `note` is a transaction of its own.
+
+`generation` holds a row for each scanned key: with its value if the swap is to write it, without if the entry stays as it is, because
+it is the same, or was touched. A key without a row was not scanned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from syncd.ids import ChannelName, Position
+from syncd.ports import Appended, AppendRequest, AppendResult
+from syncd.ports_state import Committed, EntryWrite, KeyName, MutationCommit, MutationResult
+from syncd.store.rebuilds import RebuildLease, ScannedRow, Swapped, SwapPlan, collection_of
+from syncd.store.sqlite_known import KnownRows
+from syncd.store.sqlite_rows import ChannelRow, ChannelRows
+from syncd.store.sqlite_state import tags_from_text
+
+__all__ = ["SqliteRebuilds"]
+
+_SPAN = "(channel = ?1 OR channel BETWEEN ?1 || '/' AND ?1 || '/' || char(1114111))"
+_SELECT = (
+    "SELECT job, token, expires_ms, is_open, fills, after, done FROM rebuild WHERE collection = ?"
+)
+_PUT = """INSERT OR REPLACE INTO rebuild (collection, job, token, expires_ms, is_open, fills, after, done)
+    VALUES (?, ?, ?, ?, 1, ?, ?, ?)"""
+_TOUCH = "INSERT OR REPLACE INTO generation (channel, key, is_touched, tags, value) VALUES (?, ?, 1, NULL, NULL)"
+_TOUCH_DIRTY = f"""INSERT OR REPLACE INTO generation (channel, key, is_touched, tags, value)
+    SELECT channel, key, 1, NULL, NULL FROM dirty WHERE {_SPAN}"""  # noqa: S608 - a constant
+_CLEAR = f"DELETE FROM generation WHERE {_SPAN}"  # noqa: S608 - a constant
+_ADD = """INSERT INTO generation (channel, key, is_touched, tags, value) VALUES (?, ?, 0, ?, ?)
+    ON CONFLICT (channel, key) DO UPDATE SET tags = excluded.tags, value = excluded.value WHERE is_touched = 0"""
+_SELECT_ENTRY = "SELECT value, tags FROM entry WHERE channel_id = ? AND key = ?"
+_CHANNELS = f"""SELECT channel FROM generation WHERE {_SPAN} GROUP BY channel
+    UNION SELECT name FROM channel WHERE {_SPAN.replace("channel", "name")}"""  # noqa: S608 - a constant
+_CHANGED = """SELECT key, tags, value FROM generation WHERE channel = ? AND value IS NOT NULL"""
+_MISSING = """FROM entry WHERE channel_id = ?1
+    AND NOT EXISTS (SELECT 1 FROM generation g WHERE g.channel = ?2 AND g.key = entry.key)
+    AND NOT EXISTS (SELECT 1 FROM dirty d WHERE d.channel = ?2 AND d.key = entry.key)"""
+_FILL = """INSERT OR REPLACE INTO entry (channel_id, key, version, tags, value)
+    SELECT ?, key, ?, tags, value FROM generation WHERE channel = ? AND value IS NOT NULL"""
+_RETAG = """INSERT INTO tag (tag, channel, key) SELECT DISTINCT each.value, ?, entry.key
+    FROM entry, json_each(entry.tags) AS each WHERE entry.channel_id = ? AND entry.tags IS NOT NULL"""
+
+
+class _Transactions(Protocol):
+    """What of its store this uses."""
+
+    def begin(self, batch: Sequence[AppendRequest]) -> list[AppendResult]: ...
+    def begin_commit(self, group: Sequence[MutationCommit]) -> list[MutationResult]: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+
+
+class SqliteRebuilds:
+    """`RebuildStore` in a file."""
+
+    def __init__(
+        self,
+        store: _Transactions,
+        connection: sqlite3.Connection,
+        rows: ChannelRows,
+        known: KnownRows,
+        transaction: Callable[[], contextlib.AbstractContextManager[None]],
+    ) -> None:
+        self._store = store
+        self._connection = connection
+        self._rows = rows
+        self._known = known
+        self._transaction = transaction
+        found = connection.execute("SELECT collection FROM rebuild WHERE is_open")
+        self._open: set[str] = {row[0] for row in found}
+        """Collections whose changes are marked."""
+
+    def note(self, group: Sequence[MutationCommit], results: Sequence[MutationResult]) -> None:
+        """Mark what a group has changed as touched, in its transaction."""
+        if not self._open:
+            return
+        places = [
+            (write.channel, write.key)
+            for mutation, result in zip(group, results, strict=True)
+            if isinstance(result, Committed)
+            for write in mutation.writes
+            if collection_of(write.channel) in self._open
+        ]
+        if places:
+            self._connection.executemany(_TOUCH, places)
+
+    # -------------------------------------------------------------------------------------------- leases
+
+    def acquire(
+        self, collection: str, job: str, now_ms: int, *, lease_ms: int, resumes: bool, fills: bool
+    ) -> RebuildLease | str:
+        """See `RebuildStore.acquire`."""
+        execute = self._connection.execute
+        found = execute(_SELECT, (collection,)).fetchone()
+        token, after, done = 1, None, 0
+        is_kept = False
+        if found is not None:
+            if found[2] > now_ms:
+                return str(found[0])
+            token = found[1] + 1
+            is_kept = bool(resumes and found[3] and bool(found[4]) == fills)
+            if is_kept:
+                after, done = found[5], found[6]
+        with self._transaction():
+            if not is_kept:
+                execute(_CLEAR, (collection,))
+                execute(_TOUCH_DIRTY, (collection,))
+            execute(_PUT, (collection, job, token, now_ms + lease_ms, fills, after, done))
+        self._open.add(collection)
+        return RebuildLease(collection, job, token, after, done)
+
+    def renew(self, lease: RebuildLease, now_ms: int, lease_ms: int) -> bool:
+        """See `RebuildStore.renew`."""
+        with self._transaction():
+            sql = "UPDATE rebuild SET expires_ms = ? WHERE collection = ? AND token = ? AND expires_ms > 0"
+            expires = (now_ms + lease_ms, lease.collection, lease.token)
+            return self._connection.execute(sql, expires).rowcount == 1
+
+    def _state(self, lease: RebuildLease) -> tuple[int, int] | None:
+        """Return whether the generation is open and only fills; None: the token is stale."""
+        found = self._connection.execute(_SELECT, (lease.collection,)).fetchone()
+        if found is None or found[1] != lease.token or not found[2] or not found[3]:
+            return None
+        return found[3], found[4]
+
+    def release(self, lease: RebuildLease, *, keeps_generation: bool) -> bool:
+        """See `RebuildStore.release`."""
+        with self._transaction():
+            if self._state(lease) is None:
+                return False
+            self._end(lease.collection, is_open=keeps_generation)
+        if not keeps_generation:
+            self._open.discard(lease.collection)
+        return True
+
+    def _end(self, collection: str, *, is_open: bool) -> None:
+        if not is_open:
+            self._connection.execute(_CLEAR, (collection,))
+        sql = "UPDATE rebuild SET expires_ms = 0, is_open = ? WHERE collection = ?"
+        self._connection.execute(sql, (is_open, collection))
+
+    def checkpoint(self, collection: str) -> tuple[str, int] | None:
+        """See `RebuildStore.checkpoint`."""
+        found = self._connection.execute(_SELECT, (collection,)).fetchone()
+        return None if found is None or not found[3] else (found[0], found[6])
+
+    # -------------------------------------------------------------------------------------------- pages
+
+    def write_page(
+        self, lease: RebuildLease, rows: Sequence[ScannedRow], after: str, done: int
+    ) -> bool:
+        """See `RebuildStore.write_page`."""
+        with self._transaction():
+            state = self._state(lease)
+            if state is None:
+                return False
+            fills = bool(state[1])
+            self._connection.executemany(_ADD, [self._scanned(row, fills=fills) for row in rows])
+            sql = "UPDATE rebuild SET after = ?, done = ? WHERE collection = ?"
+            self._connection.execute(sql, (after, done, lease.collection))
+        return True
+
+    def _scanned(
+        self, row: ScannedRow, *, fills: bool
+    ) -> tuple[ChannelName, KeyName, str | None, bytes | None]:
+        """Return a scanned row, without its value if the entry is to stay as it is."""
+        tags = json.dumps(row.tags) if row.tags else None
+        channel, found = self._rows.find(row.channel), None
+        if channel is not None:
+            found = self._connection.execute(_SELECT_ENTRY, (channel.id, row.key)).fetchone()
+        if found is not None and (fills or found == (row.value, tags)):
+            return row.channel, row.key, None, None
+        return row.channel, row.key, tags, row.value
+
+    # -------------------------------------------------------------------------------------------- the swap
+
+    def swap(self, lease: RebuildLease, plan: SwapPlan) -> Swapped | None:
+        """See `RebuildStore.swap`."""
+        if self._state(lease) is None:
+            return None
+        found = self._connection.execute(_CHANNELS, (lease.collection,)).fetchall()
+        channels = [ChannelName(row[0]) for row in found]
+        try:
+            writes = list(itertools.islice(self._writes(channels, plan), plan.max_events + 1))
+            if len(writes) > plan.max_events:
+                swapped = self._swap_whole(channels, plan)
+            else:
+                swapped = self._swap_each(writes, plan)
+            self._end(lease.collection, is_open=False)
+            self._store.commit()
+        except BaseException:
+            self._store.rollback()
+            raise
+        self._open.discard(lease.collection)
+        self._known.clear()
+        return swapped
+
+    def _writes(self, channels: Iterable[ChannelName], plan: SwapPlan) -> Iterable[EntryWrite]:
+        execute, record = self._connection.execute, plan.entry_record
+        for channel in channels:
+            for key, tags, value in execute(_CHANGED, (channel,)):
+                yield EntryWrite(channel, key, value, record(key, value), tags_from_text(tags))
+            row = self._rows.find(channel)
+            if plan.deletes_missing and row is not None:
+                for (key,) in execute(f"SELECT key {_MISSING}", (row.id, channel)):
+                    yield EntryWrite(channel, key, None, record(key, None))
+
+    def _swap_each(self, writes: list[EntryWrite], plan: SwapPlan) -> Swapped:
+        commit = MutationCommit(None, 0, [], writes, b"", plan.at_ms)
+        result = self._store.begin_commit([commit])[0]
+        assert isinstance(result, Committed), "it has no number, no key and has read nothing"
+        return Swapped(len(writes), result.positions, writes, result.versions)
+
+    def _swap_whole(self, channels: Sequence[ChannelName], plan: SwapPlan) -> Swapped:
+        num_changed, positions = 0, {}
+        self._store.begin([])
+        for channel in channels:
+            row = self._rows.find(channel)
+            span = (0 if row is None else row.id, channel)
+            missing = 0
+            if plan.deletes_missing:
+                missing = self._count(f"SELECT count(*) {_MISSING}", span)
+            filled = "SELECT count(*) FROM generation WHERE channel = ? AND value IS NOT NULL"
+            count = missing + self._count(filled, (channel,))
+            if count:
+                request = AppendRequest(channel, plan.whole_record, plan.at_ms)
+                appended = self._store.begin([request])[0]
+                assert isinstance(appended, Appended), "it has no idempotency key"
+                positions[channel] = Position(appended.epoch, appended.offset)
+                self._swap_channel(channel, appended.offset, deletes_missing=bool(missing))
+                num_changed += count
+        return Swapped(num_changed, positions)
+
+    def _count(self, sql: str, values: tuple[object, ...]) -> int:
+        return int(self._connection.execute(sql, values).fetchone()[0])
+
+    def _swap_channel(self, channel: ChannelName, offset: int, *, deletes_missing: bool) -> None:
+        """Write a channel's rows, all at one version; what its log tells of before is not how this came about, so it ends."""
+        execute, row = self._connection.execute, self._rows.find(channel)
+        assert row is not None, "an event was appended"
+        execute(_FILL, (row.id, offset, channel))
+        if deletes_missing:
+            execute(f"DELETE {_MISSING}", (row.id, channel))
+        execute("DELETE FROM tag WHERE channel = ?", (channel,))
+        execute(_RETAG, (channel, row.id))
+        self._cut_log(row, offset)
+
+    def _cut_log(self, row: ChannelRow, offset: int) -> None:
+        self._connection.execute("DELETE FROM event WHERE channel_id = ?", (row.id,))
+        row.floor, row.num_events = offset, 0
+        count = "SELECT count(*) FROM entry WHERE channel_id = ?"
+        row.num_entries = self._count(count, (row.id,))
+        self._rows.save([row])

@@ -1,0 +1,379 @@
+"""Rebuilds, the same in every store: leases, pages, and a swap that never overwrites what was changed meanwhile (REBUILD)."""
+
+import random
+
+import attrs
+import pytest
+
+from syncd.ids import ChannelName
+from syncd.ports_state import KeyName
+from syncd.store.rebuilds import RebuildLease, ScannedRow, SwapPlan
+
+ORDERS = ChannelName("orders")
+PLAN = SwapPlan(
+    at_ms=5,
+    deletes_missing=True,
+    max_events=1000,
+    entry_record=lambda key, value: b"e:" + (b"-" if value is None else value),
+    whole_record=b"all",
+)
+WHOLE = attrs.evolve(PLAN, max_events=0)
+
+
+def row(key, value=b"new", tags=(), channel="orders"):
+    return ScannedRow(ChannelName(channel), KeyName(key), value, tuple(tags))
+
+
+def acquire(store, job="j", now_ms=0, *, resumes=False, fills=False, lease_ms=100):
+    return store.rebuilds.acquire(
+        "orders", job, now_ms, lease_ms=lease_ms, resumes=resumes, fills=fills
+    )
+
+
+def values(log, channel="orders"):
+    return {entry.key: entry.value for entry in log.scan(channel).entries}
+
+
+@pytest.fixture
+def filled(log, mutation, put):
+    """Entries a, b and c, in the store of `log`."""
+    writes = [put("orders", key, b"old", tags=["t"]) for key in "abc"]
+    log.mutate(mutation(None, 0, *writes))
+    return log
+
+
+# ------------------------------------------------------------------------------------------------ leases
+
+
+def test_one_lease_at_a_time_until_it_expires_and_tokens_ascend(store):
+    first = acquire(store, "one", 0)
+    assert isinstance(first, RebuildLease)
+    assert acquire(store, "two", 99) == "one"
+    assert store.rebuilds.renew(first, 99, 100)
+    assert acquire(store, "two", 198) == "one"
+    second = acquire(store, "two", 199)
+    assert second.token > first.token
+    assert not store.rebuilds.renew(first, 200, 100)
+
+
+def test_a_released_lease_is_free_at_once(store):
+    lease = acquire(store)
+    assert store.rebuilds.release(lease, keeps_generation=False)
+    assert not store.rebuilds.renew(lease, 0, 100)
+    assert store.rebuilds.checkpoint("orders") is None
+    assert isinstance(acquire(store, "two", 0), RebuildLease)
+
+
+def test_a_stale_token_writes_nothing(filled):
+    rebuilds = filled.store.rebuilds
+    stale = acquire(filled.store, "one", 0)
+    held = acquire(filled.store, "two", 100)
+    assert not rebuilds.write_page(stale, [row("a"), row("x")], "x", 2)
+    assert rebuilds.swap(stale, PLAN) is None
+    assert not rebuilds.release(stale, keeps_generation=False)
+    assert values(filled) == dict.fromkeys("abc", b"old")
+    assert rebuilds.write_page(held, [row("a")], "a", 1)
+    assert rebuilds.swap(held, PLAN).num_changed == 3
+    assert values(filled) == {"a": b"new"}
+
+
+def test_two_collections_are_rebuilt_beside_each_other(store):
+    assert isinstance(acquire(store), RebuildLease)
+    other = store.rebuilds.acquire("items", "k", 0, lease_ms=100, resumes=False, fills=False)
+    assert isinstance(other, RebuildLease)
+
+
+# ------------------------------------------------------------------------------------------------ the swap
+
+
+@pytest.mark.parametrize("plan", [PLAN, WHOLE])
+def test_the_old_generation_is_read_until_the_swap_and_the_new_one_after(filled, plan):
+    rebuilds = filled.store.rebuilds
+    lease = acquire(filled.store)
+    rebuilds.write_page(lease, [row("a", b"old", ["t"]), row("b", b"new", ["u"])], "b", 2)
+    rebuilds.write_page(lease, [row("d", b"new", ["t"])], "d", 3)
+    assert values(filled) == dict.fromkeys("abc", b"old")
+    swapped = rebuilds.swap(lease, plan)
+    assert values(filled) == {"a": b"old", "b": b"new", "d": b"new"}
+    assert swapped.num_changed == 3
+    assert filled.tagged("orders", "t") == [("orders", "a"), ("orders", "d")]
+    assert filled.tagged("orders", "u") == [("orders", "b")]
+    assert filled.store.count(ORDERS) == 3
+    head = filled.head("orders")
+    assert swapped.positions[ORDERS].offset == head.top
+    assert filled.entry("orders", "a").version == 1
+    assert rebuilds.renew(lease, 0, 100) is False
+
+
+def test_each_change_of_a_small_swap_has_its_event(filled):
+    lease = acquire(filled.store)
+    filled.store.rebuilds.write_page(lease, [row("a"), row("b", b"old", ["t"])], "b", 2)
+    swapped = filled.store.rebuilds.swap(lease, PLAN)
+    told = [(write.key, write.value) for write in swapped.writes]
+    assert sorted(told) == [("a", b"new"), ("c", None)]
+    assert list(swapped.versions) == [4, 5]
+    assert filled.offsets("orders", after=3) == [4, 5]
+
+
+def test_a_large_swap_has_one_version_and_its_log_begins_there(filled):
+    lease = acquire(filled.store)
+    filled.store.rebuilds.write_page(lease, [row("a"), row("d")], "d", 2)
+    swapped = filled.store.rebuilds.swap(lease, WHOLE)
+    assert not swapped.writes
+    assert filled.entry("orders", "a").version == filled.entry("orders", "d").version == 4
+    head = filled.head("orders")
+    assert (head.floor, head.top, filled.offsets("orders")) == (4, 4, [])
+
+
+def test_nothing_is_told_when_nothing_has_changed(filled):
+    lease = acquire(filled.store)
+    rows = [row(key, b"old", ["t"]) for key in "abc"]
+    filled.store.rebuilds.write_page(lease, rows, "c", 3)
+    for plan in (PLAN, WHOLE):
+        swapped = filled.store.rebuilds.swap(lease, plan)
+        assert (swapped.num_changed, swapped.positions) == (0, {})
+        lease = acquire(filled.store)
+        filled.store.rebuilds.write_page(lease, rows, "c", 3)
+    assert filled.head("orders").top == 3
+
+
+@pytest.mark.parametrize("plan", [PLAN, WHOLE])
+def test_only_keys_never_seen_are_filled_where_syncd_owns_the_entries(filled, plan):
+    lease = acquire(filled.store, fills=True)
+    filled.store.rebuilds.write_page(lease, [row("a"), row("d")], "d", 2)
+    filled.store.rebuilds.swap(lease, attrs.evolve(plan, deletes_missing=False))
+    assert values(filled) == {**dict.fromkeys("abc", b"old"), "d": b"new"}
+
+
+@pytest.mark.parametrize("plan", [PLAN, WHOLE])
+def test_a_change_made_meanwhile_wins_before_and_after_its_row_is_scanned(
+    filled, mutation, put, delete, plan
+):
+    lease = acquire(filled.store)
+    filled.mutate(mutation(None, 0, put("orders", "a", b"mine"), put("orders", "x", b"mine")))
+    filled.store.rebuilds.write_page(lease, [row("a"), row("b"), row("c"), row("d")], "d", 4)
+    filled.mutate(mutation(None, 0, put("orders", "b", b"mine"), delete("orders", "c")))
+    filled.store.rebuilds.swap(lease, plan)
+    assert values(filled) == {"a": b"mine", "b": b"mine", "d": b"new", "x": b"mine"}
+
+
+@pytest.mark.parametrize("plan", [PLAN, WHOLE])
+def test_what_the_application_did_not_have_at_the_start_is_not_deleted(
+    filled, mutation, put, delete, plan
+):
+    """It may have been acknowledged behind the scan: then neither the source had it nor is it dirty any more."""
+    dirty = mutation(
+        None,
+        0,
+        put("orders", "x", b"mine", is_forwarded=True),
+        delete("orders", "a", is_forwarded=True),
+    )
+    (result,) = filled.mutate(dirty)
+    lease = acquire(filled.store)
+    filled.store.rebuilds.write_page(lease, [row("a"), row("b"), row("c")], "c", 3)
+    for key, version in zip("xa", result.versions, strict=True):
+        filled.forwarded("orders", key, version)
+    filled.trim()
+    filled.store.rebuilds.swap(lease, plan)
+    assert values(filled) == {"b": b"new", "c": b"new", "x": b"mine"}
+
+
+def test_changes_between_two_runs_of_a_job_are_known_to_the_second(filled, mutation, delete):
+    first = acquire(filled.store)
+    filled.store.rebuilds.write_page(first, [row("a"), row("b")], "b", 2)
+    assert filled.store.rebuilds.release(first, keeps_generation=True)
+    filled.mutate(mutation(None, 0, delete("orders", "a")))
+    assert filled.store.rebuilds.checkpoint("orders") == ("j", 2)
+    second = acquire(filled.store, resumes=True)
+    assert (second.after, second.done) == ("b", 2)
+    filled.store.rebuilds.write_page(second, [row("c")], "c", 3)
+    filled.store.rebuilds.swap(second, PLAN)
+    assert values(filled) == {"b": b"new", "c": b"new"}
+
+
+def test_a_job_that_is_not_resumed_begins_without_the_rows_of_the_last(filled):
+    first = acquire(filled.store)
+    filled.store.rebuilds.write_page(first, [row("x"), row("y")], "y", 2)
+    filled.store.rebuilds.release(first, keeps_generation=True)
+    second = acquire(filled.store)
+    assert (second.after, second.done) == (None, 0)
+    filled.store.rebuilds.write_page(second, [row("a")], "a", 1)
+    filled.store.rebuilds.swap(second, PLAN)
+    assert values(filled) == {"a": b"new"}
+
+
+@pytest.mark.parametrize("plan", [PLAN, WHOLE])
+def test_partitions_are_swapped_together_and_others_left_alone(log, mutation, put, plan):
+    log.mutate(
+        mutation(
+            None,
+            0,
+            put("orders/eu", "1", b"old"),
+            put("orders/us", "1", b"old"),
+            put("orders-old", "1", b"old"),
+        )
+    )
+    lease = acquire(log.store)
+    log.store.rebuilds.write_page(lease, [row("1", channel="orders/eu")], "1", 1)
+    swapped = log.store.rebuilds.swap(lease, plan)
+    assert set(swapped.positions) == {"orders/eu", "orders/us"}
+    assert values(log, "orders/eu") == {"1": b"new"}
+    assert values(log, "orders/us") == {}
+    assert values(log, "orders-old") == {"1": b"old"}
+
+
+# ------------------------------------------------------------------------------------------------ survival
+
+
+def test_a_kill_in_the_middle_leaves_the_old_entries_and_the_checkpoint(
+    make_sqlite, mutation, put, leave_by_kill
+):
+    store = make_sqlite()
+    store.begin_commit([mutation(None, 0, put("orders", "a", b"old"))])
+    store.commit()
+    lease = acquire(store)
+    store.rebuilds.write_page(lease, [row("a"), row("b")], "b", 2)
+    again = make_sqlite(leave_by_kill())
+    assert [entry.value for entry in again.entries(ORDERS, ["a", "b"])] == [b"old"]
+    assert acquire(again, "k", 50, resumes=True) == "j"
+    resumed = acquire(again, "k", 100, resumes=True)
+    assert (resumed.after, resumed.done) == ("b", 2)
+    again.begin_commit([mutation(None, 0, put("orders", "a", b"mine"))])
+    again.commit()
+    again.rebuilds.swap(resumed, PLAN)
+    assert [entry.value for entry in again.entries(ORDERS, ["a", "b"])] == [b"mine", b"new"]
+
+
+# ------------------------------------------------------------------------------------------------ any order
+
+
+class Play:
+    """Random changes, acknowledgements, scans, lost leases and crashes, beside what must come of them."""
+
+    def __init__(self, log, chance, mutation, put, delete, reopen):
+        self.log, self.chance, self.reopen = log, chance, reopen
+        self.mutation, self.put, self.delete = mutation, put, delete
+        self.source, self.entries, self.dirty = {}, {}, {}
+        self.now_ms = 0
+        self.stale = []
+        self.begin()
+
+    def begin(self):
+        self.lease, self.is_open = None, False
+        self.kept, self.scanned = set(), {}
+
+    def change(self):
+        key = self.chance.choice("abcdefgh")
+        value = None if self.chance.random() < 0.3 else b"%d" % self.chance.randrange(100)
+        is_forwarded = self.chance.random() < 0.7
+        write = (
+            self.delete("orders", key, is_forwarded=is_forwarded)
+            if value is None
+            else self.put("orders", key, value, is_forwarded=is_forwarded)
+        )
+        is_undone = self.chance.random() < 0.2
+        (result,) = self.log.mutate(self.mutation(None, 0, write), commit=not is_undone)
+        if is_undone:
+            self.log.store.rollback()
+            return
+        self.kept.add(key)
+        self.entries.pop(key, None)
+        if value is not None:
+            self.entries[key] = value
+        if is_forwarded:
+            self.dirty[key] = (result.versions[0], value)
+
+    def acknowledge(self):
+        if self.dirty:
+            key = self.chance.choice(sorted(self.dirty))
+            version, value = self.dirty.pop(key)
+            self.source.pop(key, None)
+            if value is not None:
+                self.source[key] = value
+            self.log.forwarded("orders", key, version)
+            if self.chance.random() < 0.5:
+                self.log.trim()
+
+    def change_source(self):
+        key = self.chance.choice("abcdefgh")
+        if key not in self.dirty:
+            self.source[key] = b"s%d" % self.chance.randrange(100)
+            if self.chance.random() < 0.4:
+                del self.source[key]
+
+    def acquire(self):
+        if self.lease is not None:
+            self.now_ms += 100  # it was not renewed
+            self.stale.append(self.lease)
+        self.log.trim()  # what is acknowledged is dirty no more; after a crash it may be once more
+        resumes = self.chance.random() < 0.6
+        lease = acquire(self.log.store, "j", self.now_ms, resumes=resumes)
+        assert isinstance(lease, RebuildLease)
+        if not (resumes and self.is_open):
+            assert (lease.after, lease.done) == (None, 0)
+            self.begin()
+            self.kept = {key for _channel, key, _version in self.log.dirty("orders")}
+        self.lease, self.is_open = lease, True
+        self.after = lease.after or ""
+
+    def scan(self):
+        if self.lease is None:
+            return
+        keys = sorted(key for key in self.source if key > self.after)[:2]
+        self.is_complete = len(keys) < 2
+        rows = [row(key, self.source[key]) for key in keys]
+        for each in rows:
+            if each.key not in self.kept:
+                self.scanned[each.key] = each.value
+        if keys:
+            self.after = keys[-1]
+            assert self.log.store.rebuilds.write_page(self.lease, rows, self.after, 1)
+
+    def swap(self):
+        if self.lease is None:
+            return
+        self.is_complete = False
+        while not self.is_complete:
+            self.scan()
+        plan = self.chance.choice((PLAN, WHOLE))
+        self.log.store.rebuilds.swap(self.lease, plan)
+        before = self.entries
+        stays = self.kept
+        self.entries = {key: value for key, value in self.scanned.items() if key not in self.kept}
+        self.entries |= {key: before[key] for key in stays & set(before)}
+        self.begin()
+
+    def crash(self):
+        self.log.store = self.reopen(self.log.store)
+
+    def refuse_stale(self):
+        for lease in self.stale:
+            assert not self.log.store.rebuilds.write_page(lease, [row("a", b"stale")], "z", 1)
+            assert self.log.store.rebuilds.swap(lease, PLAN) is None
+        self.stale.clear()
+
+    def check(self):
+        assert values(self.log) == self.entries
+        assert self.log.store.count(ORDERS) == len(self.entries)
+        tops = [entry.version for entry in self.log.scan("orders").entries]
+        assert max(tops, default=0) <= self.log.head("orders").top
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_no_key_is_lost_resurrected_or_seen_early(
+    seed, log, mutation, put, delete, make_sqlite
+):
+    """Invariant: readers see the old entries with later changes until the swap, then rows scanned, but for what was touched."""
+
+    def reopen(store):
+        if not hasattr(store, "_path"):
+            return store
+        store.close()
+        return make_sqlite()
+
+    play = Play(log, random.Random(seed), mutation, put, delete, reopen)
+    steps = [play.change, play.change, play.acknowledge, play.change_source, play.acquire]
+    steps += [play.scan, play.scan, play.swap, play.crash, play.refuse_stale]
+    for _ in range(120):
+        play.chance.choice(steps)()
+        play.check()
