@@ -30,6 +30,7 @@ class ErrorCode(enum.Enum):
     LOAD_TIMEOUT = "load_timeout"
     BAD_SOURCE = "bad_source"
     BEHIND = "behind"
+    REBUILD_RUNNING = "rebuild_running"
     UNRECOVERABLE_POSITION = "unrecoverable_position"
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
@@ -88,6 +89,7 @@ ERROR_TEXTS: dict[ErrorCode, str] = {
     ErrorCode.LOAD_TIMEOUT: "The source of this collection did not answer in time.",
     ErrorCode.BAD_SOURCE: "The source of this collection delivered something that cannot be kept.",
     ErrorCode.BEHIND: "This node has not yet seen the position asked for.",
+    ErrorCode.REBUILD_RUNNING: "A rebuild of this collection is under way.",
     ErrorCode.UNRECOVERABLE_POSITION: (
         "The position is of another epoch or older than what is kept."
     ),

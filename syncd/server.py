@@ -23,6 +23,7 @@ from syncd.actors.broadcaster import Broadcaster
 from syncd.actors.cache_owner import CacheOwner
 from syncd.actors.kit import Actor, ActorHealth, Health, NodeFailed, supervise
 from syncd.actors.presence import Presence
+from syncd.actors.rebuild_coordinator import RebuildCoordinator
 from syncd.actors.store import StoreActor
 from syncd.config import Config
 from syncd.config_check import is_loopback
@@ -157,6 +158,15 @@ class Node:
             flush=self.hub.writer.flush,
             timer=surroundings.timer,
         )
+        self.rebuild_coordinator = RebuildCoordinator(
+            self.app,
+            store=self.store,
+            swap=self.cache_owner.swap_generation,
+            num_invalidations=self.cache_owner.num_invalidations,
+            wall_ms=lambda: int(surroundings.wall_s() * 1000),
+            new_id=lambda: surroundings.entropy(8).hex(),
+            chance=surroundings.jitter,
+        )
         self.hub.cache_owner = self.cache_owner
         self.hub.broadcaster = self.broadcaster
         self.hub.presence = self.presence
@@ -188,6 +198,7 @@ class Node:
             gateway=self.admin,
             node=self,
             cache_owner=self.cache_owner,
+            rebuilds=self.rebuild_coordinator,
             definition=self.app,
         )
         return HttpServer(app, self.config)
@@ -256,6 +267,7 @@ class Node:
         await self._climb_actor(nursery, self.broadcaster, self._resume_broadcaster)
         await self._climb_actor(nursery, self.presence, self._resume_presence)
         await self._climb_actor(nursery, self.cache_owner, self._resume_watches)
+        await self._climb_actor(nursery, self.rebuild_coordinator)
         await self._climb(nursery, "http", partial(self._serve_http, api_listeners))
         await self._climb(nursery, "gateway", partial(self.gateway.run, listeners))
 

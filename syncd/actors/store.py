@@ -44,6 +44,7 @@ from syncd.model.histogram import Histogram
 from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
 from syncd.ports_state import KeyName, MutationCommit, MutationResult, StateReader
 from syncd.store.base import Slice, Store, StoreFailed
+from syncd.store.rebuilds import RebuildStore
 
 __all__ = ["StoreActor", "StoreActorStatistics", "StoreSettings"]
 
@@ -154,6 +155,13 @@ class StoreActor:
         """See `StateStoreHandle.read_state`."""
         store = self._store
         self._ask(Read(done, lambda: work(store)))
+
+    def rebuild(
+        self, work: Callable[[RebuildStore], T], done: Callable[[T | SyncdError], None]
+    ) -> None:
+        """Perform something of a rebuild, in the worker, in the order of reads; `done` as of `StateStoreHandle`."""
+        store = self._store
+        self._ask(Read(done, lambda: work(store.rebuilds)))
 
     def _ask(self, ask: Ask) -> None:
         refusal: SyncdError

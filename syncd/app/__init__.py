@@ -14,7 +14,7 @@ is a `ConfigError` there and then; what lies between settings is found by `model
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any, TypeVar, Unpack, overload
 
 from syncd.app.draft import Draft
@@ -27,6 +27,7 @@ from syncd.model.definitions import (
     CollectionDefinition,
     EntryChange,
     LoaderDefinition,
+    ScannerDefinition,
 )
 from syncd.model.functions import takes_list
 
@@ -36,6 +37,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 LoaderFunction = TypeVar("LoaderFunction", bound=Callable[..., Awaitable[Any]])
 CommitFunction = TypeVar("CommitFunction", bound=Callable[[EntryChange], Awaitable[object]])
 WarmFunction = TypeVar("WarmFunction", bound=Callable[[], Awaitable[Iterable[str]]])
+ScannerFunction = TypeVar("ScannerFunction", bound=Callable[[Any], AsyncGenerator[Any, None]])
+CountFunction = TypeVar("CountFunction", bound=Callable[[], Awaitable[int]])
 AuthorizerFunction = TypeVar("AuthorizerFunction", bound=Authorizer)
 
 
@@ -212,6 +215,32 @@ class Collection:
             ConfigError: there is one already, or a number of `warm` keys is given, or it is not async.
         """
         return self._draft.set_function(self.name, "warm", function, function)
+
+    def scanner(self, *, page: int = 500) -> Callable[[ScannerFunction], ScannerFunction]:
+        """Set how a rebuild reads the whole source: `@orders.scanner(page=500)`, an async generator of `(key, value)` or `(key, value, tags)`.
+
+        It is called with the last key that is done, or None, and yields what comes after that, in an order that stays the same; it
+        may be called again from any key it has yielded. What it yields it has read after it was called.
+
+        Args:
+            page: Rows after which the rebuild can be resumed.
+
+        Raises:
+            ConfigError: there is one already, it is no async generator, or takes something else.
+        """
+        if type(page) is not int:
+            raise ConfigError("scanner: write `@orders.scanner(page=500)`, with a whole number.")
+        return lambda function: self._draft.set_function(
+            self.name, "scanner", function, ScannerDefinition(function, page)
+        )
+
+    def count(self, function: CountFunction) -> CountFunction:
+        """Set how many rows the scanner yields, about, for percentages: an async function of nothing.
+
+        Raises:
+            ConfigError: there is one already, or it is not async.
+        """
+        return self._draft.set_function(self.name, "count", function, function)
 
     def on_commit(self, function: CommitFunction) -> CommitFunction:
         """Set what is called for each committed change; see `App.on_commit`."""

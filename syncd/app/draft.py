@@ -11,7 +11,7 @@ import attrs
 from syncd.app.options import hint
 from syncd.errors import ConfigError
 from syncd.model.definitions import AppDefinition, AppRuntime, Authorizer, CollectionDefinition
-from syncd.model.functions import check_async, check_callable
+from syncd.model.functions import check_async, check_async_generator, check_callable
 from syncd.model.mutators import Mutators
 
 __all__ = ["Draft"]
@@ -21,6 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _SHAPES = {
     "loader": (1, "(key) or (keys)"),
     "warm": (0, "()"),
+    "scanner": (1, "(after)"),
+    "count": (0, "()"),
     "on_commit": (1, "(change)"),
 }
 """Role to how many arguments its function is given, and how to write them."""
@@ -75,7 +77,10 @@ class Draft:
         where = f"collection {name}: {role}"
         if getattr(definition, role):
             raise ConfigError(f"{where} is given twice; keep one.")
-        check_async(function, where)
+        if role == "scanner":
+            check_async_generator(function, where)
+        else:
+            check_async(function, where)
         num_arguments, shape = _SHAPES[role]
         check_callable(function, num_arguments, where, shape)
         changed: Any = {role: value}

@@ -22,7 +22,8 @@ from syncd.http.json_values import MAX_BODY_BYTES
 from syncd.http.keys import ApiKeys
 from syncd.http.metrics import Metrics
 from syncd.http.pages import Pages
-from syncd.http.ports import NodeInfo
+from syncd.http.ports import NodeInfo, Rebuilds
+from syncd.http.rebuild_api import RebuildApi
 from syncd.http.state_api import StateApi
 from syncd.http.static_files import load_static_files
 from syncd.model.definitions import AppDefinition
@@ -49,6 +50,7 @@ def create_app(
     gateway: GatewayPort,
     node: NodeInfo,
     cache_owner: CacheOwnerHandle,
+    rebuilds: Rebuilds,
     definition: AppDefinition,
     static_folder: Path | None = STATIC_FOLDER,
 ) -> QuartTrio:
@@ -61,6 +63,7 @@ def create_app(
         gateway: Acts on live sessions.
         node: Tells health and version.
         cache_owner: Asked for mutations, entries and the cache.
+        rebuilds: Asked for rebuilds.
         definition: What the application has defined, to be listed.
         static_folder: The demo page's files; None serves none.
     """
@@ -69,12 +72,13 @@ def create_app(
     api = Api(config, broadcaster, presence, gateway, node, definition, channels)
     state = StateApi(config, cache_owner)
     batches = Batches(config, broadcaster, channels, state)
+    rebuild = RebuildApi(rebuilds)
     metrics = Metrics(node, gateway)
     pages = Pages(
         config, node, load_static_files(static_folder), metrics, is_demo=definition.is_demo
     )
     caller = _key_check(config)
-    _add_api(app, _routes(api, state, batches), caller)
+    _add_api(app, _routes(api, state, batches, rebuild), caller)
     _add(app, "/metrics", _with_key(pages.tell_metrics, caller), "GET")
     _add_pages(app, pages)
     _add_rules(app, HostRule(config), metrics)
@@ -111,7 +115,9 @@ def _key_check(config: Config) -> Callable[[], str]:
     return caller
 
 
-def _routes(api: Api, state: StateApi, batches: Batches) -> dict[tuple[str, str], _Handler]:
+def _routes(
+    api: Api, state: StateApi, batches: Batches, rebuild: RebuildApi
+) -> dict[tuple[str, str], _Handler]:
     """Return who answers what under `/api/`."""
     return {
         ("POST", "publish"): api.publish,
@@ -132,6 +138,10 @@ def _routes(api: Api, state: StateApi, batches: Batches) -> dict[tuple[str, str]
         ("POST", "cache/config"): state.change_cache_config,
         ("POST", "cache/clear"): state.cache_clear,
         ("POST", "cache/warm"): state.cache_warm,
+        ("POST", "rebuild"): rebuild.start,
+        ("GET", "rebuild"): rebuild.jobs,
+        ("GET", "rebuild/<job>"): rebuild.job,
+        ("DELETE", "rebuild/<job>"): rebuild.cancel,
     }
 
 
@@ -142,8 +152,8 @@ def _add_api(
         _add(app, f"/api/{name}", _with_key(handler, caller), method)
 
 
-def _with_key(handler: _Handler, caller: Callable[[], str]) -> Callable[[], Awaitable[Response]]:
-    async def answer() -> Response:
+def _with_key(handler: _Handler, caller: Callable[[], str]) -> Callable[..., Awaitable[Response]]:
+    async def answer(**_place: str) -> Response:
         return await handler(caller())
 
     return answer

@@ -47,6 +47,7 @@ STATUS: dict[ErrorCode, int] = {
     ErrorCode.LOAD_TIMEOUT: 504,
     ErrorCode.BAD_SOURCE: 502,
     ErrorCode.BEHIND: 503,
+    ErrorCode.REBUILD_RUNNING: 409,
     ErrorCode.UNRECOVERABLE_POSITION: 410,
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.OVERLOADED: 503,

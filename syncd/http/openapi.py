@@ -14,6 +14,7 @@ from syncd.http.openapi_parts import (
     operation,
     query_field,
 )
+from syncd.http.openapi_rebuild import REBUILD_PATHS, REBUILD_SCHEMAS
 from syncd.http.openapi_schemas import SCHEMAS, Schema
 from syncd.http.openapi_state import STATE_PATHS
 from syncd.http.openapi_state_schemas import STATE_SCHEMAS
@@ -43,9 +44,17 @@ def openapi_document(version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
-        "paths": {**_PUBLISHING, **STATE_PATHS, **_SESSIONS, **_READS, **_OPERATING, **_OPEN},
+        "paths": {
+            **_PUBLISHING,
+            **STATE_PATHS,
+            **REBUILD_PATHS,
+            **_SESSIONS,
+            **_READS,
+            **_OPERATING,
+            **_OPEN,
+        },
         "components": {
-            "schemas": {**SCHEMAS, **STATE_SCHEMAS},
+            "schemas": {**SCHEMAS, **STATE_SCHEMAS, **REBUILD_SCHEMAS},
             "securitySchemes": {
                 "key": {
                     "type": "http",

@@ -68,6 +68,11 @@ SOURCE = failure(
 )
 TOO_LARGE = failure("Body or data too large.", "too_large", "The body is larger than 1 MiB.")
 MEDIA = failure("Not JSON.", "bad_request", "The body must be sent as application/json, in UTF-8.")
+RUNNING = failure(
+    "A rebuild of this collection is under way; the message names its job.",
+    "rebuild_running",
+    "The job 4f2a9c01d7be6a53 rebuilds this collection; wait for it, join it or cancel it.",
+)
 MISMATCH = failure(
     "The idempotency key was used for another request.",
     "idempotency_mismatch",
@@ -79,6 +84,7 @@ def operation(summary: str, answer: Schema, *failures: str, **more: Any) -> Sche
     """Return one operation; `failures` are statuses besides those of every keyed route."""
     known = {
         "403": DENIED,
+        "409": RUNNING,
         "410": GONE,
         "413": TOO_LARGE,
         "415": MEDIA,

@@ -6,7 +6,7 @@ permission. Nothing here changes once a node runs; callables are the application
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -24,6 +24,7 @@ __all__ = [
     "EntryChange",
     "LoaderDefinition",
     "OnCommit",
+    "ScannerDefinition",
     "Tagged",
     "Warm",
 ]
@@ -111,6 +112,16 @@ class LoaderDefinition:
 
 
 @attrs.frozen
+class ScannerDefinition:
+    """How a rebuild reads the whole source."""
+
+    call: Callable[[Any], AsyncGenerator[Any, None]]
+    """Given the last key that is done or None, yields `(key, value)` or `(key, value, tags)` of those after it."""
+    page: int
+    """Rows between two checkpoints."""
+
+
+@attrs.frozen
 class CollectionDefinition:
     """One collection: what it holds, where its entries come from, who may do what."""
 
@@ -148,6 +159,11 @@ class CollectionDefinition:
     """Keys of one load, if the loader takes a list."""
     warm: int | Warm = 0
     """Loaded at start: so many of the hottest keys of the store, or the keys that this returns."""
+
+    # Rebuilding.
+    scanner: ScannerDefinition | None = None
+    """Without one it cannot be rebuilt."""
+    count: Callable[[], Awaitable[int]] | None = None
 
     # Writing behind.
     on_commit: OnCommit | None = None

@@ -18,6 +18,9 @@ from syncd.wire.channels import is_namespace_name
 
 __all__ = ["app_in_force", "is_open"]
 
+MAX_SCAN_PAGE = 10_000
+"""Rows of a rebuild written in one transaction: tens of milliseconds for other commits to wait."""
+
 _ABOVE_ZERO = (
     "max_entries", "max_bytes", "max_value_bytes", "history_size", "history_age_s", "load_timeout_s", "load_concurrency",
     "load_batch", "on_commit_timeout_s", "on_commit_retry_s", "on_commit_max_retry_s",
@@ -158,6 +161,13 @@ def _source_problems(definition: CollectionDefinition, app: AppDefinition) -> It
             f"{where}: volatile and on_commit exclude each other: what was not handed on yet would be lost when the node stops. "
             "Leave out volatile."
         )
+    if definition.count is not None and definition.scanner is None:
+        yield f"{where}: count needs a scanner; it says how many rows that yields."
+    if definition.scanner is not None:
+        if definition.is_volatile:
+            yield f"{where}: volatile and scanner exclude each other: a rebuild is kept on disk until it is whole."
+        if not 1 <= definition.scanner.page <= MAX_SCAN_PAGE:
+            yield f"{where}: page of the scanner must be 1 to {MAX_SCAN_PAGE}."
     if definition.ttl_s is None:
         return
     if app.is_owned(definition.name):

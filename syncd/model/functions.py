@@ -12,7 +12,7 @@ from typing import Any
 
 from syncd.errors import ConfigError
 
-__all__ = ["check_async", "check_callable", "takes_list"]
+__all__ = ["check_async", "check_async_generator", "check_callable", "takes_list"]
 
 _LISTS = (
     list,
@@ -25,12 +25,22 @@ _LISTS = (
 
 def check_async(function: object, where: str) -> None:
     """Raise `ConfigError` unless calling it gives something to await."""
-    inner = function
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    call = getattr(inner, "__call__", None)  # noqa: B004 - an object whose call is async will do
+    inner, call = _inner(function)
     if not inspect.iscoroutinefunction(inner) and not inspect.iscoroutinefunction(call):
         raise ConfigError(f"{where} must be an async function: write `async def`.")
+
+
+def check_async_generator(function: object, where: str) -> None:
+    """Raise `ConfigError` unless calling it gives something to iterate over with `async for`."""
+    if not any(inspect.isasyncgenfunction(each) for each in _inner(function)):
+        raise ConfigError(f"{where} must be an async generator: write `async def` and `yield`.")
+
+
+def _inner(function: object) -> tuple[object, object]:
+    """Return what a partial is of, and the method called if that is an object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function, getattr(function, "__call__", None)  # noqa: B004 - an object whose call is async will do
 
 
 def check_callable(

@@ -15,10 +15,19 @@ from typing import Protocol
 
 import attrs
 
+from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
 from syncd.ports_state import EntryWrite, KeyName
 
-__all__ = ["RebuildLease", "RebuildStore", "ScannedRow", "SwapPlan", "Swapped", "collection_of"]
+__all__ = [
+    "RebuildLease",
+    "RebuildStore",
+    "ScannedRow",
+    "SwapGeneration",
+    "SwapPlan",
+    "Swapped",
+    "collection_of",
+]
 
 
 @attrs.frozen
@@ -71,6 +80,18 @@ class Swapped:
     writes: Sequence[EntryWrite] = ()
     """Each change, if each has an event; with `versions`."""
     versions: Sequence[int] = ()
+
+
+@attrs.define(eq=False)
+class SwapGeneration:
+    """Asks the cache-owner to have a generation swapped in, and to tell everybody. `done` never waits."""
+
+    lease: RebuildLease
+    deletes_missing: bool
+    was_invalidated: bool
+    """Something of the collection may have changed at its source while it was scanned: what was scanned is not fresh."""
+    done: Callable[[Swapped | SyncdError | None], None]
+    """None: the lease is lost, nothing has changed."""
 
 
 class RebuildStore(Protocol):

@@ -16,6 +16,9 @@ HANDLES = {
     "CacheOwnerHandle": "cache_owner",
     "WatchingHandle": "broadcaster",
     "StateStoreHandle": "store",
+    "RebuildStoreHandle": "store",
+    "OwnersStore": "store",
+    "Rebuilds": "rebuild_coordinator",
 }
 """What one may wait on (or ask downwards), and whose it is."""
 
@@ -31,6 +34,7 @@ UPWARD = (
 ROOMS = {
     "gateway": "syncd/gateway",
     "http": "syncd/http",
+    "rebuild_coordinator": "syncd/actors/rebuild_coordinator",
     "cache_owner": "syncd/actors/cache_owner*",
     "presence": "syncd/actors/presence*",
     "broadcaster": "syncd/actors/broadcaster*",

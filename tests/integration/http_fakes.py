@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import h11
@@ -266,6 +266,37 @@ class FakeNode:
         raise NotImplementedError("metrics are tested on real nodes")
 
 
+class FakeRebuilds:
+    """A coordinator whose one job is always queued."""
+
+    JOB: ClassVar[dict[str, Any]] = {
+        "job": "4f2a9c01d7be6a53",
+        "collection": "orders",
+        "mode": "full",
+        "state": "queued",
+        "asked_at_ms": 1,
+        "done": 0,
+        "resumed_at": 0,
+        "total": None,
+        "changed": None,
+        "rate_per_s": 0.0,
+        "eta_ms": None,
+        "error": None,
+    }
+
+    def start(self, collection: str, mode: object, *, joins: bool, who: str) -> dict[str, Any]:
+        return self.JOB
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return self.JOB
+
+    def cancel(self, job_id: str, *, who: str) -> dict[str, Any]:
+        return self.JOB
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return [self.JOB]
+
+
 @attrs.define(eq=False)
 class World:
     """One application with everything behind it."""
@@ -288,6 +319,7 @@ class World:
             gateway=self.gateway,
             node=self.node,
             cache_owner=self.cache_owner,
+            rebuilds=FakeRebuilds(),
             definition=attrs.evolve(App().definition(), is_demo=self.is_demo),
             static_folder=self.static_folder,
         )

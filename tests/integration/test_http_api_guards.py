@@ -38,6 +38,10 @@ KEYED = [
     ("POST", "/api/cache/config"),
     ("POST", "/api/cache/clear"),
     ("POST", "/api/cache/warm"),
+    ("POST", "/api/rebuild"),
+    ("GET", "/api/rebuild"),
+    ("GET", "/api/rebuild/4f2a9c01d7be6a53"),
+    ("DELETE", "/api/rebuild/4f2a9c01d7be6a53"),
 ]
 
 

@@ -46,7 +46,7 @@ def world(folder):
 
 def test_every_route_is_described_and_nothing_else(world):
     routes = {
-        (re.sub(r"<path:(\w+)>", r"{\1}", rule.rule), method.lower())
+        (re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in world.app.url_map.iter_rules()
         for method in rule.methods - {"HEAD"}
     }

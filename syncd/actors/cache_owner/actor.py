@@ -22,6 +22,7 @@ from syncd.actors.cache_owner.committing import write_volatile
 from syncd.actors.cache_owner.failing import fail
 from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.forwarding import Forwarding
+from syncd.actors.cache_owner.greeting import Greeting
 from syncd.actors.cache_owner.holdings import Holdings
 from syncd.actors.cache_owner.invalidating import Invalidating
 from syncd.actors.cache_owner.loading import Loading
@@ -38,6 +39,7 @@ from syncd.actors.cache_owner.messages import (
 )
 from syncd.actors.cache_owner.mutating import Mutating, RunningTimekeeper
 from syncd.actors.cache_owner.reloading import Reloading
+from syncd.actors.cache_owner.swapping import OwnersStore, Swapping
 from syncd.actors.cache_owner.upkeep import Upkeep
 from syncd.actors.cache_owner.watching import Watching
 from syncd.actors.kit import Mailbox
@@ -64,7 +66,8 @@ from syncd.ports_collections import (
     WatchEntries,
     WatchingHandle,
 )
-from syncd.ports_state import Committed, EntryWrite, KeyName, StateStoreHandle
+from syncd.ports_state import Committed, EntryWrite, KeyName
+from syncd.store.rebuilds import SwapGeneration
 from syncd.wire.channels import namespace_of
 
 __all__ = ["CacheOwner"]
@@ -90,7 +93,7 @@ class CacheOwner:
         app: AppDefinition,
         config: Config,
         *,
-        store: StateStoreHandle,
+        store: OwnersStore,
         broadcaster: WatchingHandle,
         wall_ms: Callable[[], int],
         new_epoch: Callable[[], Epoch],
@@ -115,10 +118,10 @@ class CacheOwner:
         self._batch: Sequence[CacheOwnerMessage] = ()
         self._num_done = 0
         self._joins: list[WatchChannel] = []
-        self._greetings: list[AddClients] = []
         self._life = 0
         self._decided = Decided()
         self._start_empty()
+        self._handlers = self._handle()
 
     def _start_empty(self) -> None:
         """Hold nothing, as at the start."""
@@ -170,8 +173,13 @@ class CacheOwner:
             wall_ms=wall_ms,
         )
         self.upkeep = Upkeep(holdings, self.fetching, store, call=call)
-        self._joins, self._greetings = [], []
-        self._handlers = self._handle()
+        self.swapping = self._make_swapping(call)
+        self.greeting, self._joins = Greeting(store), []
+
+    def _make_swapping(self, call: Callable[[Callable[[], None]], None]) -> Swapping:
+        rooms = (self.holdings, self.fetching, self.reloading)
+        deliver, wall_ms = self._broadcaster.deliver_committed, self._wall_ms
+        return Swapping(*rooms, self._store, deliver=deliver, call=call, wall_ms=wall_ms)
 
     # ---------------------------------------------------------------- ports_collections.CacheOwnerHandle
 
@@ -202,6 +210,14 @@ class CacheOwner:
     def change_settings(self, collection: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """See `CacheOwnerHandle.change_settings`."""
         return self.upkeep.change(collection, changes)
+
+    def swap_generation(self, message: SwapGeneration) -> None:
+        """Have a rebuild's generation swapped in; never refused, returns at once."""
+        self.mailbox.put_reply(message)
+
+    def num_invalidations(self, collection: str) -> int:
+        """Return how often entries of a collection were invalidated. Returns at once."""
+        return self.holdings.by_name[collection].counts.invalidations
 
     def volatile_head(self, channel: ChannelName) -> Position:
         """Return where a volatile channel stands, for the broadcaster. Returns at once."""
@@ -246,7 +262,7 @@ class CacheOwner:
                 self._fail_one(message, error)
             self._num_done += 1
         self.mutating.pump()
-        self._greet()
+        self.greeting.ask()
         self.fetching.flush()
         self.loading.start()
         self.forwarding.start()
@@ -264,7 +280,7 @@ class CacheOwner:
             AcknowledgeOutcomes: lambda message: self._store.acknowledge(
                 message.client, message.upto
             ),
-            AddClients: self._greetings.append,
+            AddClients: self.greeting.greet,
             ReadEntries: self.watching.read,
             WatchEntries: self.watching.watch,
             WatchLost: lambda message: self.watching.lost(message.command, message.num_lost),
@@ -277,6 +293,7 @@ class CacheOwner:
             ChangeForwarded: self.forwarding.forwarded,
             ClearCache: self.upkeep.clear,
             WarmCache: self.upkeep.warm,
+            SwapGeneration: self.swapping.swap,
             Call: self._do,
             Turn: self._turn,
         }
@@ -289,23 +306,6 @@ class CacheOwner:
         self.watching.look_again()
         self.watching.forget_closed()
         self.reloading.look_again()
-
-    def _greet(self) -> None:
-        """Ask the store once for all who greet in this batch."""
-        if not self._greetings:
-            return
-        greetings = list(self._greetings)
-        self._greetings.clear()
-        clients = [client for greeting in greetings for client in greeting.clients]
-
-        def done(answer: list[int] | SyncdError) -> None:
-            start = 0
-            for greeting in greetings:
-                end = start + len(greeting.clients)
-                greeting.done(answer if isinstance(answer, SyncdError) else answer[start:end])
-                start = end
-
-        self._store.read_state(lambda reader: reader.last_mids(clients), done)
 
     # ---------------------------------------------------------------- what the rooms need of each other
 
@@ -370,7 +370,7 @@ class CacheOwner:
         fail(message, error)
 
     def _fail_everybody(self, error: SyncdError) -> None:
-        left = [*self._batch[self._num_done :], *self._greetings]
+        left = [*self._batch[self._num_done :], *self.greeting.take()]
         self._batch, self._num_done = (), 0
         for message in left:
             fail(message, error)
@@ -380,6 +380,7 @@ class CacheOwner:
         self.watching.fail_all(error, joins)
         self.invalidating.fail_all(error)
         self.upkeep.fail_all(error)
+        self.swapping.fail_all(error)
 
     def _close(self) -> None:
         """Answer everybody: nobody else will."""
@@ -394,5 +395,6 @@ class CacheOwner:
         self._fail_everybody(internal_error())
         volatile = list(self.holdings.volatile)
         self._start_empty()
+        self._handlers = self._handle()
         for channel in volatile:
             self._broadcaster.deliver_committed(RenewChannel(channel))

@@ -14,6 +14,7 @@ from syncd.ports_collections import (
     WarmCache,
     WatchEntries,
 )
+from syncd.store.rebuilds import SwapGeneration
 
 __all__ = ["fail"]
 
@@ -28,6 +29,8 @@ def fail(message: CacheOwnerMessage, error: SyncdError) -> None:
         case WatchLost(command=command):
             refuse(command, error)
         case AddClients() | ReadEntries() | InvalidateEntries() | ClearCache() | WarmCache():
+            message.done(error)
+        case SwapGeneration():
             message.done(error)
         case _:
             pass

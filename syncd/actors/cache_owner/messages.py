@@ -11,6 +11,7 @@ from syncd.errors import SyncdError
 from syncd.ids import ChannelName
 from syncd.ports_collections import CacheOwnerCommand, WatchEntries
 from syncd.ports_state import MutationResult
+from syncd.store.rebuilds import SwapGeneration
 
 if TYPE_CHECKING:
     from syncd.actors.cache_owner.committing import Group
@@ -108,6 +109,7 @@ CacheOwnerMessage = (
     | SnapshotPage
     | WatchLost
     | ChangeForwarded
+    | SwapGeneration
     | Call
     | Turn
 )

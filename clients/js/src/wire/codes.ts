@@ -44,6 +44,7 @@ export type ErrorCode =
   | "load_timeout"
   | "bad_source"
   | "behind"
+  | "rebuild_running"
   | "unrecoverable_position"
   | "rate_limited"
   | "overloaded"

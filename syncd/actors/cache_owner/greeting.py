@@ -1,0 +1,42 @@
+"""Sessions that greet with clients they know: the store is asked once for all of a batch. Owner of: who greets just now."""
+
+from __future__ import annotations
+
+from syncd.errors import SyncdError
+from syncd.ports_collections import AddClients
+from syncd.ports_state import StateStoreHandle
+
+__all__ = ["Greeting"]
+
+
+class Greeting:
+    """Greetings of the batch at hand."""
+
+    def __init__(self, store: StateStoreHandle) -> None:
+        self._store = store
+        self._waiting: list[AddClients] = []
+
+    def greet(self, message: AddClients) -> None:
+        """Have it answered with this batch."""
+        self._waiting.append(message)
+
+    def take(self) -> list[AddClients]:
+        """Return those not asked for yet, for somebody else to answer."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def ask(self) -> None:
+        """Ask the store once for all."""
+        if not self._waiting:
+            return
+        greetings = self.take()
+        clients = [client for greeting in greetings for client in greeting.clients]
+
+        def done(answer: list[int] | SyncdError) -> None:
+            start = 0
+            for greeting in greetings:
+                end = start + len(greeting.clients)
+                greeting.done(answer if isinstance(answer, SyncdError) else answer[start:end])
+                start = end
+
+        self._store.read_state(lambda reader: reader.last_mids(clients), done)

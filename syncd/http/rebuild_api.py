@@ -1,0 +1,51 @@
+"""The routes about rebuilds. Nothing here waits: jobs are asked about again."""
+
+from __future__ import annotations
+
+from quart import Response, request
+
+from syncd.http.bodies import read_object
+from syncd.http.failures import json_response
+from syncd.http.fields import only, optional_text, rejected, text
+from syncd.http.ports import Rebuilds
+from syncd.model.rebuild_plan import Mode
+
+__all__ = ["RebuildApi"]
+
+
+class RebuildApi:
+    """The handlers of the routes; each is given the name of the caller's key."""
+
+    def __init__(self, rebuilds: Rebuilds) -> None:
+        self._rebuilds = rebuilds
+
+    async def start(self, service: str) -> Response:
+        """Answer `POST /api/rebuild`."""
+        fields = await read_object()
+        only(fields, "collection", "mode", "join")
+        collection = text(fields, "collection", 64)
+        mode = optional_text(fields, "mode", 16) or Mode.FULL.value
+        joins = fields.get("join", False)
+        if type(joins) is not bool:
+            raise rejected("Field 'join' must be true or false.")
+        modes = [each.value for each in Mode]
+        if mode not in modes:
+            raise rejected(f"Field 'mode' must be one of {', '.join(modes)}.")
+        job = self._rebuilds.start(collection, Mode(mode), joins=joins, who=f"service:{service}")
+        return json_response(job)
+
+    async def jobs(self, _service: str) -> Response:
+        """Answer `GET /api/rebuild`."""
+        return json_response({"jobs": self._rebuilds.jobs()})
+
+    async def job(self, _service: str) -> Response:
+        """Answer `GET /api/rebuild/ID`."""
+        return json_response(self._rebuilds.job(_id()))
+
+    async def cancel(self, service: str) -> Response:
+        """Answer `DELETE /api/rebuild/ID`."""
+        return json_response(self._rebuilds.cancel(_id(), who=f"service:{service}"))
+
+
+def _id() -> str:
+    return str((request.view_args or {})["job"])

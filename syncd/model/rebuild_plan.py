@@ -1,0 +1,147 @@
+"""Which rebuilds run when: jobs, their states, one a collection at a time, a bounded number at once.
+
+Owned by the rebuild-coordinator, which performs what this decides. Pure: times are given, in seconds of one clock.
+
+Invariant: of one collection at most one job is queued, running or swapping.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+
+import attrs
+
+from syncd.codes import ErrorCode
+from syncd.errors import RequestRejected, SyncdError
+
+__all__ = ["MAX_RUNNING", "Job", "JobState", "Mode", "RebuildPlan"]
+
+MAX_RUNNING = 2
+"""Rebuilds at once, of all collections: more would only share one store."""
+MAX_QUEUED = 100
+"""Policy when full: refuse, `overloaded`."""
+MAX_ENDED = 100
+"""Ended jobs remembered; the oldest goes."""
+
+
+class Mode(enum.Enum):
+    """What a job scans."""
+
+    FULL = "full"
+    """From the first key on."""
+    RESUME = "resume"
+    """On from where the last job of the collection was left; from the first key if there is nothing left of one."""
+
+
+class JobState(enum.Enum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SWAPPING = "swapping"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED})
+
+
+@attrs.define(eq=False)
+class Job:
+    """One rebuild."""
+
+    id: str
+    collection: str
+    mode: Mode
+    asked_at_ms: int
+    state: JobState = JobState.QUEUED
+    done: int = 0
+    """Rows in the new generation."""
+    resumed_at: int = 0
+    """Rows that were there when it began."""
+    total: int | None = None
+    """Rows there will be, if the application counts them."""
+    changed: int | None = None
+    """Entries that the swap has changed."""
+    error: str | None = None
+    """Why it failed; the log has the rest."""
+    started_at: float | None = None
+    ended_at: float | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing of it will change any more."""
+        return self.state in _ENDED
+
+    def rate_per_s(self, now: float) -> float:
+        """Return rows a second since it began."""
+        if self.started_at is None:
+            return 0.0
+        passed_s = (now if self.ended_at is None else self.ended_at) - self.started_at
+        return (self.done - self.resumed_at) / passed_s if passed_s > 0 else 0.0
+
+    def eta_ms(self, now: float) -> int | None:
+        """Return how long it may take yet; None: nobody knows."""
+        rate = self.rate_per_s(now)
+        if self.total is None or self.state is not JobState.RUNNING or rate <= 0:
+            return None
+        return int(max(0, self.total - self.done) / rate * 1000)
+
+
+class RebuildPlan:
+    """All jobs, the last one of each collection included."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs.values())
+
+    def find(self, job_id: str) -> Job | None:
+        """Return a job that is not forgotten."""
+        return self._jobs.get(job_id)
+
+    def active(self, collection: str) -> Job | None:
+        """Return the job of a collection that has not ended."""
+        for job in self._jobs.values():
+            if job.collection == collection and not job.is_ended:
+                return job
+        return None
+
+    def ask(self, job: Job, *, joins: bool) -> Job:
+        """Queue a job; returns it, or the one it joins.
+
+        Raises:
+            RequestRejected: `rebuild_running`, with that job's id.
+            SyncdError: `overloaded`.
+        """
+        running = self.active(job.collection)
+        if running is not None:
+            if joins:
+                return running
+            text = (
+                f"The job {running.id} rebuilds this collection; wait for it, join it or cancel it."
+            )
+            raise RequestRejected(ErrorCode.REBUILD_RUNNING, text)
+        if sum(not each.is_ended for each in self._jobs.values()) >= MAX_QUEUED:
+            raise SyncdError(ErrorCode.OVERLOADED, after_ms=1000)
+        self._jobs[job.id] = job
+        self._forget_oldest()
+        return job
+
+    def _forget_oldest(self) -> None:
+        ended = [job.id for job in self._jobs.values() if job.is_ended]
+        for job_id in ended[: max(0, len(ended) - MAX_ENDED)]:
+            del self._jobs[job_id]
+
+    def next(self) -> Job | None:
+        """Return the job to start now, if any: the one that was asked first, and so one of each collection in turn."""
+        num_running = 0
+        first = None
+        for job in self._jobs.values():
+            if job.state is JobState.QUEUED and first is None:
+                first = job
+            num_running += not job.is_ended and job.state is not JobState.QUEUED
+        return first if num_running < MAX_RUNNING else None
