@@ -204,3 +204,22 @@ def _of(collection: str | None) -> Json:
 
 def _read_by_collection(answer: Json) -> dict[str, Any]:
     return dict(answer["collections"])
+
+
+# ------------------------------------------------------------------------------------------------ rebuilds
+
+
+def rebuild(collection: str, mode: str, *, join: bool) -> Call[Json]:
+    """Start a job, or join the one under way."""
+    body: Json = {"collection": collection, "mode": mode, "join": join}
+    return Call("POST", "/api/rebuild", dict, body)
+
+
+def rebuild_job(job: str) -> Call[Json]:
+    """Read how far a job is."""
+    return Call("GET", f"/api/rebuild/{job}", dict)
+
+
+def cancel_rebuild(job: str) -> Call[Json]:
+    """Have a job end."""
+    return Call("DELETE", f"/api/rebuild/{job}", dict)

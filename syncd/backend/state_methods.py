@@ -92,6 +92,26 @@ class StateMethods(ABC):
         """Bring entries into memory, those used most without keys; return how many by collection."""
         return self._do(calls.warm_cache(collection, keys))
 
+    def rebuild(self, collection: str, *, mode: str = "full", join: bool = False) -> dict[str, Any]:
+        """Have a collection read anew from its source; return the job, which has begun at most.
+
+        Args:
+            mode: `full`, or `resume` to go on where the last job was left.
+            join: If a job is under way, return that one.
+
+        Raises:
+            Refused: `rebuild_running`, `not_supported` (no scanner), `permission_denied` (no such collection).
+        """
+        return self._do(calls.rebuild(collection, mode, join=join))
+
+    def rebuild_job(self, job: str) -> dict[str, Any]:
+        """Return how far a job is: `state`, `done`, `total`, ... as the API tells it."""
+        return self._do(calls.rebuild_job(job))
+
+    def cancel_rebuild(self, job: str) -> dict[str, Any]:
+        """Have a job end without a change of entries, unless it is swapping already; return it as it is now."""
+        return self._do(calls.cancel_rebuild(job))
+
 
 class AsyncStateMethods(ABC):
     """The awaiting ones."""
@@ -148,3 +168,17 @@ class AsyncStateMethods(ABC):
     ) -> dict[str, int]:
         """As `Publisher.warm_cache`."""
         return await self._do(calls.warm_cache(collection, keys))
+
+    async def rebuild(
+        self, collection: str, *, mode: str = "full", join: bool = False
+    ) -> dict[str, Any]:
+        """As `Publisher.rebuild`."""
+        return await self._do(calls.rebuild(collection, mode, join=join))
+
+    async def rebuild_job(self, job: str) -> dict[str, Any]:
+        """As `Publisher.rebuild_job`."""
+        return await self._do(calls.rebuild_job(job))
+
+    async def cancel_rebuild(self, job: str) -> dict[str, Any]:
+        """As `Publisher.cancel_rebuild`."""
+        return await self._do(calls.cancel_rebuild(job))

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "get": "syncd.cli.get:get",
     "watch": "syncd.cli.watch:watch",
     "invalidate": "syncd.cli.invalidate:invalidate",
+    "rebuild": "syncd.cli.rebuild:rebuild",
     "cache": "syncd.cli.cache:cache",
     "token": "syncd.cli.token:token",
     "check": "syncd.cli.check:check",
