@@ -38,7 +38,7 @@ from syncd.gateway.sessions import Sessions
 from syncd.http.app import create_app
 from syncd.http.ports import NodeStatistics
 from syncd.http.serving import HttpServer
-from syncd.ids import ChannelName, Epoch, Position
+from syncd.ids import Epoch
 from syncd.loop_lag import LoopLag
 from syncd.model.client_secrets import ClientSecrets
 from syncd.model.definitions import AppDefinition
@@ -141,10 +141,10 @@ class Node:
             config,
             fanout=self.hub.writer,
             store=self.store,
-            wall_ms=lambda: int(surroundings.wall_s() * 1000),
-            new_epoch=lambda: Epoch(surroundings.entropy(8).hex()),
+            wall_ms=surroundings.wall_ms,
+            new_epoch=lambda: Epoch(surroundings.new_id()),
             collections=collection_namespaces(self.app),
-            volatile_head=self._volatile_head,
+            volatile_head=lambda channel: self.cache_owner.volatile_head(channel),  # noqa: PLW0108 - it is made below
         )
         self.presence = Presence(config.limits, config.timing, self.hub.writer.flush)
         self.cache_owner = CacheOwner(
@@ -152,8 +152,8 @@ class Node:
             config,
             store=self.store,
             broadcaster=self.broadcaster,
-            wall_ms=lambda: int(surroundings.wall_s() * 1000),
-            new_epoch=lambda: Epoch(surroundings.entropy(8).hex()),
+            wall_ms=surroundings.wall_ms,
+            new_epoch=lambda: Epoch(surroundings.new_id()),
             chance=surroundings.jitter,
             flush=self.hub.writer.flush,
             timer=surroundings.timer,
@@ -163,13 +163,12 @@ class Node:
             store=self.store,
             swap=self.cache_owner.swap_generation,
             num_invalidations=self.cache_owner.num_invalidations,
-            wall_ms=lambda: int(surroundings.wall_s() * 1000),
-            new_id=lambda: surroundings.entropy(8).hex(),
+            wall_ms=surroundings.wall_ms,
+            new_id=surroundings.new_id,
             chance=surroundings.jitter,
         )
         self.hub.cache_owner = self.cache_owner
-        self.hub.broadcaster = self.broadcaster
-        self.hub.presence = self.presence
+        self.hub.broadcaster, self.hub.presence = self.broadcaster, self.presence
 
     def _make_sessions(self, store: Store) -> Sessions:
         config, surroundings = self.config, self.surroundings
@@ -203,9 +202,6 @@ class Node:
         )
         return HttpServer(app, self.config)
 
-    def _volatile_head(self, channel: ChannelName) -> Position:
-        return self.cache_owner.volatile_head(channel)
-
     # ---------------------------------------------------------------- http.ports.NodeInfo
 
     def uptime_s(self) -> float:
@@ -228,8 +224,7 @@ class Node:
             self.presence.statistics(),
             self.cache_owner.cache_statistics(),
             mailboxes={
-                "broadcaster": self.broadcaster.mailbox.statistics(),
-                "cache_owner": self.cache_owner.mailbox.statistics(),
+                **{a.name: a.mailbox.statistics() for a in (self.broadcaster, self.cache_owner)},
                 "presence": self.presence.statistics().mailbox,
             },
             loop_lag=self._lag.histogram.counts(),
@@ -391,8 +386,9 @@ def serve(config: Config, app: AppDefinition | None = None) -> int:
         for failure in failures.exceptions:
             _log.critical("node_failed", error=str(failure))
     if has_failed:
-        # Leave as a kill would: closing the store would checkpoint a log that cannot be trusted.
-        os._exit(1)
+        os._exit(
+            1
+        )  # as a kill would: closing the store would checkpoint a log that cannot be trusted
     return 0
 
 

@@ -30,5 +30,13 @@ class Surroundings:
     make_worker: Callable[[str], Worker] = ThreadWorker
     """Where an actor's blocking work runs; gets a name for the thread."""
 
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self.wall_s() * 1000)
+
+    def new_id(self) -> str:
+        """Return a random name of 64 bits."""
+        return self.entropy(8).hex()
+
 
 REAL = Surroundings()

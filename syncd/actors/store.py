@@ -29,7 +29,7 @@ from syncd.actors.store_asks import (
     Write,
     settle,
 )
-from syncd.actors.store_statistics import BATCH_BOUNDS, COMMIT_BOUNDS_S, StoreActorStatistics
+from syncd.actors.store_statistics import CommitCounts, StoreActorStatistics
 from syncd.actors.store_worker import Job, Worker
 from syncd.actors.store_writes import begin, next_group
 from syncd.errors import (
@@ -40,7 +40,6 @@ from syncd.errors import (
     internal_error,
 )
 from syncd.ids import ChannelName
-from syncd.model.histogram import Histogram
 from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
 from syncd.ports_state import KeyName, MutationCommit, MutationResult, StateReader
 from syncd.store.base import Slice, Store, StoreFailed
@@ -99,9 +98,8 @@ class StoreActor:
         self._failure: StoreFailed | None = None
         self._stuck: Job[Any] | None = None
         self._maintenance_at = 0.0
-        self._commits = self._committed = self._largest = self._failed = self._lost = 0
-        self._commit_s = self._commit_max_s = 0.0
-        self._commit_times, self._batches = Histogram(COMMIT_BOUNDS_S), Histogram(BATCH_BOUNDS)
+        self._failed = self._lost = 0
+        self._commits = CommitCounts()
 
     # -------------------------------------------------------------------------------------------- the handle
 
@@ -188,16 +186,16 @@ class StoreActor:
             num_waiting=self._asks.num_waiting,
             bytes_waiting=self._asks.bytes_waiting,
             num_refused=self._asks.num_refused,
-            num_commits=self._commits,
-            num_committed=self._committed,
-            largest_batch=self._largest,
+            num_commits=self._commits.num,
+            num_committed=self._commits.num_requests,
+            largest_batch=self._commits.largest,
             num_failed_commits=self._failed,
-            commit_s_total=self._commit_s,
-            commit_s_max=self._commit_max_s,
+            commit_s_total=self._commits.total_s,
+            commit_s_max=self._commits.max_s,
             num_restarts_in_hand=self._lost,
             log=self._store.statistics(),
-            commit_s=self._commit_times.counts(),
-            batches=self._batches.counts(),
+            commit_s=self._commits.times.counts(),
+            batches=self._commits.batches.counts(),
         )
 
     # -------------------------------------------------------------------------------------------- the task
@@ -286,17 +284,8 @@ class StoreActor:
             self._note_unwritable(error)
             return error
         num_requests = sum(ask.num_requests for ask in asks)
-        self._note_commit(num_requests, self._timer() - started)
+        self._commits.note(num_requests, self._timer() - started)
         return answers
-
-    def _note_commit(self, num_requests: int, duration_s: float) -> None:
-        self._commits += 1
-        self._committed += num_requests
-        self._largest = max(self._largest, num_requests)
-        self._commit_s += duration_s
-        self._commit_max_s = max(self._commit_max_s, duration_s)
-        self._commit_times.observe(duration_s)
-        self._batches.observe(num_requests)
 
     def _note_unwritable(self, error: StoreUnavailable) -> None:
         if self._is_writable:

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import attrs
 
-from syncd.model.histogram import HistogramCounts
+from syncd.model.histogram import Histogram, HistogramCounts
 from syncd.store.base import StoreStatistics
 
-__all__ = ["BATCH_BOUNDS", "COMMIT_BOUNDS_S", "StoreActorStatistics"]
+__all__ = ["CommitCounts", "StoreActorStatistics"]
 
 COMMIT_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 BATCH_BOUNDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+
+
+class CommitCounts:
+    """What is counted of commits."""
+
+    def __init__(self) -> None:
+        self.num = self.num_requests = self.largest = 0
+        self.total_s = self.max_s = 0.0
+        self.times, self.batches = Histogram(COMMIT_BOUNDS_S), Histogram(BATCH_BOUNDS)
+
+    def note(self, num_requests: int, duration_s: float) -> None:
+        """A commit of so many requests took so long."""
+        self.num += 1
+        self.num_requests += num_requests
+        self.largest = max(self.largest, num_requests)
+        self.total_s += duration_s
+        self.max_s = max(self.max_s, duration_s)
+        self.times.observe(duration_s)
+        self.batches.observe(num_requests)
 
 
 @attrs.frozen
