@@ -129,11 +129,9 @@ class Node:
 
     def _make_actors(self, store: Store) -> None:
         config, surroundings = self.config, self.surroundings
+        worker = surroundings.make_worker("syncd-store")
         self.store = StoreActor(
-            store,
-            surroundings.make_worker("syncd-store"),
-            wall_clock=surroundings.wall_s,
-            timer=surroundings.timer,
+            store, worker, wall_clock=surroundings.wall_s, timer=surroundings.timer
         )
         self.upkeep = Upkeep(self.store, store)
         self.check_store, self.backup = self.upkeep.check, self.upkeep.copy
