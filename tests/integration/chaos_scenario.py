@@ -13,6 +13,7 @@ from syncd.actors.broadcaster.publishing import Publishing
 from syncd.actors.kit import Health
 from syncd.actors.store import StoreActor
 from syncd.actors.store_acks import Acknowledgements
+from syncd.actors.store_statistics import CommitCounts
 from syncd.gateway.writer import Writer
 from syncd.store.sqlite import SqliteStore
 from syncd.testing.crowd import Crowd, wait_until
@@ -26,7 +27,7 @@ PLACES = [
     (Publishing, "submit", BOTH),
     (Publishing, "settle", BOTH),
     (Publishing, "take_touched", BOTH),
-    (StoreActor, "_note_commit", BOTH),
+    (CommitCounts, "note", BOTH),
     (Acknowledgements, "hand_over", ("before",)),
     (StoreActor, "_read_slice", BOTH),
     (SqliteStore, "begin", ("before",)),

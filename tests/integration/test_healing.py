@@ -16,8 +16,8 @@ from syncd.actors.broadcaster.joining import Joining
 from syncd.actors.broadcaster.publishing import Publishing
 from syncd.actors.kit import Health, NodeFailed
 from syncd.actors.presence import Presence
-from syncd.actors.store import StoreActor
 from syncd.actors.store_acks import Acknowledgements
+from syncd.actors.store_statistics import CommitCounts
 from syncd.config import Action, HistoryKind, Namespace
 from syncd.errors import StoreUnavailable
 from syncd.gateway.writer import Writer
@@ -343,7 +343,7 @@ async def test_a_crash_of_the_store_behind_its_commit_loses_nobody_an_event(
         await subscribe(reader, observer)
         await publish(publisher, channel, 2, key="a")
         await read_until(reader, observer, 2)
-        planted = Fault(monkeypatch, StoreActor, "_note_commit")
+        planted = Fault(monkeypatch, CommitCounts, "note")
         kind_, fields = await publisher.ask("publish", channel=channel, data="lost", key="lost")
         assert (kind_, fields["code"], fields["retryable"]) == ("error", "internal_error", True)
         assert planted.num_raised == 1

@@ -362,7 +362,7 @@ async def test_a_position_of_another_epoch_gets_a_snapshot(world):
 async def test_a_slow_reader_is_told_whole_values_for_patches_that_it_missed(tmp_path):
     async with open_world(tmp_path, limits=TIGHT) as world:
         author, client = await world.connect(), await world.connect(receive_buffer_bytes=2048)
-        await fill(author, 8, size=3000)
+        await fill(author, 8, size=1000)
         view = View()
         await view.watch(client, all=True)
         last = await many(
