@@ -22,11 +22,13 @@ from syncd.ports import (
     Appended,
     AppendRequest,
     AppendResult,
+    LogPage,
     PublishEvent,
     ResumeSubscriptions,
     StoredEvent,
     StoreHandle,
 )
+from syncd.ports_shared import BridgeHandle
 from syncd.wire.encode import EventPrefix, event_message, event_record
 
 __all__ = ["Publishing"]
@@ -50,7 +52,10 @@ class Publishing:
         store: StoreHandle,
         wall_ms: Callable[[], int],
         post: Callable[[BroadcasterMessage], None],
+        bridge: BridgeHandle | None = None,
     ) -> None:
+        """Begin with nothing published; `bridge` leads to the nodes that share the store, if there are any."""
+        self._bridge = bridge
         self._rooms = rooms
         self._store = store
         self._wall_ms = wall_ms
@@ -110,14 +115,20 @@ class Publishing:
     def _publish_ephemeral(self, command: PublishEvent) -> None:
         self.num_published += 1
         room = self._rooms.by_name.get(command.channel)
-        if room is not None:
+        if room is not None or self._bridge is not None:
             record = _record(command, self._at_ms)
-            if room.prefix is None:
-                room.prefix = EventPrefix(command.channel, None)
-            message = event_message(room.prefix, 0, record)
-            self._add_to_run(room, command.key, message)
+            if room is not None:
+                self.tell(room, command.key, record)
+            if self._bridge is not None:
+                self._bridge.publish(command.channel, command.key, record)
         self._remember(command, None, 0)
         self._oks.append((command.asker, command.request_id, None, 0))
+
+    def tell(self, room: Room, key: str | None, record: bytes) -> None:
+        """Deliver a publication without a position."""
+        if room.prefix is None:
+            room.prefix = EventPrefix(room.name, None)
+        self._add_to_run(room, key, event_message(room.prefix, 0, record))
 
     def _publish_memory(self, room: Room, channel: Channel, command: PublishEvent) -> None:
         self.num_published += 1
@@ -228,7 +239,7 @@ class Publishing:
         if event.offset <= channel.top:
             return True  # the load that made this room saw it already
         if event.offset != channel.top + 1:
-            return self._jump(room, event)
+            return self._jump(room, event, full)
         self._take_in(room, channel, event, full)
         if room.name in self.gaps:
             self._follow(room, channel)
@@ -247,17 +258,21 @@ class Publishing:
             room.fulls[len(room.run)] = event_message(channel.prefix, event.offset, full)
         self._add_to_run(room, event.key, channel.message(event))
 
-    def _jump(self, room: Room, event: StoredEvent) -> bool:
-        """An event came before its predecessors. Those of a collection all come one way: they are lost, so it is read anew."""
-        if room.namespace.mode is Mode.STREAM and self.gaps.hold(room, event):
+    def _jump(self, room: Room, event: StoredEvent, full: bytes | None) -> bool:
+        """An event came before its predecessors.
+
+        Those of a collection all come one way, unless other nodes share the store: then they are lost, and it is read anew.
+        """
+        may_overtake = room.namespace.mode is Mode.STREAM or self._bridge is not None
+        if may_overtake and self.gaps.hold(room, event, full):
             return False
         self.read_anew((room.name,))
         return True
 
     def _follow(self, room: Room, channel: Channel) -> None:
         """What waited for the last event follows it."""
-        while (event := self.gaps.take(room.name, channel.top + 1)) is not None:
-            self._take_in(room, channel, event, None)
+        while (ahead := self.gaps.take(room.name, channel.top + 1)) is not None:
+            self._take_in(room, channel, *ahead)
         if self.gaps.is_over(room.name, channel.top):
             self._oks += self.gaps.close(room.name)
 
@@ -271,15 +286,32 @@ class Publishing:
             self._oks += self.gaps.close(name)
             return
         top = room.channel.top
-        if not isinstance(answer, SyncdError) and answer.head.epoch == room.channel.epoch:
-            for event in answer.events:
-                if event.offset == room.channel.top + 1:
-                    self.enter(room, event)
+        if not isinstance(answer, SyncdError):
+            self._enter_page(room, room.channel, answer)
+        elif self._bridge is not None:
+            return  # the store is away for all: asked again when it is back (`Sharing.check`)
         if name in self.gaps:
             if room.channel.top == top:
                 self.read_anew({name})
             else:
                 self.gaps.read(room)
+
+    def _enter_page(self, room: Room, channel: Channel, page: LogPage) -> None:
+        if page.head.epoch != channel.epoch:
+            return
+        for event in page.events:
+            if room.is_latest:
+                channel.skip_superseded(event.offset)
+            if event.offset == channel.top + 1:
+                self.enter(room, event)
+
+    def look_up(self, name: ChannelName, upto: int) -> None:
+        """The log reaches so far, and we were not told: have it read."""
+        room = self._rooms.by_name.get(name)
+        if self._bridge is None:
+            self.read_anew({name})
+        elif room is not None and room.channel is not None and room.channel.top < upto:
+            self.gaps.note(room, upto)
 
     def read_anew(self, channels: Iterable[ChannelName]) -> None:
         """The log may hold events we were never told of, because the store or the cache-owner crashed behind a commit.

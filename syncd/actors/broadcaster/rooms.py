@@ -14,6 +14,7 @@ from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.channel import Channel
 from syncd.ports import BroadcasterCommand, ChannelHead, ChannelInfo, StoredEvent, Subscription
 from syncd.ports_collections import WatchChannel
+from syncd.ports_shared import InterestHandle
 from syncd.wire.channels import namespace_of
 from syncd.wire.encode import EventPrefix
 
@@ -54,6 +55,8 @@ class Room:
     """Messages with the whole value, by index in `run`, where that tells a patch."""
     marked_at_ms: int = 0
     is_loading: bool = False
+    is_unsure: bool = False
+    """Something may have been lost while it was loaded: it is checked again."""
     waiting: list[BroadcasterCommand | WatchChannel] = attrs.field(factory=list)
     """Commands that wait for the store's answer."""
     early: list[StoredEvent] = attrs.field(factory=list)
@@ -162,8 +165,17 @@ class Rooms:
         max_bytes: int,
         new_epoch: Callable[[], Epoch],
         volatile_head: Callable[[ChannelName], Position] | None = None,
+        interest: InterestHandle | None = None,
     ) -> None:
-        """Hold none; `volatile_head` tells where a volatile collection's channel stands."""
+        """Hold none.
+
+        Args:
+            volatile_head: Where a volatile collection's channel stands.
+            interest: Is told of which channels this node is to hear from others.
+        """
+        self._interest = interest
+        if interest is not None:
+            interest.leave_all()
         self._namespaces = namespaces
         self._volatile_head = volatile_head
         self._max_rooms = max_rooms
@@ -226,6 +238,8 @@ class Rooms:
         room = self.by_name[channel] = Room(
             channel, namespace, state, is_latest=namespace.mode is Mode.LATEST, is_plain=is_plain
         )
+        if self._interest is not None:
+            self._interest.enter(channel, is_ephemeral=room.is_ephemeral)
         room.is_counted = is_counted
         room.filters = Filters() if is_collection else None
         return room
@@ -249,8 +263,12 @@ class Rooms:
         """Forget a room with its events; returns who was there, no longer live."""
         if room.is_counted and room.channel is not None:
             self.memory_bytes -= room.channel.size_bytes
-        self.by_name.pop(room.name, None)
+        self._close(room)
         return room.forget_channel()
+
+    def _close(self, room: Room) -> None:
+        if self.by_name.pop(room.name, None) is not None and self._interest is not None:
+            self._interest.leave(room.name)
 
     def make_room(self, channel: Channel) -> None:
         """A memory channel's events grew past what all may hold together (`memory_bytes`): the oldest make room.
@@ -277,7 +295,7 @@ class Rooms:
     def close_if_idle(self, room: Room) -> None:
         """Forget a room that holds nothing. A memory channel that was empty comes back in a new epoch."""
         if room.is_idle():
-            self.by_name.pop(room.name, None)
+            self._close(room)
 
     def sweep(self, now_ms: int, max_rooms: int) -> None:
         """Expire events by age and forget idle rooms, a slice of the node's rooms at a time."""

@@ -208,9 +208,7 @@ def write_memory(
     holdings: Holdings, item: Item, result: Committed, *, is_old: bool = False
 ) -> None:
     """Bring memory to what a commit made so. `is_old`: its source is to be asked again."""
-    for channel, position in result.positions.items():
-        if holdings.of_channel(channel) is not None:
-            holdings.advance(channel, position)
+    holdings.committed(item.commit, result)
     client = item.commit.client
     if client is not None:
         holdings.decided.note(client, item.commit.mid)
@@ -219,7 +217,7 @@ def write_memory(
         if is_old:
             holdings.expire((write.channel, write.key))
     for write, position in zip(item.volatile, item.volatile_positions, strict=True):
-        holdings.advance(write.channel, position)
+        holdings.note(write.channel, position)
         _write_entry(holdings, write, position.offset, client)
 
 
@@ -244,7 +242,7 @@ def write_volatile(
 ) -> DeliverCommitted:
     """Change a volatile entry now; returns what the broadcaster is to deliver."""
     position = holdings.next_offset(write.channel)
-    holdings.advance(write.channel, position)
+    holdings.note(write.channel, position)
     holding = holdings.of_channel(write.channel)
     assert holding is not None, "entries are written by collections"
     entry = CachedEntry(position.offset, write.value, write.tags, fresh_until)

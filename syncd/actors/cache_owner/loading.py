@@ -249,7 +249,7 @@ class Loading:
             entry = CachedEntry(version, value, write.tags, until)
             if flight.is_outdated:
                 entry.fresh_until = -math.inf
-            holdings.advance(flight.place[0], result.positions[flight.place[0]])
+            holdings.note(flight.place[0], result.positions[flight.place[0]])
             holding.memory.keep(flight.place, entry, holdings.now)
             if flight.is_outdated:
                 self.fetching.begin_again(flight)
