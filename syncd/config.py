@@ -154,6 +154,8 @@ class Timing:
     idempotency_s: float = 86_400.0
     tick_s: float = 0.25
     """The one coarse timer."""
+    stall_s: float = 1.0
+    """A loop that stands still for longer is told in the log, with the stack of what holds it."""
 
 
 @attrs.frozen

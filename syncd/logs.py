@@ -24,6 +24,8 @@ MAX_TEXT_CHARS = 512
 """Of one field; enough for any name syncd accepts, too little to fill a disk with."""
 
 MAX_TRACEBACK_CHARS = 16_384
+_STACKS = ("exception", "stack")
+"""Fields whose lines are kept."""
 MAX_ITEMS = 16
 """Of one list or map in a field."""
 MAX_DEPTH = 2
@@ -97,7 +99,7 @@ def _is_secret_name(name: str) -> bool:
 def _make_printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     made: EventDict = {}
     for name, value in event.items():
-        if name == "exception" and isinstance(value, str):
+        if name in _STACKS and isinstance(value, str):
             made[name] = _printable_traceback(value)
         else:
             made[printable(name)] = _plain(value, MAX_DEPTH)

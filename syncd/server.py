@@ -21,7 +21,7 @@ import trio
 
 from syncd.actors.broadcaster import Broadcaster
 from syncd.actors.cache_owner import CacheOwner
-from syncd.actors.kit import Actor, ActorHealth, Health, NodeFailed, supervise
+from syncd.actors.kit import Actor, ActorHealth, NodeFailed, supervise
 from syncd.actors.presence import Presence
 from syncd.actors.rebuild_coordinator import RebuildCoordinator
 from syncd.actors.store import StoreActor
@@ -65,13 +65,12 @@ from syncd.runtime import Runtime
 from syncd.store.base import NODE_SECRET, Store, StoreFailed
 from syncd.surroundings import REAL, Surroundings
 from syncd.upkeep import Upkeep
+from syncd.watchdog import Watchdog
 
 __all__ = ["Node", "open_node", "serve"]
 
 _log = structlog.get_logger("syncd.server")
 
-LAG_LIMIT_MS = 1000.0
-"""A loop that wakes sleepers later than this is not ready for traffic."""
 STEP_STOP_S = 5.0
 """For one rung on the way down; a shield never stands without a deadline."""
 
@@ -102,6 +101,8 @@ class Node:
         self.started_at_ms = int(surroundings.wall_s() * 1000)
         self._started_at = trio.current_time()
         self._lag = LoopLag()
+        self.watchdog = Watchdog(config.timing.stall_s)
+        """Watches while `open_node` holds it open; a simulated node has a clock of its own."""
         self._health: list[ActorHealth] = []
         self._rungs: list[_Rung] = []
         self.is_stopping = False
@@ -238,24 +239,14 @@ class Node:
                 "presence": self.presence.statistics().mailbox,
             },
             loop_lag=self._lag.histogram.counts(),
+            num_stalls=self.watchdog.num_stalls,
         )
 
     def reasons_not_ready(self) -> Sequence[str]:
         """Why the node should get no traffic, one sentence each."""
-        reasons = [
-            f"The actor {health.name} is {health.state.value}."
-            for health in self._health
-            if health.state is not Health.OK
-        ]
-        if not self.store.statistics().is_writable:
-            reasons.append("The store cannot commit.")
-        elif self.upkeep.refusal is not None:
-            reasons.append(self.upkeep.refusal)
-        if self.loop_lag_ms() > LAG_LIMIT_MS:
-            reasons.append("The event loop lags.")
-        if self.is_stopping:
-            reasons.append("The node is stopping.")
-        return reasons
+        return self.upkeep.reasons_not_ready(
+            self._health, self.loop_lag_ms(), is_stopping=self.is_stopping
+        )
 
     # ---------------------------------------------------------------- up and down
 
@@ -359,11 +350,12 @@ async def open_node(config: Config, app: AppDefinition | None = None) -> AsyncIt
     node = Node(config, store, app)
     node.addresses = [sock.getsockname() for sock in listeners]
     try:
-        async with trio.open_nursery() as nursery:
-            await node.start(nursery, listeners, api_listeners)
-            yield node
-            await node.stop()
-            nursery.cancel_scope.cancel("node stopped")
+        with node.watchdog:
+            async with trio.open_nursery() as nursery:
+                await node.start(nursery, listeners, api_listeners)
+                yield node
+                await node.stop()
+                nursery.cancel_scope.cancel("node stopped")
     finally:
         node.app.bind(None)
 

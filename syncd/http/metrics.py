@@ -102,6 +102,8 @@ class Metrics(Collector):
             "How late the event loop woke a sleeper, twice a second.",
             node.loop_lag,
         )
+        stalls = {(): node.num_stalls}
+        yield _counter("event_loop_stalls", "Times the loop stood still; see the log.", stalls)
         rows = dict(sorted(self._answers.items()))
         yield _counter("http_answers", "Answers to HTTP requests.", rows, ("route", "status"))
 

@@ -32,6 +32,8 @@ class NodeStatistics:
     """By actor."""
     loop_lag: HistogramCounts
     """Seconds."""
+    num_stalls: int
+    """Times the loop stood still for longer than `timing.stall_s`."""
 
 
 class NodeInfo(Protocol):
