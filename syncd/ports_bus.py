@@ -2,7 +2,7 @@
 
 A bus is a hint, never the source of truth (DESIGN 5.14): it may lose messages, and says so. Its invariant: for a topic that is
 wanted and subscribed, whatever was published and not delivered through `BusEvents.on_messages` is followed by an `on_gap` that
-names the topic, and no later message of that topic comes before it.
+names the topic.
 """
 
 from __future__ import annotations
@@ -36,10 +36,7 @@ class BusEvents(Protocol):
         """
 
     def on_link(self, *, is_up: bool) -> None:
-        """The bus can publish and hear (True), or some of it cannot (False). Told at changes only; a bus starts down.
-
-        True comes before the gaps of what was subscribed anew.
-        """
+        """The bus can publish and hear (True), or some of it cannot (False). Told at changes only; a bus starts down."""
 
 
 class BusPort(Protocol):
