@@ -84,7 +84,9 @@ class InterestHandle(Protocol):
 class BridgeHandle(Protocol):
     """The way to the other nodes, as the broadcaster sees it. Every call returns at once."""
 
-    interest: InterestHandle
+    @property
+    def interest(self) -> InterestHandle:
+        """The broadcaster's."""
 
     def heads(
         self,

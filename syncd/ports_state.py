@@ -69,6 +69,9 @@ class EntryRead:
     written_by: int | None = None
     """It saw what the mutation with this index in the group writes, before there was a version (`version` is -1, which no entry
     has): still so if that one was `Committed` now and the entry has the version it got."""
+    unless_dirty: bool = False
+    """What is to be written comes from the source: it does not stand while the source has not heard of a change (DESIGN 5.9), whichever
+    node committed that."""
 
 
 @attrs.define(eq=False)
@@ -145,6 +148,8 @@ class Conflict:
     """A read is not true any more: run the mutator again. Nothing was written, `last` did not advance."""
 
     read: EntryRead
+    is_dirty: bool = False
+    """The version is still so, but the entry is dirty (`EntryRead.unless_dirty`)."""
 
 
 MutationResult = Committed | KnownOutcome | OutOfOrder | Conflict | SyncdError

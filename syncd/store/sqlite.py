@@ -149,7 +149,8 @@ class SqliteStore:
             if self._mutations is None:
                 self._acknowledged.drop(self._connection, _DIRTY_A_TRANSACTION)
                 max_outcomes = self._options.outcomes_per_client
-                self._mutations = Mutations(self._connection, pending, self._known, max_outcomes)
+                told = (max_outcomes, self._acknowledged.forwarded)
+                self._mutations = Mutations(self._connection, pending, self._known, *told)
             results = self._mutations.write(group)
             self.rebuilds.note(group, results)
             return results

@@ -222,7 +222,9 @@ class Publishing:
             room = self._rooms.by_name.get(command.channel)
             if room is not None:
                 event = StoredEvent(result.offset, record[1], command.key, record[0])
-                if not self.enter(room, event):
+                if room.channel is not None and room.channel.epoch != result.epoch:
+                    self.read_anew((room.name,))  # the log has begun another life
+                elif not self.enter(room, event):
                     self.gaps.hold_ok(room.name, ok)
                     return
         self._oks.append(ok)

@@ -88,6 +88,8 @@ class Holding:
         self.counts = Counts()
         self.dirty: dict[Place, int] = {}
         """Version of the change that the application has not acknowledged."""
+        self.dirty_elsewhere: set[Place] = set()
+        """Changed by another node, whose application may not have acknowledged that. Looked up now and then by `Sharing`."""
         self.has_unread_dirty = False
         """More keys are dirty than are in `dirty`: any of them may be."""
         self.num_forwarding = 0
@@ -96,7 +98,7 @@ class Holding:
 
     def is_dirty(self, place: Place) -> bool:
         """Whether the source may not have heard yet of a change of this entry."""
-        if place in self.dirty:
+        if place in self.dirty or place in self.dirty_elsewhere:
             return True
         return self.has_unread_dirty
 

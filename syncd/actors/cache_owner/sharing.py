@@ -19,6 +19,7 @@ from syncd.actors.cache_owner.invalidating import Invalidating
 from syncd.actors.cache_owner.reloading import Reloading
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch, Position
+from syncd.model.recording import Place
 from syncd.ports import LogPage, LogQuery
 from syncd.ports_shared import CheckChannels, RemoteEvents, RenewEntries
 from syncd.ports_state import KeyName, StateReader, StateStoreHandle
@@ -29,6 +30,11 @@ __all__ = ["Sharing"]
 CHANNELS_PER_LOOK = 50
 """Logs read in one job."""
 EVENTS_PER_LOOK = 500
+DIRTY_S = 5.0
+"""Between two looks at what other nodes have forwarded: so long is an entry taken for dirty that is not."""
+DIRTY_PER_READ = 500
+MAX_DIRTY = 50_000
+"""Keys of one collection remembered as dirty elsewhere. Past that the store refuses what a source has of them (`EntryRead.unless_dirty`)."""
 
 
 class Sharing:
@@ -50,6 +56,7 @@ class Sharing:
         self._reloading = reloading
         self._store = store
         self._call = call
+        self._dirty_at = 0.0
         self._looking: dict[ChannelName, bool] = {}
         """Being looked up; True: once more after that."""
         self.num_dropped = 0
@@ -84,6 +91,8 @@ class Sharing:
         if entry is not None and entry.version < offset:
             holding.memory.forget(place, now)
             self.num_dropped += 1
+        if holding.is_forwarded and len(holding.dirty_elsewhere) < MAX_DIRTY:
+            holding.dirty_elsewhere.add(place)
         borrowed = self._holdings.borrowed.get(place)
         if borrowed is not None and borrowed.version < offset:
             del self._holdings.borrowed[place]
@@ -171,3 +180,37 @@ class Sharing:
         gaps = self._holdings.heads.gaps()
         if gaps:
             self.look(gaps)
+        if self._holdings.now >= self._dirty_at:
+            self._dirty_at = self._holdings.now + DIRTY_S
+            for holding in self._holdings.by_name.values():
+                if holding.dirty_elsewhere:
+                    self._look_for_dirty(holding)
+
+    # ---------------------------------------------------------------- dirty elsewhere
+
+    def _look_for_dirty(self, holding: Holding) -> None:
+        """See which of the changes of others their applications have acknowledged by now."""
+        suspects = set(holding.dirty_elsewhere)
+
+        def work(reader: StateReader) -> set[Place]:
+            found: set[Place] = set()
+            after: Place | None = None
+            for _ in range(MAX_DIRTY // DIRTY_PER_READ):
+                page = reader.dirty(holding.name, after, DIRTY_PER_READ)
+                found.update((each.channel, each.key) for each in page)
+                if len(page) < DIRTY_PER_READ:
+                    return suspects - found
+                after = (page[-1].channel, page[-1].key)
+            return {place for place in suspects - found if after is None or place <= after}
+
+        def done(answer: set[Place] | SyncdError) -> None:
+            if not isinstance(answer, SyncdError):
+                self._call(lambda: self._acknowledged(holding, answer))
+
+        self._store.read_state(work, done)
+
+    def _acknowledged(self, holding: Holding, places: set[Place]) -> None:
+        for place in places:
+            # A load that began before may have read the source as it was before the change.
+            self._fetching.outdate(place)
+        holding.dirty_elsewhere -= places
