@@ -238,6 +238,7 @@ class Node:
                 **{a.name: a.mailbox.statistics() for a in (self.broadcaster, self.cache_owner)},
                 "presence": self.presence.statistics().mailbox,
             },
+            rebuilds=self.rebuild_coordinator.statistics(),
             loop_lag=self._lag.histogram.counts(),
             num_stalls=self.watchdog.num_stalls,
         )

@@ -127,6 +127,7 @@ class StateCalls:
             asked.identity,
             idempotency=asked.idempotency,
             size_bytes=asked.size_bytes,
+            asked_at=trio.current_time(),
         )
         return await self._ask(command, asker.reply, asked.size_bytes)
 

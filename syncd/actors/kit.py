@@ -66,8 +66,15 @@ class Mailbox(Generic[M]):
     outlives a crash of its actor.
     """
 
-    def __init__(self, name: str, capacity: int, capacity_bytes: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        capacity: int,
+        capacity_bytes: int,
+        now: Callable[[], float] = trio.current_time,
+    ) -> None:
         self.name = name
+        self._now = now
         self.capacity = capacity
         self.capacity_bytes = capacity_bytes
         self._waiting: list[M] = []
@@ -75,6 +82,8 @@ class Mailbox(Generic[M]):
         self._peak = 0
         self._num_refused = 0
         self._is_closed = False
+        self._oldest_at = self.taken_since = math.inf
+        """When what waits, and what was taken last, began to come: on Trio's clock; inf: nothing but replies."""
         self._taker = trio.lowlevel.ParkingLot()
         self._putters: collections.deque[_Putter[M]] = collections.deque()
 
@@ -130,6 +139,8 @@ class Mailbox(Generic[M]):
         )
 
     def _add(self, messages: Sequence[M], size_bytes: int) -> None:
+        if self._oldest_at == math.inf:
+            self._oldest_at = self._now()
         self._waiting.extend(messages)
         self._bytes += size_bytes
         self._taker.unpark()
@@ -162,6 +173,7 @@ class Mailbox(Generic[M]):
         batch = self._waiting
         self._waiting = []
         self._bytes = 0
+        self.taken_since, self._oldest_at = self._oldest_at, math.inf
         self._peak = max(self._peak, len(batch))
         self._admit_putters()
         return batch

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from quart import Response, request
+from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -189,7 +189,9 @@ def _add_rules(app: QuartTrio, hosts: HostRule, metrics: Metrics) -> None:
 
     async def add_headers(response: Response) -> Response:
         metrics.note_answer(
-            request.url_rule.rule if request.url_rule else "none", response.status_code
+            request.url_rule.rule if request.url_rule else "none",
+            response.status_code,
+            g.get("error_codes", ()),
         )
         return secure(response)
 

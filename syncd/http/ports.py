@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import attrs
 
-from syncd.actors.broadcaster.actor import BroadcasterStatistics
+from syncd.actors.broadcaster.statistics import BroadcasterStatistics
 from syncd.actors.kit import ActorHealth, MailboxStatistics
 from syncd.actors.presence import PresenceStatistics
+from syncd.actors.rebuild_coordinator.statistics import RebuildStatistics
 from syncd.actors.store_statistics import StoreActorStatistics
 from syncd.model.histogram import HistogramCounts
 from syncd.model.rebuild_plan import Mode
@@ -30,6 +31,7 @@ class NodeStatistics:
     """By collection, see `CacheOwnerHandle.cache_statistics`."""
     mailboxes: dict[str, MailboxStatistics]
     """By actor."""
+    rebuilds: RebuildStatistics
     loop_lag: HistogramCounts
     """Seconds."""
     num_stalls: int

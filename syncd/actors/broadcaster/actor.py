@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import attrs
 import structlog
 import trio
 
@@ -37,6 +36,7 @@ from syncd.actors.broadcaster.pacing import Pace
 from syncd.actors.broadcaster.publishing import Publishing
 from syncd.actors.broadcaster.rooms import Rooms
 from syncd.actors.broadcaster.sharing import Sharing
+from syncd.actors.broadcaster.statistics import BroadcasterStatistics
 from syncd.actors.broadcaster.watching import Watching
 from syncd.actors.kit import Mailbox
 from syncd.config import Config, Namespace
@@ -66,7 +66,7 @@ from syncd.ports_collections import (
 from syncd.ports_shared import BridgeHandle, CheckChannels, RemoteEvents, RemotePublications
 from syncd.ports_state import KeyName
 
-__all__ = ["Broadcaster", "BroadcasterStatistics"]
+__all__ = ["Broadcaster"]
 
 _log = structlog.get_logger("syncd.broadcaster")
 
@@ -84,17 +84,6 @@ _Commands = (
     | Sequence[WatchChannel | NarrowWatch]
     | Sequence[RemoteEvents | RemotePublications | CheckChannels]
 )
-
-
-@attrs.frozen
-class BroadcasterStatistics:
-    """The broadcaster at one moment; counters count since start."""
-
-    num_channels: int
-    num_published: int
-    num_recovered: int
-    num_unrecovered: int
-    num_dedupe_hits: int
 
 
 class Broadcaster:
@@ -253,7 +242,7 @@ class Broadcaster:
         if batch is not self._batch:
             self._batch, self._num_done = batch, 0
         handlers = self._handlers
-        self.publishing.begin()
+        self.publishing.begin(self.mailbox.taken_since)
         self.pace.begin()
         for message in part:
             try:
@@ -265,10 +254,12 @@ class Broadcaster:
             self._handle_one(command)
         self.sharing.served()
         self.publishing.submit()
-        await self.delivering.deliver()
+        has_written = await self.delivering.deliver()
         self.publishing.settle()
         self.committing.settle()
         self._fanout.flush()
+        if has_written:
+            self.publishing.note_age(trio.current_time())
 
     def _handle(self) -> dict[type, Callable[[Any], None]]:
         """What is done with each kind of message."""
@@ -362,4 +353,5 @@ class Broadcaster:
             self.joining.num_recovered,
             self.joining.num_unrecovered,
             self.publishing.num_dedupe_hits,
+            self.publishing.ages.counts(),
         )

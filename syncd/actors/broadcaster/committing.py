@@ -49,6 +49,7 @@ class Committing:
 
     def deliver(self, message: DeliverCommitted) -> None:
         """Take in a commit."""
+        self._publishing.came_at(message.since)
         for event in message.events:
             self.take(event)
         for publication in message.publications:

@@ -22,10 +22,11 @@ class Delivering:
         self._publishing = publishing
         self._fanout = fanout
 
-    async def deliver(self) -> None:
-        """Fan out what this tick brought. Sends are counted: after a slice others get their turn."""
+    async def deliver(self) -> bool:
+        """Fan out what this tick brought, if it did. Sends are counted: after a slice others get their turn."""
         num_left = DELIVERIES_PER_SLICE
-        for room in self._publishing.take_touched():
+        touched = self._publishing.take_touched()
+        for room in touched:
             channel = room.channel
             if room.filters is not None:
                 for part, run in parts_of(room, DELIVERIES_PER_SLICE):
@@ -55,6 +56,7 @@ class Delivering:
             room.run = []
             if room.late:
                 room.late = {}
+        return bool(touched)
 
     async def _deliver_in_slices(self, room: Room, run: Run) -> list[Subscription]:
         fallen: list[Subscription] = []

@@ -39,6 +39,8 @@ class AppendsDone:
     records: list[tuple[bytes, int]]
     """(record, at_ms) per command."""
     answer: list[AppendResult] | SyncdError
+    since: float
+    """When the oldest of the commands came, on Trio's clock."""
 
 
 @attrs.define(eq=False)

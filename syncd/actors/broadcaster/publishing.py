@@ -7,6 +7,7 @@ and those of the cache-owner.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from syncd.actors.broadcaster.gaps import Gaps, Ok
@@ -17,6 +18,7 @@ from syncd.config import Config, HistoryKind, Mode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import ChannelName, Epoch
 from syncd.model.channel import Channel
+from syncd.model.histogram import Histogram
 from syncd.model.recent_keys import Known, RecentKeys
 from syncd.ports import (
     Appended,
@@ -40,6 +42,7 @@ ASK_COMMANDS = 500
 MAX_WAITING = 50_000
 MAX_WAITING_BYTES = 67_108_864
 MAX_RECENT_KEYS = 100_000
+AGE_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Publishing:
@@ -63,7 +66,8 @@ class Publishing:
         self._at_ms = wall_ms()
         self._touched: list[Room] = []
         self._oks: list[Ok] = []
-        self._waiting: list[tuple[PublishEvent, AppendRequest]] = []
+        self._waiting: list[tuple[PublishEvent, AppendRequest, float]] = []
+        """With the time it came."""
         self._waiting_bytes = 0
         self._asked: list[list[PublishEvent]] = []
         """Batches at the store."""
@@ -71,12 +75,16 @@ class Publishing:
         self._recent = RecentKeys(MAX_RECENT_KEYS, config.timing.idempotency_s)
         self.num_published = 0
         self.num_dedupe_hits = 0
+        self.ages = Histogram(AGE_BOUNDS_S)
+        """Seconds from the oldest publication of a batch to the end of its writes; one observation a batch."""
+        self._since = self._oldest_at = math.inf
 
     # ---------------------------------------------------------------- in
 
-    def begin(self) -> None:
-        """A batch begins: what it publishes happens at one time."""
+    def begin(self, since: float) -> None:
+        """A batch begins, which came since then: what it publishes happens at one time."""
         self._at_ms = self._wall_ms()
+        self._since = self._oldest_at = since
 
     def publish(self, command: PublishEvent) -> None:
         """Take one publication. Raises what its asker is told."""
@@ -173,7 +181,7 @@ class Publishing:
         request = AppendRequest(
             command.channel, _record(command, at_ms), at_ms, key, command.idempotency
         )
-        self._waiting.append((command, request))
+        self._waiting.append((command, request, self._since))
         self._waiting_bytes += len(command.data)
 
     def submit(self) -> None:
@@ -181,21 +189,25 @@ class Publishing:
         while self._waiting and len(self._asked) < MAX_ASKS:
             batch = self._waiting[:ASK_COMMANDS]
             del self._waiting[:ASK_COMMANDS]
-            self._waiting_bytes -= sum(len(command.data) for command, _ in batch)
-            self._ask([command for command, _ in batch], [request for _, request in batch])
+            self._waiting_bytes -= sum(len(command.data) for command, _, _ in batch)
+            requests = [request for _, request, _ in batch]
+            self._ask([command for command, _, _ in batch], requests, batch[0][2])
 
-    def _ask(self, commands: list[PublishEvent], requests: list[AppendRequest]) -> None:
+    def _ask(
+        self, commands: list[PublishEvent], requests: list[AppendRequest], since: float
+    ) -> None:
         records = [(request.record, request.at_ms) for request in requests]
         self._asked.append(commands)
 
         def done(answer: list[AppendResult] | SyncdError) -> None:
-            self._post(AppendsDone(commands, records, answer))
+            self._post(AppendsDone(commands, records, answer, since))
 
         self._store.append(requests, done)
 
     def committed(self, done: AppendsDone) -> None:
         """The store answered: what is committed goes to the tail and to subscribers, and askers are told."""
         self.forget_ask(done)
+        self.came_at(done.since)
         answer = done.answer
         if isinstance(answer, SyncdError):
             for command in done.commands:
@@ -340,6 +352,15 @@ class Publishing:
         touched, self._touched = self._touched, []
         return touched
 
+    def came_at(self, since: float) -> None:
+        """Something in this batch was published then, before it was committed."""
+        self._oldest_at = min(self._oldest_at, since)
+
+    def note_age(self, now: float) -> None:
+        """What this batch brought subscribers is written."""
+        if self._oldest_at != math.inf:
+            self.ages.observe(now - self._oldest_at)
+
     def settle(self) -> None:
         """Answer what was published in this tick; its events are queued before."""
         oks, self._oks = self._oks, []
@@ -348,7 +369,7 @@ class Publishing:
 
     def fail(self, error: SyncdError) -> None:
         """After a crash: whoever waits is told, nothing is told twice."""
-        for command, _request in self._waiting:
+        for command, _request, _since in self._waiting:
             command.asker.reply_error(command.request_id, error)
         for asker, request_id, _epoch, _offset in self._oks + self.gaps.close_all():
             asker.reply_error(request_id, error)

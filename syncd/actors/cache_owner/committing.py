@@ -160,6 +160,10 @@ def tell(holdings: Holdings, group: Group, results: list[MutationResult]) -> Del
             command, commit = item.command, item.commit
             if command is not None:
                 message.outcomes.append(OutcomeToTell(command.asker, commit.outcome, positions))
+                if message.since == math.inf:
+                    message.since = (
+                        command.asked_at
+                    )  # they come in the order in which they were asked
         elif isinstance(result, KnownOutcome) and item.command is not None:
             command, outcome = item.command, result.outcome
             if outcome is None:

@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from syncd.actors.rebuild_coordinator.running import RebuildStoreHandle, Running
+from syncd.actors.rebuild_coordinator.statistics import RebuildCounts, RebuildStatistics
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
 from syncd.model.audit import AuditLog
@@ -51,6 +52,7 @@ class RebuildCoordinator:
         self._app = app
         self._new_id = new_id
         self._plan = RebuildPlan()
+        self.counts = RebuildCounts()
         self._running: dict[str, Running] = {}
         self._wake = trio.Event()
 
@@ -76,6 +78,7 @@ class RebuildCoordinator:
             running.scope.cancel("asked to")
         elif not job.is_ended:
             job.state = JobState.CANCELLED
+            self.counts.note_end(job)
         return self._facts(job)
 
     def job(self, job_id: str) -> dict[str, Any]:
@@ -117,6 +120,10 @@ class RebuildCoordinator:
             "error": job.error,
         }
 
+    def statistics(self) -> RebuildStatistics:
+        """Return counts."""
+        return self.counts.statistics(sum(not job.is_ended for job in self._plan))
+
     # ---------------------------------------------------------------- kit.Actor
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -145,6 +152,8 @@ class RebuildCoordinator:
             job.state, job.error = JobState.FAILED, "Something went wrong inside; see the log."
             job.ended_at = trio.current_time()
         finally:
+            if job.is_ended:
+                self.counts.note_end(job)
             del self._running[job.id]
             self._wake.set()
         self._audit.note(

@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from syncd.actors.rebuild_coordinator.rows import BadRow, row_from_scan
+from syncd.actors.rebuild_coordinator.statistics import RebuildCounts
 from syncd.errors import SyncdError
 from syncd.model.definitions import CollectionDefinition
 from syncd.model.rebuild_plan import Job, JobState, Mode
@@ -63,6 +64,7 @@ class Ground(Protocol):
     chance: Callable[[], float]
     swap: Callable[[SwapGeneration], None]
     num_invalidations: Callable[[str], int]
+    counts: RebuildCounts
 
 
 class Failed(Exception):
@@ -250,6 +252,7 @@ class Running:
             self._lose()
             await trio.lowlevel.checkpoint()
         place.after, self.job.done = after, done
+        self._ground.counts.rows[self.job.collection] += len(rows)
 
     async def _swap(self, lease: RebuildLease, *, was_invalidated: bool) -> None:
         answers: list[Swapped | SyncdError | None] = []
