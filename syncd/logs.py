@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -16,7 +17,15 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["MASK", "MAX_TEXT_CHARS", "configure_logging", "mask_secrets", "printable"]
+__all__ = [
+    "MASK",
+    "MAX_TEXT_CHARS",
+    "begin_request",
+    "configure_logging",
+    "mask_secrets",
+    "printable",
+    "request_id",
+]
 
 MASK = "***"
 
@@ -58,6 +67,30 @@ def configure_logging(log_format: str, log_level: str, stream: TextIO | None = N
     logging.basicConfig(handlers=[_Forwarder()], level=max(level, logging.INFO), force=True)
     for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+_request_id_like = re.compile(r"[\w.:+/=-]{1,64}", re.ASCII)
+
+
+def begin_request(given: str | None) -> str:
+    """Have all log lines of this task and those it starts carry an id of the request they serve.
+
+    Args:
+        given: By the caller or a proxy before us. Taken if it is at most 64 of A-Z, a-z, 0-9, _ . : + / = and -.
+
+    Returns:
+        That id, or a new one.
+    """
+    is_good = given is not None and _request_id_like.fullmatch(given) is not None
+    made = given if is_good and given is not None else secrets.token_hex(8)
+    structlog.contextvars.bind_contextvars(request_id=made)
+    return made
+
+
+def request_id() -> str | None:
+    """Return the id that log lines of this task carry; None outside a request."""
+    found = structlog.contextvars.get_contextvars().get("request_id")
+    return found if isinstance(found, str) else None
 
 
 def _processors(log_format: str, *, is_terminal: bool) -> list[Processor]:

@@ -25,6 +25,7 @@ __all__ = [
     "MailboxStatistics",
     "NodeFailed",
     "Reply",
+    "origin_of",
     "supervise",
 ]
 
@@ -228,6 +229,15 @@ class Reply(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._value[0]
+
+
+def origin_of(message: object) -> dict[str, str]:
+    """Return who asked, as fields of a log line: the `session`, or the `request_id` of an HTTP request; nothing if nobody did."""
+    held = getattr(message, "subscription", message)
+    asker = getattr(message, "asker", None) or getattr(held, "session", None)
+    asker = getattr(asker, "connection", asker)
+    found = {"session": getattr(asker, "id", None), "request_id": getattr(asker, "request", None)}
+    return {name: value for name, value in found.items() if value}
 
 
 class Health(enum.Enum):

@@ -14,7 +14,7 @@ import attrs
 import structlog
 import trio
 
-from syncd.actors.kit import Mailbox, MailboxStatistics
+from syncd.actors.kit import Mailbox, MailboxStatistics, origin_of
 from syncd.codes import ErrorCode
 from syncd.config import Limits, Timing
 from syncd.errors import ActorStopped, RequestRejected, SyncdError, internal_error
@@ -180,7 +180,8 @@ class Presence:
         except RequestRejected as error:
             self._fail(command, error)
         except Exception as error:  # noqa: BLE001 - one command fails, presence goes on
-            _log.error("presence_command_failed", command=type(command).__name__, exc_info=error)
+            about = {"command": type(command).__name__, **origin_of(command)}
+            _log.error("presence_command_failed", **about, exc_info=error)
             self._fail(command, internal_error())
 
     def _obey(self, command: PresenceCommand, now: float) -> None:

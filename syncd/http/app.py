@@ -27,6 +27,7 @@ from syncd.http.ports import NodeInfo
 from syncd.http.rebuild_api import RebuildApi
 from syncd.http.state_api import StateApi
 from syncd.http.static_files import load_static_files
+from syncd.logs import begin_request
 from syncd.model.definitions import AppDefinition
 from syncd.model.permissions import Permissions
 from syncd.ports import BroadcasterHandle, GatewayPort, Identity, PresenceHandle
@@ -36,6 +37,9 @@ __all__ = ["STATIC_FOLDER", "create_app"]
 
 STATIC_FOLDER = Path(__file__).parent / "static"
 """Where the demo page lies in the package."""
+
+REQUEST_ID = "X-Request-Id"
+"""Told with every answer, and in every line logged about the request; one that the caller sends is kept."""
 
 _log = structlog.get_logger("syncd.http")
 
@@ -185,6 +189,7 @@ def _add_pages(app: QuartTrio, pages: Pages) -> None:
 
 def _add_rules(app: QuartTrio, hosts: HostRule, metrics: Metrics) -> None:
     async def check_host() -> None:
+        g.request_id = begin_request(request.headers.get(REQUEST_ID))
         hosts.check(request.headers.get("Host"))
 
     async def add_headers(response: Response) -> Response:
@@ -193,6 +198,7 @@ def _add_rules(app: QuartTrio, hosts: HostRule, metrics: Metrics) -> None:
             response.status_code,
             g.get("error_codes", ()),
         )
+        response.headers[REQUEST_ID] = g.request_id
         return secure(response)
 
     app.before_request(check_host)

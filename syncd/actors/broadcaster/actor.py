@@ -38,7 +38,7 @@ from syncd.actors.broadcaster.rooms import Rooms
 from syncd.actors.broadcaster.sharing import Sharing
 from syncd.actors.broadcaster.statistics import BroadcasterStatistics
 from syncd.actors.broadcaster.watching import Watching
-from syncd.actors.kit import Mailbox
+from syncd.actors.kit import Mailbox, origin_of
 from syncd.config import Config, Namespace
 from syncd.errors import ActorStopped, SyncdError, internal_error
 from syncd.ids import ChannelName, Epoch, Position
@@ -333,7 +333,9 @@ class Broadcaster:
             fail(message, error)
             return
         kind = type(message).__name__
-        _log.error("message_failed", actor=self.name, kind=kind, exc_info=error)
+        _log.error(
+            "message_failed", actor=self.name, kind=kind, **origin_of(message), exc_info=error
+        )
         fail(message, internal_error())
 
     async def _sweep(self) -> None:

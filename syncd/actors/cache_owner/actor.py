@@ -44,7 +44,7 @@ from syncd.actors.cache_owner.sharing import Sharing
 from syncd.actors.cache_owner.swapping import OwnersStore, Swapping
 from syncd.actors.cache_owner.upkeep import Upkeep
 from syncd.actors.cache_owner.watching import Watching
-from syncd.actors.kit import Mailbox
+from syncd.actors.kit import Mailbox, origin_of
 from syncd.codes import ErrorCode
 from syncd.config import Config, HistoryKind
 from syncd.errors import ActorStopped, RequestRejected, SyncdError, internal_error
@@ -351,8 +351,8 @@ class CacheOwner(Handle):
         if not isinstance(error, SyncdError):
             if not isinstance(message, CacheOwnerCommand):
                 raise error
-            kind = type(message).__name__
-            _log.error("message_failed", actor=self.name, kind=kind, exc_info=error)
+            about = {"kind": type(message).__name__, **origin_of(message)}
+            _log.error("message_failed", actor=self.name, **about, exc_info=error)
             error = internal_error()
         fail(message, error)
 

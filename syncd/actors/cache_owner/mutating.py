@@ -29,6 +29,7 @@ from syncd.actors.cache_owner.held import Held
 from syncd.actors.cache_owner.holdings import TOMBSTONE, Holding, Holdings
 from syncd.actors.cache_owner.invalidating import events_of
 from syncd.actors.cache_owner.messages import GroupDone, Turn
+from syncd.actors.kit import origin_of
 from syncd.codes import ErrorCode
 from syncd.errors import SyncdError, internal_error
 from syncd.ids import ChannelName
@@ -216,8 +217,8 @@ class Mutating:
         group.volatile_places |= places
         group.items.append(Item(kept, command, decided, volatile=volatile))
         if decided.failure is not None:
-            name = command.name
-            _log.error("mutator_failed", mutator=name, exc_info=decided.failure)
+            about = {"mutator": command.name, "client": command.client, **origin_of(command)}
+            _log.error("mutator_failed", **about, exc_info=decided.failure)
 
     def _prepare_writes(self, commit: MutationCommit) -> None:
         """Say of each write whether the application has to hear of it, and keep deletions where a loader could undo them."""
