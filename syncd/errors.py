@@ -47,10 +47,17 @@ class RequestRejected(SyncdError):
 
 
 class StoreUnavailable(SyncdError):
-    """The store cannot read or commit now; nothing was half done."""
+    """The store cannot read or commit now; nothing was half done.
 
-    def __init__(self, message: str = "", *, after_ms: int | None = 1000) -> None:
+    Attributes:
+        is_unknown: The answer to a commit was lost: it may have taken effect, whole, or may yet.
+    """
+
+    def __init__(
+        self, message: str = "", *, after_ms: int | None = 1000, is_unknown: bool = False
+    ) -> None:
         super().__init__(ErrorCode.STORE_UNAVAILABLE, message, after_ms=after_ms)
+        self.is_unknown = is_unknown
 
 
 class MailboxFull(SyncdError):

@@ -70,6 +70,8 @@ _KnownKey = tuple[str, str, str]
 class MemoryStore:
     """`Store` in dicts; see there. Owned by one caller."""
 
+    blocks = False
+
     def __init__(
         self, options: StoreOptions, *, timer: Callable[[], float] = time.perf_counter
     ) -> None:

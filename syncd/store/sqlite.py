@@ -77,6 +77,8 @@ _SET_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
 class SqliteStore:
     """`Store` in a file; see there for what each method promises."""
 
+    blocks = False
+
     def __init__(
         self,
         path: str | Path,
@@ -187,9 +189,8 @@ class SqliteStore:
             raise translated(error) from error
         batch, self._batch = self._batch, None
         if batch is not None:
-            num_written, duplicates = batch.num_written, batch.num_duplicates
-            mismatches = batch.num_mismatches
-            self._counts.update(written=num_written, duplicates=duplicates, mismatches=mismatches)
+            written, known, others = batch.num_written, batch.num_duplicates, batch.num_mismatches
+            self._counts.update(written=written, duplicates=known, mismatches=others)
             self._trimmer.note(batch.touched)
             self._rows.shrink()
         mutations, self._mutations = self._mutations, None

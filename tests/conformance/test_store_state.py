@@ -183,12 +183,12 @@ def test_publications_and_mutations_share_a_transaction_in_any_order(log, mutati
     first = log.append(event("orders", uid="u"), commit=False)
     second = log.mutate(mutation("c", 1, put("orders", "k")), commit=False)
     third = log.append(event("orders"), event("orders", uid="u"), commit=False)
-    (fourth,) = log.mutate(
+    fourth = log.mutate(
         mutation("c", 2, put("orders", "k"), reads=[("orders", "k", 2)]), commit=False
     )
     log.store.commit()
     assert [r.offset for r in (*first, *third)] == [1, 3, 1]
-    assert (second[0].versions, fourth.versions) == ([2], [4])
+    assert (second[0].versions, fourth[0].versions) == ([2], [4])
     assert log.offsets("orders") == [1, 2, 3, 4]
     log.append(event("orders"), commit=False)
     log.mutate(mutation("c", 3, put("orders", "k")), commit=False)
