@@ -203,6 +203,10 @@ class Config:
     """Own address for HTTP; the shared port then serves `/ws` alone."""
     db: str = "syncd.db"
     """SQLite file, or `:memory:` for a store that forgets."""
+    redis: str | None = attrs.field(default=None, repr=False)
+    """URL of the Redis that this node shares with others; `db` is not used then. It may hold a password."""
+    redis_prefix: str = "syncd"
+    """What the names of all keys begin with: two installations that share a Redis differ in it."""
     tls_cert: str | None = None
     tls_key: str | None = None
     origins: tuple[str, ...] = ()

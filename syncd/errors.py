@@ -41,6 +41,11 @@ class SyncdError(Exception):
     def __str__(self) -> str:
         return f"{self.code.value}: {self.message}"
 
+    @property
+    def leaves_unknown(self) -> bool:
+        """Whether what was asked for may have happened all the same: whoever remembers how things were has to look again."""
+        return self.code is ErrorCode.INTERNAL_ERROR
+
 
 class RequestRejected(SyncdError):
     """The request is refused; the connection goes on."""
@@ -58,6 +63,11 @@ class StoreUnavailable(SyncdError):
     ) -> None:
         super().__init__(ErrorCode.STORE_UNAVAILABLE, message, after_ms=after_ms)
         self.is_unknown = is_unknown
+
+    @property
+    def leaves_unknown(self) -> bool:
+        """See `SyncdError`."""
+        return self.is_unknown
 
 
 class MailboxFull(SyncdError):

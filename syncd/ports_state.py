@@ -16,6 +16,7 @@ from syncd.ids import ChannelName, Position
 from syncd.ports import (
     Appended,
     AppendRequest,
+    ChannelHead,
     IdempotencyKey,
     LoadedChannel,
     LogPage,
@@ -201,6 +202,16 @@ class StateReader(Protocol):
         two of them is in the log.
         """
 
+    def scan_for(
+        self,
+        clients: Sequence[str],
+        channel: ChannelName,
+        after_key: KeyName | None,
+        limit: int,
+        max_bytes: int,
+    ) -> tuple[EntryPage, list[int]]:
+        """Return `scan` and `last_mids` of one moment: what of each client's mutations is in the page."""
+
     def keys_by_tag(
         self, collection: str, tag: str, after: TaggedKey | None, limit: int
     ) -> list[TaggedKey]:
@@ -220,6 +231,9 @@ class StateReader(Protocol):
 
     def load(self, channel: ChannelName, tail_events: int, tail_bytes: int) -> LoadedChannel:
         """Return a channel's head and newest events, as `Store.load`."""
+
+    def heads(self, channels: Sequence[ChannelName]) -> list[ChannelHead]:
+        """Return where the logs of some channels begin and end, in their order; of each as of its own moment."""
 
     def read(self, query: LogQuery) -> LogPage:
         """Return a slice of a channel's log, as `Store.read`."""

@@ -124,7 +124,8 @@ def _parse(url: str) -> RedisAddress:
         service = segments.pop(0)
     first = parts.netloc if scheme == "unix" else f"{userinfo}{at}{hosts.split(',')[0]}"
     path = parts.path if scheme == "unix" else "/".join(["", *segments])
-    plain = urllib.parse.urlunsplit((scheme, first, path, parts.query, ""))
+    # Not `urlunsplit`: without a host it leaves out the slashes that redis-py looks for.
+    plain = f"{scheme}://{first}{path}" + (f"?{parts.query}" if parts.query else "")
     options = parse_url(plain)  # type: ignore[no-untyped-call]
     found: dict[str, Any] = dict(options)
     found.pop("connection_class", None)

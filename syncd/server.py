@@ -11,17 +11,17 @@ import importlib.metadata
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
-import attrs
 import structlog
 import trio
 
+from syncd.actors.bridge import Bridge
 from syncd.actors.broadcaster import Broadcaster
 from syncd.actors.cache_owner import CacheOwner
-from syncd.actors.kit import Actor, ActorHealth, NodeFailed, supervise
+from syncd.actors.kit import ActorHealth, NodeFailed
 from syncd.actors.presence import Presence
 from syncd.actors.rebuild_coordinator import RebuildCoordinator
 from syncd.actors.store import StoreActor
@@ -41,6 +41,7 @@ from syncd.http.operator_api import Operating
 from syncd.http.ports import NodeStatistics
 from syncd.http.serving import HttpServer
 from syncd.ids import Epoch
+from syncd.ladder import Ladder
 from syncd.loop_lag import LoopLag
 from syncd.model.admin_sessions import AdminSessions, NodeTokens
 from syncd.model.client_secrets import ClientSecrets
@@ -53,6 +54,7 @@ from syncd.model.tokens import TokenVerifier
 from syncd.node_parts import (
     calm_collector,
     collection_namespaces,
+    new_name,
     open_store,
     raise_file_limit,
     return_large_values,
@@ -71,18 +73,6 @@ __all__ = ["Node", "open_node", "serve"]
 
 _log = structlog.get_logger("syncd.server")
 
-STEP_STOP_S = 5.0
-"""For one rung on the way down; a shield never stands without a deadline."""
-
-
-@attrs.define(eq=False)
-class _Rung:
-    """One running part: how to end it, and when it has ended."""
-
-    name: str
-    scope: trio.CancelScope
-    done: trio.Event
-
 
 class Node:
     """A node and its parts. Made by `open_node`; implements `http.ports.NodeInfo`."""
@@ -93,7 +83,17 @@ class Node:
         store: Store,
         app: AppDefinition | None = None,
         surroundings: Surroundings = REAL,
+        name: str = "",
     ) -> None:
+        """Make its parts; nothing runs yet.
+
+        Args:
+            config: In force already, as is `app`.
+            store: Open; closed by the node.
+            surroundings: Clocks and the like.
+            name: Its own among those that share the store, as the store was told.
+        """
+        self.name = name or new_name(surroundings)
         self.config = config
         self.app = app or AppDefinition()
         self.surroundings = surroundings
@@ -103,8 +103,7 @@ class Node:
         self._lag = LoopLag()
         self.watchdog = Watchdog(config.timing.stall_s)
         """Watches while `open_node` holds it open; a simulated node has a clock of its own."""
-        self._health: list[ActorHealth] = []
-        self._rungs: list[_Rung] = []
+        self._ladder = Ladder()
         self.is_stopping = False
         self.authorizer = None
         if self.app.authorizer is not None:
@@ -138,6 +137,11 @@ class Node:
         self.store = StoreActor(
             store, worker, wall_clock=surroundings.wall_s, timer=surroundings.timer
         )
+        self.bridge: Bridge | None = None
+        if config.redis is not None:
+            from syncd.shared_parts import make_bridge  # noqa: PLC0415 - an extra
+
+            self.bridge = make_bridge(config, self.name, self.store, store, surroundings)
         self.upkeep = Upkeep(self.store, store)
         self.check_store, self.backup = self.upkeep.check, self.upkeep.copy
         self.broadcaster = Broadcaster(
@@ -148,6 +152,7 @@ class Node:
             new_epoch=lambda: Epoch(surroundings.new_id()),
             collections=[*collection_namespaces(self.app), *RESERVED],
             volatile_head=lambda channel: self.cache_owner.volatile_head(channel),  # noqa: PLW0108 - it is made below
+            bridge=self.bridge,
         )
         self.audit = AuditTrail(self.broadcaster, surroundings.wall_ms)
         self.presence = Presence(config.limits, config.timing, self.hub.writer.flush)
@@ -161,7 +166,10 @@ class Node:
             chance=surroundings.jitter,
             flush=self.hub.writer.flush,
             timer=surroundings.timer,
+            interest=None if self.bridge is None else self.bridge.entries_interest,
         )
+        if self.bridge is not None:
+            self.bridge.connect(self.broadcaster, self.cache_owner)
         self.rebuild_coordinator = RebuildCoordinator(
             self.app,
             store=self.store,
@@ -188,7 +196,7 @@ class Node:
             secrets=ClientSecrets(node_secret, surroundings.entropy),
             revocations=Revocations(),
             wall_s=surroundings.wall_s,
-            node=surroundings.entropy(3).hex(),
+            node=self.name,
         )
 
     def _make_grants(self) -> Grants:
@@ -225,7 +233,7 @@ class Node:
 
     def health(self) -> Sequence[ActorHealth]:
         """What became of each actor, in start order."""
-        return self._health
+        return self._ladder.health
 
     def statistics(self) -> NodeStatistics:
         """Counts of every part, read when asked for."""
@@ -245,9 +253,12 @@ class Node:
 
     def reasons_not_ready(self) -> Sequence[str]:
         """Why the node should get no traffic, one sentence each."""
-        return self.upkeep.reasons_not_ready(
-            self._health, self.loop_lag_ms(), is_stopping=self.is_stopping
+        reasons = self.upkeep.reasons_not_ready(
+            self._ladder.health, self.loop_lag_ms(), is_stopping=self.is_stopping
         )
+        if self.bridge is not None and not self.bridge.is_up:
+            return [*reasons, "The bus to the other nodes is down."]
+        return reasons
 
     # ---------------------------------------------------------------- up and down
 
@@ -258,51 +269,26 @@ class Node:
         api_listeners: Sequence[socket.socket],
     ) -> None:
         """Start every part in order; each is ready when the next one starts. The application may call from the first on."""
+        ladder = self._ladder
         self.app.bind(Runtime(self.cache_owner, self.config.timing.http_request_s))
-        await self._climb(nursery, "loop_lag", self._lag.run)
-        await self._climb_actor(nursery, self.store)
-        await self._climb_actor(nursery, self.broadcaster, self._resume_broadcaster)
+        await ladder.climb(nursery, "loop_lag", self._lag.run)
+        await ladder.climb_actor(nursery, self.store)
+        await ladder.climb_actor(nursery, self.broadcaster, self._resume_broadcaster)
         await self.audit.restore()
-        await self._climb_actor(nursery, self.presence, self._resume_presence)
-        await self._climb_actor(nursery, self.cache_owner, self._resume_watches)
-        await self._climb_actor(nursery, self.rebuild_coordinator)
-        await self._climb(nursery, "http", partial(self.http.run, api_listeners))
-        await self._climb(nursery, "gateway", partial(self.gateway.run, listeners))
+        await ladder.climb_actor(nursery, self.presence, self._resume_presence)
+        await ladder.climb_actor(nursery, self.cache_owner, self._resume_watches)
+        await ladder.climb_actor(nursery, self.rebuild_coordinator)
+        if self.bridge is not None:
+            await ladder.climb_actor(nursery, self.bridge)
+        await ladder.climb(nursery, "http", partial(self.http.run, api_listeners))
+        await ladder.climb(nursery, "gateway", partial(self.gateway.run, listeners))
 
     async def stop(self) -> None:
         """Stop accepting, say good-bye, then stop every part in reverse, each within its deadline."""
         self.is_stopping = True
         self.gateway.stop_accepting()
         await self.gateway.drain(self.config.timing.stop_s / 2)
-        for rung in reversed(self._rungs):
-            rung.scope.cancel(f"stopping {rung.name}")
-            with trio.move_on_after(STEP_STOP_S) as waiting:
-                await rung.done.wait()
-            if waiting.cancelled_caught:
-                _log.error("stop_overdue", part=rung.name)
-
-    async def _climb_actor(
-        self, nursery: trio.Nursery, actor: Actor, on_restart: Callable[[], None] = lambda: None
-    ) -> None:
-        health = ActorHealth(actor.name)
-        self._health.append(health)
-        run = partial(supervise, actor, health, on_restart=on_restart)
-        await self._climb(nursery, actor.name, run)
-
-    async def _climb(
-        self, nursery: trio.Nursery, name: str, run: Callable[..., Awaitable[None]]
-    ) -> None:
-        rung = _Rung(name, trio.CancelScope(), trio.Event())
-
-        async def part(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            try:
-                with rung.scope:
-                    await run(task_status=task_status)
-            finally:
-                rung.done.set()
-
-        await nursery.start(part)
-        self._rungs.append(rung)
+        await self._ladder.descend()
 
     # ---------------------------------------------------------------- healing
 
@@ -340,15 +326,19 @@ async def open_node(config: Config, app: AppDefinition | None = None) -> AsyncIt
 
     Cancellation: everything stops at once, as by a crash: nothing acknowledged is lost.
     """
-    app = app or AppDefinition()
-    store = open_store(config, app)
+    app, name = app or AppDefinition(), new_name(REAL)
+    if config.redis is not None:
+        from syncd.shared_parts import with_shared_history  # noqa: PLC0415 - an extra
+
+        config, app = with_shared_history(config, app)
+    store = open_store(config, app, name)
     try:
         listeners = bind(config.listen)
         api_listeners = [] if config.api_listen is None else bind(config.api_listen)
     except ConfigError:
         store.close()
         raise
-    node = Node(config, store, app)
+    node = Node(config, store, app, name=name)
     node.addresses = [sock.getsockname() for sock in listeners]
     try:
         with node.watchdog:

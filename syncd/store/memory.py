@@ -33,6 +33,7 @@ from syncd.ports_state import (
     MutationResult,
     TaggedKey,
 )
+from syncd.store.alone import AloneReads
 from syncd.store.base import (
     EPOCH_SEED,
     NODE_SECRET,
@@ -67,10 +68,8 @@ class _Known:
 _KnownKey = tuple[str, str, str]
 
 
-class MemoryStore:
+class MemoryStore(AloneReads):
     """`Store` in dicts; see there. Owned by one caller."""
-
-    blocks = False
 
     def __init__(
         self, options: StoreOptions, *, timer: Callable[[], float] = time.perf_counter

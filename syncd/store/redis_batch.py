@@ -37,7 +37,7 @@ __all__ = [
 _pack = cast("Callable[[object], bytes]", msgpack.packb)
 
 _APPEND, _GROUP, _SWAP = 1, 2, 3
-_COMMITTED, _KNOWN, _OUT_OF_ORDER, _CONFLICT, _MISMATCH = range(5)
+_COMMITTED, _KNOWN, _OUT_OF_ORDER, _CONFLICT, _MISMATCH, _DIRTY = range(6)
 
 
 class Counts:
@@ -133,6 +133,7 @@ class Batch:
                 read.key,
                 read.version,
                 False if read.written_by is None else read.written_by,
+                read.unless_dirty,
             ]
             for read in mutation.reads
         ]
@@ -183,6 +184,9 @@ class Batch:
         if kind == _CONFLICT:
             counts.conflicts += 1
             return Conflict(mutation.reads[answer[1]])
+        if kind == _DIRTY:
+            counts.conflicts += 1
+            return Conflict(mutation.reads[answer[1]], is_dirty=True)
         counts.mismatches += 1
         return mismatch()
 

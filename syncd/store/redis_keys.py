@@ -89,12 +89,15 @@ class BusMessage:
     """Who committed it, and hears of it by the commit itself."""
     epoch: Epoch
     events: Sequence[BusEvent]
+    renewed_at: int = 0
+    """All entries were replaced by others (the swap of a rebuild) as of this offset; then there are no events."""
 
 
 def encode_message(message: BusMessage) -> bytes:
-    """Encode as the script of a commit does: `[node, epoch, [[offset, at_ms, key, record, full], ...]]`."""
+    """Encode as scripts do: `[node, epoch, [[offset, at_ms, key, record, full], ...]]`, or `[node, epoch, renewed_at]`."""
     events = [[e.offset, e.at_ms, e.key, e.record, e.full] for e in message.events]
-    encoded: bytes = msgpack.packb([message.node, message.epoch, events])
+    told = message.renewed_at or events
+    encoded: bytes = msgpack.packb([message.node, message.epoch, told])
     return encoded
 
 
@@ -106,6 +109,8 @@ def decode_message(payload: bytes) -> BusMessage:
     """
     try:
         node, epoch, events = msgpack.unpackb(payload)
+        if type(events) is int:
+            return BusMessage(node, Epoch(epoch), (), renewed_at=events)
         return BusMessage(node, Epoch(epoch), [_event(*event) for event in events])
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise ValueError(f"not a message of syncd: {error}") from error

@@ -49,13 +49,27 @@ class RedisState:
         self, channel: ChannelName, after_key: KeyName | None, limit: int, max_bytes: int
     ) -> EntryPage:
         """See `StateReader.scan`."""
+        return self.scan_for((), channel, after_key, limit, max_bytes)[0]
+
+    def scan_for(
+        self,
+        clients: Sequence[str],
+        channel: ChannelName,
+        after_key: KeyName | None,
+        limit: int,
+        max_bytes: int,
+    ) -> tuple[EntryPage, list[int]]:
+        """See `StateReader.scan_for`."""
         after = b"-" if after_key is None else b"(" + after_key.encode()
-        reply = self.run(STATE, lambda: ["scan", self.describe(channel), after, limit, max_bytes])
+        names = list(clients)
+        reply = self.run(
+            STATE, lambda: ["scan", self.describe(channel), after, limit, max_bytes, names]
+        )
         entries = [
-            entry_from(KeyName(reply[n].decode()), reply[n + 1]) for n in range(3, len(reply), 2)
+            entry_from(KeyName(reply[n].decode()), reply[n + 1]) for n in range(4, len(reply), 2)
         ]
         position = Position(Epoch(reply[0].decode()), reply[1])
-        return EntryPage(position, entries, is_complete=bool(reply[2]))
+        return EntryPage(position, entries, is_complete=bool(reply[2])), reply[3]
 
     def keys_by_tag(
         self, collection: str, tag: str, after: TaggedKey | None, limit: int

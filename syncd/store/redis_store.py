@@ -45,6 +45,7 @@ from syncd.store.redis_scripts import (
     META_GET,
     OPEN,
     READ,
+    STATE,
     VOUCH,
     Script,
 )
@@ -60,6 +61,9 @@ MAX_KNOWN = 100_000
 
 VOUCH_CHANNELS = 500
 """Of one script, so that it does not hold the server."""
+
+UNSURE_S = 600.0
+"""A script that was sent and not answered has run by then, or never will: its connection is long closed."""
 
 FORWARDED_A_CALL = 2000
 """Acknowledged changes handed over with one transaction."""
@@ -99,6 +103,9 @@ class RedisStore(RedisState):
         self._node: bytes = msgpack.packb(node)
         self._link = RedisLink(url, names or RedisNames(), timeout_s=timeout_s, greet=self._greet)
         self._epochs = Epochs(options.cached_channels, MAX_KNOWN)
+        self.heard: Callable[[], Mapping[ChannelName, Position]] = dict
+        """What this node was told of other nodes' commits: it vouches for that as well. Called in the worker; returns a copy."""
+        self._unsure_at = -math.inf
         self._secret = b""
         self._size_bytes = 0
         self._counts = Counts()
@@ -106,6 +113,7 @@ class RedisStore(RedisState):
         self._acknowledged: dict[str, int] = {}
         self._forwarded: dict[bytes, int] = {}
         self._renewed: list[ChannelName] = []
+        self._timer = timer
         self._trimmer = Trimmer(self, options, timer)
         self.rebuilds = RedisRebuilds(self, server_clock=server_clock)
 
@@ -134,6 +142,8 @@ class RedisStore(RedisState):
         had_era = bool(self._epochs.era)
         self._secret = found[0]
         if self._epochs.begin(found[1], found[2].decode()) and had_era:
+            for channel, at in self.heard().items():
+                self._epochs.note(channel, at.epoch, at.offset)
             self._vouch(self._epochs.known, was_before=True)
 
     def vouch(self, tops: Mapping[ChannelName, Position]) -> list[ChannelName]:
@@ -187,7 +197,15 @@ class RedisStore(RedisState):
                 return self._link.run(script, for_script([self._epochs.era, *make()]))
             except EraChanged:
                 self._greet()
+            except StoreUnavailable as error:
+                if error.is_unknown:
+                    self._unsure_at = self._timer()
+                raise
         raise StoreUnavailable("Redis changes its data all the time")
+
+    def is_unsure(self) -> bool:
+        """Whether the answer to a commit was lost lately: it may still take effect, and only the bus tells then. From any thread."""
+        return self._timer() - self._unsure_at < UNSURE_S
 
     def describe(self, channel: ChannelName) -> list[Any]:
         """Return a channel as scripts take it."""
@@ -300,6 +318,17 @@ class RedisStore(RedisState):
         """See `Store.load`."""
         page = self._page(channel, 0, None, (True, tail_events, tail_bytes, True))
         return LoadedChannel(page.head, page.events[::-1])
+
+    def heads(self, channels: Sequence[ChannelName]) -> list[ChannelHead]:
+        """See `StateReader.heads`."""
+        found = self.run(STATE, lambda: ["heads", [self.describe(each) for each in channels]])
+        heads = [
+            ChannelHead(Epoch(found[n].decode()), found[n + 1], found[n + 2])
+            for n in range(0, len(found), 3)
+        ]
+        for channel, head in zip(channels, heads, strict=True):
+            self._epochs.note(channel, head.epoch, head.top)
+        return heads
 
     def read(self, query: LogQuery) -> LogPage:
         """See `Store.read`."""

@@ -35,6 +35,7 @@ from syncd.ports_state import (
     MutationResult,
     TaggedKey,
 )
+from syncd.store.alone import AloneReads
 from syncd.store.base import (
     EPOCH_SEED,
     NODE_SECRET,
@@ -74,10 +75,8 @@ _DIRTY_A_SLICE = 1000
 _SET_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
 
 
-class SqliteStore:
+class SqliteStore(AloneReads):
     """`Store` in a file; see there for what each method promises."""
-
-    blocks = False
 
     def __init__(
         self,

@@ -9,8 +9,9 @@ import trio
 from syncd.actors.bridge import Bridge
 from syncd.actors.bridge.actor import CHECK_S, TICK_S
 from syncd.errors import MailboxFull
-from syncd.ids import ChannelName, Epoch
-from syncd.ports_shared import CheckChannels, RemoteEvents, RemotePublications
+from syncd.ids import ChannelName, Epoch, Position
+from syncd.ports_collections import RenewChannel
+from syncd.ports_shared import CheckChannels, RemoteEvents, RemotePublications, RenewEntries
 from syncd.store.redis_keys import BusEvent, BusMessage, RedisNames, encode_message
 
 NAMES = RedisNames("t")
@@ -66,8 +67,14 @@ class World:
 
     def __init__(self):
         self.buses = []
+        self.is_unsure = False
         self.bridge = Bridge(
-            node="me", names=NAMES, make_bus=self._make_bus, store=None, chance=lambda: 0.5
+            node="me",
+            names=NAMES,
+            make_bus=self._make_bus,
+            store=None,
+            is_unsure=lambda: self.is_unsure,
+            chance=lambda: 0.5,
         )
         self.broadcaster, self.cache_owner = Room(), Room()
         self.bridge.connect(self.broadcaster, self.cache_owner)
@@ -120,6 +127,28 @@ async def test_what_this_node_committed_itself_is_not_told_again(autojump_clock)
         world.bridge.interest.enter(CHAT)
         world.bus.events.on_messages([committed(CHAT, 1, node="me")])
         assert world.broadcaster.take() == []
+
+
+async def test_the_echo_of_a_commit_whose_answer_was_lost_is_news(autojump_clock):
+    world = World()
+    async with world.running():
+        world.bridge.interest.enter(CHAT)
+        world.is_unsure = True
+        world.bus.events.on_messages([committed(CHAT, 1, node="me")])
+        (told,) = world.broadcaster.take()
+        assert [event.offset for event in told.events] == [1]
+
+
+async def test_entries_that_were_all_replaced_are_told_as_such(autojump_clock):
+    world = World()
+    async with world.running():
+        world.bridge.interest.enter(ORDERS)
+        world.bridge.entries_interest.enter(ORDERS)
+        told = encode_message(BusMessage("other", Epoch("e"), [], renewed_at=12))
+        world.bus.events.on_messages([(topic(ORDERS), told)])
+        assert [type(each) for each in world.broadcaster.take()] == [RenewChannel]
+        assert [type(each) for each in world.cache_owner.take()][-1] is RenewEntries
+        assert world.bridge.heard() == {ORDERS: Position(Epoch("e"), 12)}
 
 
 async def test_a_topic_is_wanted_once_for_both_rooms_and_until_the_last_leaves(autojump_clock):

@@ -389,3 +389,21 @@ def test_entries_are_counted_as_they_come_and_go(log, mutation, put, delete):
     assert log.store.count("orders") == 3
     log.mutate(mutation("c", 4, delete("orders", "a"), delete("orders", "b")))
     assert log.store.count("orders") == 1
+
+
+def test_a_scan_tells_of_the_same_moment_which_mutations_it_holds(log, mutation, put):
+    log.mutate(mutation("c", 1, put("orders", "a")), mutation("c", 2, put("orders", "b")))
+    log.mutate(mutation("d", 1))
+    page, mids = log.store.scan_for(("d", "c", "nobody"), ChannelName("orders"), None, 1, 10**6)
+    assert [entry.key for entry in page.entries] == ["a"]
+    assert page.position == log.scan("orders").position
+    assert not page.is_complete
+    assert mids == [1, 2, 0]
+
+
+def test_the_heads_of_several_channels_are_those_of_each(log, mutation, put):
+    log.mutate(mutation("c", 1, put("orders", "a"), put("orders", "a"), put("prices", "a")))
+    names = [ChannelName(name) for name in ("prices", "never", "orders")]
+    assert log.store.heads(names) == [log.head(name) for name in names]
+    assert [head.top for head in log.store.heads(names)] == [1, 0, 2]
+    assert log.store.heads([]) == []

@@ -53,3 +53,9 @@ def test_bytes_of_strangers_are_refused_and_break_nothing(payload):
 def test_an_event_of_another_form_is_refused(event):
     with pytest.raises(ValueError, match="not a message"):
         decode_message(msgpack.packb(["n", "e", [event]]))
+
+
+def test_a_channel_whose_entries_were_all_replaced_is_told_by_its_offset_alone():
+    message = BusMessage("n1", Epoch("e"), (), renewed_at=12)
+    assert msgpack.unpackb(encode_message(message)) == ["n1", "e", 12]
+    assert decode_message(encode_message(message)) == message

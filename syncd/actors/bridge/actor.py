@@ -20,7 +20,7 @@ from syncd.errors import ActorStopped, MailboxFull, SyncdError
 from syncd.ids import ChannelName, Position
 from syncd.ports import ChannelHead
 from syncd.ports_bus import BusEvents, BusPort, BusStatistics
-from syncd.ports_collections import CommittedEvent
+from syncd.ports_collections import CommittedEvent, RenewChannel
 from syncd.ports_shared import (
     CheckChannels,
     EphemeralEvent,
@@ -39,6 +39,8 @@ _log = structlog.get_logger("syncd.bridge")
 
 TICK_S = 0.25
 """Between two looks at what was lost on the way up."""
+MAX_HEARD = 100_000
+"""Channels whose last position heard is kept; the one heard of longest ago goes."""
 CHECK_S = 10.0
 """Between two looks at every channel's log: finds what the bus has lost without knowing it."""
 
@@ -93,6 +95,7 @@ class Bridge:
         names: RedisNames,
         make_bus: Callable[[BusEvents], Bus],
         store: StateReads,
+        is_unsure: Callable[[], bool],
         chance: Callable[[], float],
     ) -> None:
         """Start nothing.
@@ -101,12 +104,14 @@ class Bridge:
             node: Name of this node in what it publishes.
             make_bus: Makes the bus that tells us; called at each start.
             store: Asked where logs end.
+            is_unsure: Whether a commit of this node may have happened, or happen yet, without an answer: then its echo is news.
             chance: Between 0 and 1, so that nodes do not all look at once.
         """
         self._node = node
         self._names = names
         self._make_bus = make_bus
         self._store = store
+        self._is_unsure = is_unsure
         self._chance = chance
         self._bus: Bus | None = None
         self._interests = Interests()
@@ -118,6 +123,7 @@ class Bridge:
         self._lost: dict[Interest, dict[ChannelName, None]] = {}
         """To be looked up with the next tick."""
         self._ephemeral = f"{names.prefix}:x:".encode()
+        self._heard: dict[ChannelName, Position] = {}
         self.is_up = False
         self._num_events = self._num_publications = self._num_checks = 0
         self._num_overflows = self._num_bad = 0
@@ -148,7 +154,7 @@ class Bridge:
         channels = list(known)
 
         def work(reader: StateReader) -> list[ChannelHead]:
-            return [reader.load(channel, 0, 0).head for channel in channels]
+            return reader.heads(channels)
 
         self._store.read_state(work, done)
 
@@ -240,16 +246,39 @@ class Bridge:
         if channel is None:
             return
         message = decode_message(payload)
-        if message.node == self._node:
+        if message.node == self._node and not self._is_unsure():
             return  # told by the commit itself
         epoch = message.epoch
+        if message.renewed_at:
+            self._note_position(channel, Position(epoch, message.renewed_at))
+            self._renew(topic, channel)
+            return
         taken = [
             CommittedEvent(channel, epoch, e.offset, e.at_ms, e.key, e.record, e.full)
             for e in message.events
         ]
         self._num_events += len(taken)
+        if taken:
+            self._note_position(channel, Position(epoch, taken[-1].offset))
         for interest in self._interests.holders(topic):
             events.setdefault(interest, []).extend(taken)
+
+    def _renew(self, topic: bytes, channel: ChannelName) -> None:
+        """All entries of a channel are others now: whoever watches it begins anew, and memory forgets it."""
+        for interest in self._interests.holders(topic):
+            told = RenewEntries if interest is self.entries_interest else RenewChannel
+            self._submit(interest, [told(channel)], (channel,))
+
+    def _note_position(self, channel: ChannelName, position: Position) -> None:
+        heard = self._heard
+        heard.pop(channel, None)
+        heard[channel] = position
+        if len(heard) > MAX_HEARD:
+            del heard[next(iter(heard))]
+
+    def heard(self) -> dict[ChannelName, Position]:
+        """Return the last position heard of each channel, for the store to vouch for. May be called from any thread."""
+        return self._heard.copy()
 
     def _take_publication(self, topic: bytes, payload: bytes, taken: list[EphemeralEvent]) -> None:
         channel = self._interests.channel(topic)
@@ -280,7 +309,9 @@ class Bridge:
     def _submit(
         self,
         interest: Interest,
-        messages: Sequence[RemoteEvents | RemotePublications | CheckChannels | RenewEntries],
+        messages: Sequence[
+            RemoteEvents | RemotePublications | CheckChannels | RenewChannel | RenewEntries
+        ],
         channels: Sequence[ChannelName] | set[ChannelName],
     ) -> None:
         """Hand over, or have these channels looked up a moment later."""

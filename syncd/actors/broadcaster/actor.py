@@ -82,7 +82,7 @@ ROOMS_PER_SWEEP = 2000
 _Commands = (
     Sequence[BroadcasterCommand]
     | Sequence[WatchChannel | NarrowWatch]
-    | Sequence[RemoteEvents | RemotePublications | CheckChannels]
+    | Sequence[RemoteEvents | RemotePublications | CheckChannels | RenewChannel]
 )
 
 

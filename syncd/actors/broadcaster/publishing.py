@@ -212,7 +212,7 @@ class Publishing:
         if isinstance(answer, SyncdError):
             for command in done.commands:
                 command.asker.reply_error(command.request_id, answer)
-            if answer.code is ErrorCode.INTERNAL_ERROR:
+            if answer.leaves_unknown:
                 self.read_anew(dict.fromkeys(command.channel for command in done.commands))
             return
         for command, record, result in zip(done.commands, done.records, answer, strict=True):

@@ -257,7 +257,7 @@ class Mutating:
     def _inherit(self, group: Group, answer: list[MutationResult] | SyncdError) -> None:
         """Bring memory up to date with a group of before a crash. Its askers are told already."""
         if isinstance(answer, SyncdError):
-            if answer.code is ErrorCode.INTERNAL_ERROR:
+            if answer.leaves_unknown:
                 self._look_anew(group.items)
             return
         for item, result in zip(group.items, answer, strict=True):
@@ -266,8 +266,8 @@ class Mutating:
                 self._follow(item, result)
 
     def _failed(self, items: Iterable[Item], error: SyncdError) -> None:
-        """Tell everybody of a group that was not decided. If the store crashed, nobody knows whether it was: look at it anew."""
-        if error.code is ErrorCode.INTERNAL_ERROR:
+        """Tell everybody of a group that was not decided. If nobody knows whether it was, look at it anew."""
+        if error.leaves_unknown:
             self._look_anew(items)
         for item in items:
             item.is_told = True

@@ -223,7 +223,7 @@ local function former(mutation)
   return {1, call('HGET', T .. ':m:' .. name, string.format('%.0f', mid))}
 end
 
--- A read is {channel, key, version, index in the group of who wrote it or false}.
+-- A read is {channel, key, version, index in the group of who wrote it or false, whether it does not stand if the key is dirty}.
 local function is_so(read, writers)
   local name = heads[read[1]].name
   if read[4] then
@@ -256,6 +256,9 @@ local function decide(mutation, index, writers)
   for place, read in ipairs(mutation[3]) do
     if not is_so(read, writers) then
       return {3, place - 1}
+    end
+    if read[5] and call('HEXISTS', T .. ':d', heads[read[1]].name .. '\0' .. read[2]) == 1 then
+      return {5, place - 1}
     end
   end
   local answers, at = {0}, {}

@@ -113,7 +113,7 @@ local function put(name, key, version, tags, value)
   end
 end
 
--- One event, and nothing before it: what the log told is not how the new entries came about.
+-- One event, and nothing before it: what the log told is not how the new entries came about. Other nodes are told the offset alone.
 local function tell(head, blob, node, publish)
   local offset = head.top + 1
   call('UNLINK', T .. ':l:' .. head.name, T .. ':k:' .. head.name)
@@ -122,7 +122,7 @@ local function tell(head, blob, node, publish)
   call('HSET', T .. ':c:' .. head.name, 'e', head.epoch, 't', offset, 'f', offset, 'a', era)
   call('ZADD', T .. ':channels', 0, head.name)
   call('ZREM', T .. ':ages', head.name)
-  local told = '\147' .. node .. pack(head.epoch) .. '\145\149' .. pack(offset) .. blob .. '\192'
+  local told = '\147' .. node .. pack(head.epoch) .. pack(offset)
   call(publish, T .. ':b:' .. head.name, told)
   return offset
 end

@@ -17,10 +17,10 @@ function read.entries(name, keys)
   return found
 end
 
--- Reply: epoch, top, whether these were the last, then key and entry by turns.
-function read.scan(channel, after, limit, room)
+-- Reply: epoch, top, whether these were the last, last mutations of the clients named, then key and entry by turns.
+function read.scan(channel, after, limit, room, names)
   local head = head_of(channel)
-  local reply, count = {head.epoch, head.top, 1}, 0
+  local reply, count = {head.epoch, head.top, 1, read.mids(names)}, 0
   each_lex(T .. ':s:' .. head.name, {{after, '+'}}, function(keys)
     local raws = call('HMGET', T .. ':e:' .. head.name, unpack(keys))
     for index, key in ipairs(keys) do
@@ -56,8 +56,18 @@ function read.places(set, ranges, limit, hash)
   return reply
 end
 
+-- Reply: epoch, top and floor of each.
+function read.heads(channels)
+  local reply = {}
+  for _, channel in ipairs(channels) do
+    local head = head_of(channel)
+    reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = head.epoch, head.top, floor_of(head)
+  end
+  return reply
+end
+
 function read.count(name)
   return call('HLEN', T .. ':e:' .. name)
 end
 
-return read[A[2]](A[3], A[4], A[5], A[6])
+return read[A[2]](A[3], A[4], A[5], A[6], A[7])
