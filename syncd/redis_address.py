@@ -105,7 +105,9 @@ def parse_redis_url(url: str) -> RedisAddress:
     try:
         return _parse(url)
     except ValueError as failure:
-        raise ConfigError(f"the address of Redis cannot be read: {failure}") from None
+        userinfo = url.partition("://")[2].rpartition("@")[0]
+        text = str(failure).replace(userinfo, "...") if userinfo else str(failure)
+        raise ConfigError(f"the address of Redis cannot be read: {text}") from None
 
 
 def _parse(url: str) -> RedisAddress:
