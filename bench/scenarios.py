@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.bus import bus_rows
 from bench.cache import rows as cache_rows
 from bench.process import SERVER_CORE, pause, pinned
 from bench.report import Row
@@ -351,4 +352,5 @@ SCENARIOS = [
     Scenario("cold", cold, 5),
     Scenario("watch", watch, 30),
     Scenario("cache", cache, 35),
+    Scenario("bus", lambda _, plan: bus_rows(plan), 40),
 ]

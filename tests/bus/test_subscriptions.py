@@ -92,7 +92,7 @@ def test_after_a_cut_everything_wanted_is_subscribed_again_and_gets_a_gap():
 
 
 def test_many_topics_go_out_in_few_commands_by_slot_where_slots_count():
-    told = Told(slot_of=lambda topic: len(topic))
+    told = Told(slot_of=len)
     told.link.open()
     told.link.want([b"%04d" % number for number in range(2500)] + [b"x"])
     assert [len(command) - 1 for command in told.written()] == [1000, 1000, 500, 1]

@@ -183,7 +183,8 @@ class LossyPubSub(RuleBasedStateMachine):
         taken, self.connection.replies = self.connection.replies, []
         taken.append([self.verbs.unsubscribe.lower(), topic, 0])
         if topic not in self.wanted:
-            return self.cut()
+            self.cut()
+            return
         with pytest.raises(LinkLost, match="took a subscription away"):
             self.link.take_replies(iter(taken))
         self.cut()

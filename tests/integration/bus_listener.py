@@ -92,3 +92,10 @@ def publish(speaker, listener, topic):
         return False
     listener.published[topic] = number
     return True
+
+
+async def come(is_so):
+    """Wait for what nobody announces."""
+    with trio.fail_after(PATIENT_S):
+        while not is_so():  # noqa: ASYNC110 - counts, and what other processes say
+            await trio.sleep(0.01)

@@ -9,7 +9,7 @@ import trio
 from syncd.bus.settings import BusSettings
 from syncd.testing.chaos_proxy import ChaosProxy
 from syncd.testing.redis_process import RedisProcess, redis_program
-from tests.integration.bus_listener import QUICK, Listener, publish, publish_until_heard
+from tests.integration.bus_listener import QUICK, Listener, come, publish, publish_until_heard
 
 pytestmark = [
     pytest.mark.process,
@@ -60,14 +60,11 @@ async def test_messages_arrive_in_order_on_both_nodes_and_only_where_wanted(spea
         for topic in (*TOPICS, b"{t}:b:other"):
             assert publish(speaker, listener, topic)
         if listener.published[TOPICS[0]] % 100 == 0:
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
     await listener.until(lambda: all(len(listener.received[t]) == 1000 for t in TOPICS))
     assert set(listener.received) == set(TOPICS)
+    await come(lambda: speaker.bus.statistics().num_published == 3000)
     counts = speaker.bus.statistics()
-    with trio.fail_after(10):
-        while counts.num_outstanding or counts.queue_messages:
-            await trio.sleep(0.01)
-            counts = speaker.bus.statistics()
     assert (counts.num_published, counts.num_dropped, counts.num_refused) == (3000, 0, 0)
     assert listener.bus.statistics().num_received == 2000
 
@@ -165,8 +162,7 @@ FAULTS = {each.__name__: each for each in (kill_clients, cut, restart, hang, bla
 async def test_while_the_link_is_down_publications_are_dropped_and_counted(server, speaker):
     await trio.to_thread.run_sync(server.kill)
     await speaker.until(lambda: not speaker.is_up)
-    while speaker.bus.publish(TOPICS[0], b"1"):  # the other link may end a little later
-        await trio.sleep(0.01)
+    await come(lambda: not speaker.bus.publish(TOPICS[0], b"1"))  # the other link may end later
     assert speaker.bus.statistics().num_dropped == 1
     await trio.to_thread.run_sync(server.start)
     await speaker.until(lambda: speaker.is_up)
@@ -194,10 +190,7 @@ async def test_cancelled_and_run_again_it_subscribes_what_is_still_wanted(server
             nursery.cancel_scope.cancel()
     assert listener.links == [True, False, True, False]
     assert set(listener.num_gaps.values()) == {2}
-    with trio.fail_after(10):
-        while len(await trio.to_thread.run_sync(names, server)) != 2:
-            await trio.sleep(0.01)
-    assert await trio.to_thread.run_sync(names, server) == ["syncd:publish", "syncd:subscribe"]
+    await come(lambda: names(server) == ["syncd:publish", "syncd:subscribe"])
 
 
 def names(server):
@@ -216,15 +209,13 @@ async def test_a_user_with_the_least_rights_is_enough_and_a_wrong_password_is_to
     await listener.until(lambda: len(listener.num_gaps) == 2 and listener.is_up)
     await publish_until_heard(listener, listener, TOPICS[0])
     assert listener.bus.publish(b"elsewhere", b"1")
-    with trio.fail_after(10):
-        while not listener.bus.statistics().num_refused:
-            await trio.sleep(0.01)
+    await come(lambda: listener.bus.statistics().num_refused)
     assert listener.is_up
     stranger = Listener(f"redis://bus:wrong@127.0.0.1:{server.port}")
     await nursery.start(stranger.bus.run)
-    with trio.fail_after(10):
-        while not any("WRONGPASS" in each.last_error for each in stranger.bus.statistics().links):
-            await trio.sleep(0.01)
+    await come(
+        lambda: any("WRONGPASS" in each.last_error for each in stranger.bus.statistics().links)
+    )
 
 
 async def test_a_unix_socket_serves_as_well(tmp_path, nursery):
