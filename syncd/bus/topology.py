@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -73,6 +73,7 @@ def discover(address: RedisAddress, seeds: Iterable[Endpoint] = ()) -> Topology:
         options = {**address.options, **limits, "host": seed.host, "port": seed.port}
         try:
             with contextlib.closing(redis.Redis(**options)) as client:
+                client.response_callbacks.clear()  # its form differs between versions of redis-py
                 slots = client.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
                 return _of_slots(slots, seed)
         except (redis.RedisError, OSError, NotDiscovered) as failure:
@@ -95,13 +96,13 @@ def _ask_sentinels(address: RedisAddress, limits: Mapping[str, Any]) -> Topology
     return Topology((Endpoint(str(host), int(port)),))
 
 
-def _of_slots(slots: Mapping[tuple[int, int], Mapping[str, Any]], seed: Endpoint) -> Topology:
+def _of_slots(slots: Sequence[Any], seed: Endpoint) -> Topology:
     indexes: dict[Endpoint, int] = {}
     ranges = []
-    for (first, last), servers in sorted(slots.items()):
-        host, port = servers["primary"][:2]
+    for first, last, (host, port, *_), *_ in slots:
         # A node that knows no name for itself leaves it to whoever reached it.
-        endpoint = Endpoint(str(host) if host else seed.host, int(port))
+        name = host.decode() if isinstance(host, bytes) else host
+        endpoint = Endpoint(name or seed.host, int(port))
         ranges.append((first, last, indexes.setdefault(endpoint, len(indexes))))
     if not ranges:
         raise NotDiscovered("the cluster serves no slot")

@@ -102,7 +102,7 @@ class RedisProcess:
 
     def ask(self, *words: str | int) -> Any:
         """Send one command on a connection of its own and return the bare answer."""
-        client = redis.Redis(port=self.port, socket_timeout=10)
+        client = redis.Redis(port=self.port, socket_timeout=10, protocol=2)
         try:
             client.response_callbacks.clear()
             return client.execute_command(*words)  # type: ignore[no-untyped-call]
