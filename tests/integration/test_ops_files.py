@@ -1,0 +1,54 @@
+"""The files of docs/ops say nothing that syncd, systemd or nginx would not understand."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from syncd.cli.main import cli
+
+OPS = Path("docs/ops")
+SYSTEMD = shutil.which("systemd-analyze")
+
+
+def unit_commands():
+    lines = re.findall(
+        r"^Exec\w+=\S+/syncd (.*)$", (OPS / "syncd.service").read_text(), re.MULTILINE
+    )
+    return [shlex.split(line) for line in lines]
+
+
+def docker_command():
+    return json.loads(re.search(r"^CMD (.*)$", (OPS / "Dockerfile").read_text(), re.MULTILINE)[1])
+
+
+def commands():
+    return [*unit_commands(), docker_command()]
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_the_command_line_knows_what_they_say(command):
+    name, *arguments = command
+    known = cli.get_command(click.Context(cli), name)
+    context = known.make_context(name, list(arguments), resilient_parsing=False)
+    assert context.command is known
+
+
+@pytest.mark.skipif(SYSTEMD is None, reason="systemd is not installed")
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path):
+    """But that syncd is elsewhere."""
+    unit = tmp_path / "syncd.service"
+    syncd = tmp_path / "syncd"
+    syncd.write_text(f"#!{sys.executable}\n")
+    syncd.chmod(0o755)
+    unit.write_text((OPS / "syncd.service").read_text().replace("/opt/syncd/bin/syncd", str(syncd)))
+    command = [SYSTEMD, "verify", str(unit)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    ours = [line for line in result.stderr.splitlines() if "syncd.service" in line]
+    assert (result.returncode, ours) == (0, []), result.stderr
