@@ -169,12 +169,14 @@ def test_prometheus_accepts_the_alert_rules():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_rules_and_dashboard_name_only_metrics_that_are_told(server):
+def test_rules_dashboard_and_pages_name_only_metrics_that_are_told(server):
     told = set(re.findall(r"^([a-z_]+)", scrape(server), re.MULTILINE))
     told |= set(re.findall(r"^# TYPE ([a-z_]+)", scrape(server), re.MULTILINE))
     rules = (OPS / "alerts.yml").read_text()
     panels = json.loads((OPS / "grafana.json").read_text())["panels"]
     asked = rules + " ".join(target["expr"] for panel in panels for target in panel["targets"])
+    asked += " ".join(page.read_text() for page in sorted(OPS.glob("*.md")))
+    asked = re.sub(r"syncd_cache_\*", "", asked)
     named = set(re.findall(r"\b((?:syncd|process)_[a-z_]+)", asked))
     assert len(named) > 15
     assert named - told == set()

@@ -52,3 +52,30 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     ours = [line for line in result.stderr.splitlines() if "syncd.service" in line]
     assert (result.returncode, ours) == (0, []), result.stderr
+
+
+def documented_commands():
+    """Every command of syncd in the pages, `PLACE` for what the reader fills in."""
+    for page in sorted(OPS.glob("*.md")):
+        text = page.read_text()
+        found = re.findall(r"`(syncd [^`]+)`", text) + re.findall(
+            r"^\$ (syncd .+)$", text, re.MULTILINE
+        )
+        yield from (line for line in found if not line.startswith("syncd.db"))
+
+
+@pytest.mark.parametrize("line", sorted(set(documented_commands())))
+def test_a_command_in_the_pages_is_one(line):
+    _, *rest = shlex.split(line)
+    group, context = cli, click.Context(cli)
+    while isinstance(group, click.Group):
+        name, *rest = rest
+        command = group.get_command(context, name)
+        assert command is not None, line
+        group = command
+    try:
+        command.make_context(name, rest)
+    except click.MissingParameter:
+        assert not rest, "only a name in a sentence may do without what the command needs"
+    except click.BadParameter as error:
+        assert "does not exist" in error.message, "a file of the reader's"
