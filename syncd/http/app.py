@@ -127,6 +127,7 @@ def _operator_routes(
     return {
         ("POST", "admin/session"): operators.session,
         ("GET", "audit"): operators.actions,
+        ("GET", "nodes"): operators.nodes,
         ("POST", "backup"): operators.backup,
         ("POST", "disconnect"): operators.disconnect,
         ("POST", "unsubscribe"): operators.unsubscribe,

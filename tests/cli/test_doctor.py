@@ -60,6 +60,8 @@ def test_info_prints_what_the_node_tells(tmp_path):
     try:
         told = json.loads(server.run("info").stdout)
         assert told["not_ready"] == []
+        [node] = map(json.loads, server.run("info", "--cluster").stdout.splitlines())
+        assert (node["state"], node["version"]) == ("alive", told["version"])
         assert server.run("info", SYNCD_API_KEY="wrong").returncode == 3
     finally:
         server.kill()

@@ -32,6 +32,7 @@ from syncd.ports import (
     ReadHistory,
     Target,
 )
+from syncd.ports_cluster import ClusterPort
 from syncd.ports_collections import (
     EntriesAnswer,
     EntryState,
@@ -313,6 +314,7 @@ class World:
     config: Config
     static_folder: Path | None = None
     is_demo: bool = False
+    cluster: ClusterPort | None = None
     broadcaster: FakeBroadcaster = attrs.field(factory=FakeBroadcaster)
     presence: FakePresence = attrs.field(factory=FakePresence)
     cache_owner: FakeCacheOwner = attrs.field(factory=FakeCacheOwner)
@@ -336,6 +338,7 @@ class World:
                 AdminSessions(bytes(32), self.config.api_keys),
                 FakeRebuilds(),
                 lambda: 1_700_000_000.0,
+                self.cluster,
             ),
             definition=attrs.evolve(App().definition(), is_demo=self.is_demo),
             static_folder=self.static_folder,
