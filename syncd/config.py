@@ -147,6 +147,12 @@ class Timing:
     presence_grace_s: float = 15.0
     presence_diff_s: float = 0.1
     """Diffs of a channel are gathered for this long."""
+    node_beat_s: float = 5.0
+    """Between two signs of life that a node of a cluster gives the others."""
+    node_dead_s: float = 15.0
+    """A node that is not heard for this long is dead."""
+    node_orphan_s: float = 10.0
+    """Members of a dead node stay for this long, so that they can come back elsewhere."""
     close_s: float = 5.0
     """Wait for the peer's close frame."""
     stop_s: float = 10.0

@@ -143,7 +143,6 @@ class Node:
         self.room = ClusterRoom(
             name,
             publish=lambda payload: world.publish(self, payload),
-            load=lambda: NodeLoad("1", name, 1, 1, 0.0, 0.0, 0),
             clock=lambda: world.now,
             wall_s=lambda: WALL_S + world.now + skew_s,
             chance=world.chance.random,
@@ -151,7 +150,8 @@ class Node:
             on_fact=lambda fact, node: self.facts.append((fact, node)),
         )
         self.sessions = FakeSessions(self)
-        self.room.connect(self._submit, self.sessions)  # type: ignore[arg-type] - the statistics are not asked
+        load = NodeLoad("1", name, 1, 1, 0.0, 0.0, 0)
+        self.room.connect(self._submit, self.sessions, lambda: load)  # type: ignore[arg-type] - the statistics are not asked
         self.told = Told()
         self._start_presence(0)
 

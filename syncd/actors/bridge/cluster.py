@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import attrs
 import structlog
 
 from syncd.actors.bridge.handing import Handing, Submit
 from syncd.actors.bridge.orders import Orders, carry_out
 from syncd.actors.bridge.speaking import OwnPresence, Snapshot, Speaker
+from syncd.actors.bridge.telling import ClusterStatistics, row_of
 from syncd.model import peer_messages as m
 from syncd.model.peer_codec import BadPeerMessage, decode
 from syncd.model.peers import ClusterClock, Peer, Peers
@@ -37,7 +37,7 @@ from syncd.ports_cluster import (
     SessionsPort,
 )
 
-__all__ = ["ClusterRoom", "ClusterStatistics"]
+__all__ = ["ClusterRoom"]
 
 _log = structlog.get_logger("syncd.cluster")
 
@@ -50,39 +50,12 @@ SKEW_US = 1_000_000
 DEFAULT_TIMING = ClusterTiming()
 
 
-@attrs.frozen
-class ClusterStatistics:
-    """The room at one moment; counters count since start."""
-
-    num_nodes: int
-    """Alive, this one included."""
-    num_claims: int
-    """Of peers: clients present elsewhere, once a channel."""
-    num_spoken: int
-    num_refused: int
-    """Messages that the bus did not take; what they told was told later."""
-    num_missed: int
-    """Messages of peers that did not come; what they told was asked for."""
-    num_unheard: int
-    """Messages of nodes that had left or were too many."""
-    num_bad: int
-    """Payloads that are no message."""
-    num_faults: int
-    """Peers found to claim other things than they told, and asked again."""
-    num_snapshots: int
-    """Told to peers, whole."""
-    num_overflows: int
-    """Changes that the presence actor had no room for, told later."""
-    num_dead: int
-
-
 class ClusterRoom:
     """See the module's docstring. Implements `ClusterPresence`, `ClusterSessions` and `ClusterPort`.
 
     Args:
         node: This node's name, random at each start.
         publish: Publishes a payload on the topic; False: not taken.
-        load: What to tell of this node; asked every `beat_s`.
         clock: Seconds that never go back.
         wall_s: Wall clock.
         chance: Between 0 and 1.
@@ -94,7 +67,6 @@ class ClusterRoom:
         node: str,
         *,
         publish: Callable[[bytes], bool],
-        load: Callable[[], NodeLoad],
         clock: Callable[[], float],
         wall_s: Callable[[], float],
         chance: Callable[[], float],
@@ -104,7 +76,7 @@ class ClusterRoom:
         timing.check()
         self.node = node
         self.timing = timing
-        self._load = load
+        self._load: Callable[[], NodeLoad] | None = None
         self._clock = clock
         self._chance = chance
         self._on_fact = on_fact
@@ -135,10 +107,13 @@ class ClusterRoom:
             m.Leaving: self._on_leaving,
         }
 
-    def connect(self, submit_presence: Submit, sessions: SessionsPort) -> None:
-        """Say who is told. Called once, before the start."""
+    def connect(
+        self, submit_presence: Submit, sessions: SessionsPort, load: Callable[[], NodeLoad]
+    ) -> None:
+        """Say who is told, and what tells of this node's load every `beat_s`. Called once, before the start."""
         self._handing.submit = submit_presence
         self._sessions = sessions
+        self._load = load
 
     # ------------------------------------------------------------------------------------------------ the bus
 
@@ -214,6 +189,8 @@ class ClusterRoom:
         self._speaker.say(m.Leaving())
 
     def _beat(self, now: float) -> None:
+        if self._load is None:
+            return
         beat = m.Beat(
             self._load(), self._stamps.latest, len(self._own.claims.by_key), self._own.digest
         )
@@ -355,10 +332,11 @@ class ClusterRoom:
         """See `ClusterPort.nodes`."""
         now, is_up = self._clock(), self._speaker.is_up
         num_own = len(self._own.claims.by_key)
-        own = NodeRow(self.node, True, NodeState.ALIVE, 0.0, num_own, self._load())  # noqa: FBT003 - the column
+        load = None if self._load is None else self._load()
+        own = NodeRow(self.node, True, NodeState.ALIVE, 0.0, num_own, load)  # noqa: FBT003 - the column
         return [
             own,
-            *(_row(peer, now, self.timing, is_up) for peer in self._peers.by_node.values()),
+            *(row_of(peer, now, self.timing, is_up=is_up) for peer in self._peers.by_node.values()),
         ]
 
     def order(self, order: Order, on_answer: Callable[[], None]) -> Poll:
@@ -389,10 +367,3 @@ class ClusterRoom:
             num_overflows=self._handing.num_overflows,
             num_dead=self._num_dead,
         )
-
-
-def _row(peer: Peer, now: float, timing: ClusterTiming, is_up: bool) -> NodeRow:  # noqa: FBT001 - a column
-    heard_ago_s = now - peer.heard_at
-    is_silent = not is_up or heard_ago_s > 2 * timing.beat_s
-    state = NodeState.SILENT if is_silent else NodeState.ALIVE
-    return NodeRow(peer.node, False, state, heard_ago_s, len(peer.claims.by_key), peer.load)  # noqa: FBT003
