@@ -63,6 +63,11 @@ class ClusterTiming:
     order_s: float = 0.5
     """An operator waits for counts of other nodes for this long."""
 
+    @classmethod
+    def scaled(cls, beat_s: float, dead_s: float, orphan_s: float) -> ClusterTiming:
+        """Return these, with the times of asking in proportion."""
+        return cls(beat_s, dead_s, orphan_s, ask_s=beat_s, jitter_s=beat_s / 5)
+
     def check(self) -> None:
         """Raise ValueError where these cannot work together."""
         if self.dead_s < 2 * self.beat_s:
