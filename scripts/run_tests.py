@@ -59,7 +59,7 @@ class PackagePart:
     budget_s: int
 
 
-PACKAGES = (PackagePart("js", "clients/js", 60),)
+PACKAGES = (PackagePart("js", "clients/js", 150),)
 
 
 @attrs.frozen
