@@ -167,6 +167,7 @@ class Node:
             flush=self.hub.writer.flush,
             timer=surroundings.timer,
             interest=None if self.bridge is None else self.bridge.entries_interest,
+            node=self.name,
         )
         if self.bridge is not None:
             self.bridge.connect(self.broadcaster, self.cache_owner)

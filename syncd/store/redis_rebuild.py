@@ -15,7 +15,7 @@ from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports_state import EntryWrite
 from syncd.store.rebuilds import RebuildLease, ScannedRow, Swapped, SwapPlan
 from syncd.store.redis_batch import Batch, event_bytes
-from syncd.store.redis_scripts import REBUILD, REBUILD_PLAN, Script
+from syncd.store.redis_scripts import LEASE, REBUILD, REBUILD_PLAN, Script
 from syncd.store.redis_state import place_from, ranges_inside
 
 __all__ = ["RedisRebuilds"]
@@ -53,6 +53,10 @@ class RedisRebuilds:
         return self._store.run(REBUILD_PLAN, lambda: [what, collection, *args])
 
     # -------------------------------------------------------------------------------------------- leases
+
+    def hold(self, name: str, holder: str, now_ms: int, lease_ms: int) -> bool:
+        """See `RebuildStore.hold`."""
+        return bool(self._store.run(LEASE, lambda: [name, holder, lease_ms]))
 
     def acquire(
         self, collection: str, job: str, now_ms: int, *, lease_ms: int, resumes: bool, fills: bool

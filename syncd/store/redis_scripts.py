@@ -9,6 +9,7 @@ import attrs
 
 __all__ = [
     "COMMIT",
+    "LEASE",
     "META",
     "META_GET",
     "OPEN",
@@ -44,6 +45,7 @@ def _script(name: str, *, writes: bool = True, is_plain: bool = False) -> Script
 OPEN = _script("open", is_plain=True)
 VOUCH = _script("vouch")
 COMMIT = _script("commit")
+LEASE = _script("lease")
 META = _script("meta")
 META_GET = _script("meta", writes=False)
 READ = _script("read", writes=False)

@@ -35,7 +35,7 @@ def redis(server):
     client.close()
 
 
-def make_app(source):
+def make_app(source, told=()):
     app = App(mutate="anyone")
     options = {"read": "anyone", "mutate": "anyone", "write": "anyone"}
     app.collection("orders", **options)
@@ -45,6 +45,12 @@ def make_app(source):
     @prices.loader
     async def load(key: str):
         return source.get(key)
+
+    accounts = app.collection("accounts", **options)
+
+    @accounts.on_commit
+    async def forward(change):
+        told.append((app, change.key, change.version, change.value))
 
     return app
 
@@ -57,12 +63,13 @@ class World:
         self.source = {"a": 1}
         self.nodes = []
         self.apps = []
+        self.told = []
 
     @contextlib.asynccontextmanager
     async def node(self):
         kinds = (DURABLE, MEMORY, LATEST, EPHEMERAL)
         config = make_config(self._folder, *kinds, redis=self._server.url)
-        app = make_app(self.source)
+        app = make_app(self.source, self.told)
         async with open_node(config, app_in_force(app.definition(), config)) as node:
             await wait_for(trio.lowlevel.checkpoint, lambda _: node.bridge.is_up)
             self.nodes.append(node)
@@ -259,3 +266,27 @@ async def test_a_node_that_starts_later_has_everything(world):
         assert answer["position"]["offset"] == 1
         _, read = await late.ask("read", collection="orders", keys=["a"])
         assert read["entries"][0]["value"] == 1
+
+
+async def test_changes_made_on_both_nodes_are_told_the_application_by_one_and_in_order(world):
+    here, there = await world.connect(0), await world.connect(1)
+    for n in range(20):
+        await put((here, there)[n % 2], "accounts", "a", n)
+        await put((there, here)[n % 2], "accounts", f"k{n}", n)
+    told = await wait_for(
+        trio.lowlevel.checkpoint,
+        lambda _: (
+            {each[1] for each in world.told} >= {f"k{n}" for n in range(20)}
+            and any(each[1] == "a" and each[3] == 19 for each in world.told)
+        ),
+    )
+    assert told is None
+    versions = [version for _, key, version, _ in world.told if key == "a"]
+    assert versions == sorted(versions)
+    assert len({id(app) for app, *_ in world.told}) == 1
+    # Once it was acknowledged no node takes the entry for dirty any more.
+    for node in world.nodes:
+        holding = node.cache_owner.holdings.by_name["accounts"]
+        await wait_for(
+            trio.lowlevel.checkpoint, lambda _, h=holding: not (h.dirty or h.dirty_elsewhere)
+        )

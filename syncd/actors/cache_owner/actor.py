@@ -42,6 +42,7 @@ from syncd.actors.cache_owner.mutating import Mutating, RunningTimekeeper
 from syncd.actors.cache_owner.reloading import Reloading
 from syncd.actors.cache_owner.sharing import Sharing
 from syncd.actors.cache_owner.swapping import OwnersStore, Swapping
+from syncd.actors.cache_owner.turns import Turns
 from syncd.actors.cache_owner.upkeep import Upkeep
 from syncd.actors.cache_owner.watching import Watching
 from syncd.actors.kit import Mailbox, origin_of
@@ -105,6 +106,7 @@ class CacheOwner(Handle):
         keeper: RunningTimekeeper | None = None,
         timer: Callable[[], float] = time.perf_counter,
         interest: InterestHandle | None = None,
+        node: str = "",
     ) -> None:
         self.mailbox: Mailbox[CacheOwnerMessage] = Mailbox(
             self.name, MAILBOX_COMMANDS, MAILBOX_BYTES
@@ -119,7 +121,7 @@ class CacheOwner(Handle):
         self._flush = flush
         self._keeper: RunningTimekeeper = keeper or Budget()
         self._timer = timer
-        self._interest = interest
+        self._interest, self._node = interest, node
         self._batch: Sequence[CacheOwnerMessage] = ()
         self._num_done = 0
         self._joins: list[WatchChannel] = []
@@ -172,6 +174,7 @@ class CacheOwner(Handle):
         )
         self.upkeep = Upkeep(holdings, self.fetching, store, call=call)
         self.swapping = self._make_swapping(call)
+        self.turns = Turns(holdings, self.forwarding, store, self._node, wall_ms)
         self.sharing = self._make_sharing(call)
         self.greeting, self._joins = Greeting(store), []
 
@@ -192,7 +195,7 @@ class CacheOwner(Handle):
 
     def _make_sharing(self, call: Callable[[Callable[[], None]], None]) -> Sharing:
         rooms = (self.holdings, self.fetching, self.invalidating, self.reloading)
-        sharing = Sharing(*rooms, self._store, call)
+        sharing = Sharing(*rooms, self.forwarding, self._store, call)
         if self._interest is not None:
             self.watching.behind.look = lambda channel: sharing.look([channel])
         return sharing
@@ -212,8 +215,11 @@ class CacheOwner(Handle):
         try:
             async with trio.open_nursery() as nursery:
                 self.loading.nursery = self.forwarding.nursery = nursery
-                await self.forwarding.read_dirty()
-                self.forwarding.start()
+                if self._interest is None:
+                    await self.forwarding.read_dirty()
+                    self.forwarding.start()
+                else:
+                    nursery.start_soon(self.turns.run)
                 nursery.start_soon(self._sweep)
                 nursery.start_soon(self.upkeep.warm_up)
                 task_status.started()

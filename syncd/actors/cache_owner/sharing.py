@@ -14,6 +14,7 @@ from typing import Any
 import msgpack
 
 from syncd.actors.cache_owner.fetching import Fetching
+from syncd.actors.cache_owner.forwarding import Forwarding
 from syncd.actors.cache_owner.holdings import Holding, Holdings
 from syncd.actors.cache_owner.invalidating import Invalidating
 from syncd.actors.cache_owner.reloading import Reloading
@@ -46,6 +47,7 @@ class Sharing:
         fetching: Fetching,
         invalidating: Invalidating,
         reloading: Reloading,
+        forwarding: Forwarding,
         store: StateStoreHandle,
         call: Callable[[Callable[[], None]], None],
     ) -> None:
@@ -54,6 +56,7 @@ class Sharing:
         self._fetching = fetching
         self._invalidating = invalidating
         self._reloading = reloading
+        self._forwarding = forwarding
         self._store = store
         self._call = call
         self._dirty_at = 0.0
@@ -92,7 +95,7 @@ class Sharing:
             holding.memory.forget(place, now)
             self.num_dropped += 1
         if holding.is_forwarded and len(holding.dirty_elsewhere) < MAX_DIRTY:
-            holding.dirty_elsewhere.add(place)
+            self._forwarding.heard(holding, place, offset)
         borrowed = self._holdings.borrowed.get(place)
         if borrowed is not None and borrowed.version < offset:
             del self._holdings.borrowed[place]
