@@ -19,6 +19,7 @@ import structlog
 import trio
 
 from syncd.actors.bridge import Bridge
+from syncd.actors.bridge.cluster import ClusterRoom
 from syncd.actors.broadcaster import Broadcaster
 from syncd.actors.cache_owner import CacheOwner
 from syncd.actors.kit import ActorHealth, NodeFailed
@@ -43,6 +44,7 @@ from syncd.http.serving import HttpServer
 from syncd.ids import Epoch
 from syncd.ladder import Ladder
 from syncd.loop_lag import LoopLag
+from syncd.membership import Membership
 from syncd.model.admin_sessions import AdminSessions, NodeTokens
 from syncd.model.client_secrets import ClientSecrets
 from syncd.model.definitions import AppDefinition
@@ -138,10 +140,15 @@ class Node:
             store, worker, wall_clock=surroundings.wall_s, timer=surroundings.timer
         )
         self.bridge: Bridge | None = None
+        self.members: Membership | None = None
+        self.cluster: ClusterRoom | None = None
         if config.redis is not None:
             from syncd.shared_parts import make_bridge  # noqa: PLC0415 - an extra
 
-            self.bridge = make_bridge(config, self.name, self.store, store, surroundings)
+            self.members = Membership(config, self.name, surroundings)
+            self.cluster = self.members.room
+            line = self.members.line
+            self.bridge = make_bridge(config, line, self.store, store, surroundings)
         self.upkeep = Upkeep(self.store, store)
         self.check_store, self.backup = self.upkeep.check, self.upkeep.copy
         self.broadcaster = Broadcaster(
@@ -155,7 +162,8 @@ class Node:
             bridge=self.bridge,
         )
         self.audit = AuditTrail(self.broadcaster, surroundings.wall_ms)
-        self.presence = Presence(config.limits, config.timing, self.hub.writer.flush)
+        flush = self.hub.writer.flush
+        self.presence = Presence(config.limits, config.timing, flush, self.cluster)
         self.cache_owner = CacheOwner(
             self.app,
             config,
@@ -171,6 +179,10 @@ class Node:
         )
         if self.bridge is not None:
             self.bridge.connect(self.broadcaster, self.cache_owner)
+        if self.members is not None:
+            self.members.join(
+                self, self.presence, self.hub, self.sessions, self.admin, self.store.statistics
+            )
         self.rebuild_coordinator = RebuildCoordinator(
             self.app,
             store=self.store,
@@ -217,6 +229,7 @@ class Node:
                 self.admin_sessions,
                 self.rebuild_coordinator,
                 self.surroundings.wall_s,
+                self.cluster,
             ),
             definition=self.app,
         )
@@ -281,6 +294,9 @@ class Node:
         await ladder.climb_actor(nursery, self.rebuild_coordinator)
         if self.bridge is not None:
             await ladder.climb_actor(nursery, self.bridge)
+        if self.members is not None:
+            self.members.listens_at(self.addresses)
+            await ladder.climb(nursery, "cluster", self.members.line.run)
         await ladder.climb(nursery, "http", partial(self.http.run, api_listeners))
         await ladder.climb(nursery, "gateway", partial(self.gateway.run, listeners))
 
@@ -289,6 +305,8 @@ class Node:
         self.is_stopping = True
         self.gateway.stop_accepting()
         await self.gateway.drain(self.config.timing.stop_s / 2)
+        if self.cluster is not None:
+            self.cluster.leave()
         await self._ladder.descend()
 
     # ---------------------------------------------------------------- healing

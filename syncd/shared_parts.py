@@ -9,6 +9,7 @@ import attrs
 
 from syncd.actors.bridge import Bridge
 from syncd.actors.bridge.actor import Bus
+from syncd.actors.bridge.line import ClusterLine
 from syncd.actors.store import StoreActor
 from syncd.bus.redis_bus import RedisBus
 from syncd.config import Config, HistoryKind
@@ -57,9 +58,12 @@ def open_redis(config: Config, options: StoreOptions, node: str) -> RedisStore:
 
 
 def make_bridge(
-    config: Config, node: str, actor: StoreActor, store: Store, surroundings: Surroundings
+    config: Config, line: ClusterLine, actor: StoreActor, store: Store, surroundings: Surroundings
 ) -> Bridge:
     """Make the way to the other nodes; it starts nothing yet. The store vouches for what is heard on it.
+
+    Args:
+        line: Hears the topic of nodes before the bridge hears the rest.
 
     Raises:
         ConfigError: the URL cannot be used.
@@ -68,12 +72,17 @@ def make_bridge(
     address = parse_redis_url(config.redis)
 
     def make_bus(events: BusEvents) -> Bus:
-        return RedisBus(address, events, name=f"syncd:{node}", chance=surroundings.jitter)
+        heard_by = line.tap(events)
+        bus = RedisBus(
+            address, heard_by, name=f"syncd:{line.room.node}", chance=surroundings.jitter
+        )
+        line.use(bus)
+        return bus
 
     names = RedisNames(config.redis_prefix)
     assert isinstance(store, RedisStore), "opened by `open_redis`"
     bridge = Bridge(
-        node=node,
+        node=line.room.node,
         names=names,
         make_bus=make_bus,
         store=actor,
