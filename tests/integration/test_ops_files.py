@@ -10,11 +10,14 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from syncd.cli.main import cli
+from syncd.config_load import check_config, load_config
 
 OPS = Path("docs/ops")
 SYSTEMD = shutil.which("systemd-analyze")
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
 def unit_commands():
@@ -28,8 +31,14 @@ def docker_command():
     return json.loads(re.search(r"^CMD (.*)$", (OPS / "Dockerfile").read_text(), re.MULTILINE)[1])
 
 
+def compose():
+    return yaml.safe_load((OPS / "compose.yml").read_text())
+
+
 def commands():
-    return [*unit_commands(), docker_command()]
+    nodes = [each for each in compose()["services"].values() if "build" in each]
+    assert len(nodes) == 2
+    return [*unit_commands(), docker_command(), *(each["command"] for each in nodes)]
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
@@ -38,6 +47,53 @@ def test_the_command_line_knows_what_they_say(command):
     known = cli.get_command(click.Context(cli), name)
     context = known.make_context(name, list(arguments), resilient_parsing=False)
     assert context.command is known
+
+
+def test_what_compose_names_is_there():
+    services = compose()["services"]
+    for service in services.values():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert not source.startswith("./") or (OPS / source).is_file(), source
+        if "build" in service:
+            root = OPS / service["build"]["context"]
+            assert (root / service["build"]["dockerfile"]).is_file()
+            assert (root / "pyproject.toml").is_file()
+    assert set(services["nginx"]["depends_on"]) == {"node-a", "node-b"}
+
+
+def test_its_configuration_is_accepted():
+    config = load_config(
+        str(OPS / "compose-syncd.toml"), {"SYNCD_API_KEY": "k" * 40}, {"listen": "0.0.0.0:8400"}
+    )
+    check_config(config)
+    assert set(config.namespaces) == {"news"}
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (make test installs it)")
+def test_its_nginx_finds_nothing_wrong(tmp_path):
+    """Names of the compose network are none here."""
+    site = (
+        (OPS / "compose-nginx.conf")
+        .read_text()
+        .replace("node-a:", "127.0.0.1:")
+        .replace("node-b:", "127.0.0.2:")
+    )
+    config = tmp_path / "nginx.conf"
+    config.write_text(f"pid {tmp_path}/pid; events {{}} http {{ access_log off; {site} }}")
+    command = [
+        NGINX,
+        "-t",
+        "-q",
+        "-c",
+        str(config),
+        "-p",
+        str(tmp_path),
+        "-e",
+        str(tmp_path / "log"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 @pytest.mark.skipif(SYSTEMD is None, reason="systemd is not installed")
