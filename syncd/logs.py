@@ -7,6 +7,8 @@ name, tokens also by their looks. Lines of other libraries (`logging`) go the sa
 
 from __future__ import annotations
 
+import collections
+import itertools
 import logging
 import re
 import secrets
@@ -20,10 +22,12 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 __all__ = [
     "MASK",
     "MAX_TEXT_CHARS",
+    "RecentProblems",
     "begin_request",
     "configure_logging",
     "mask_secrets",
     "printable",
+    "recent_problems",
     "request_id",
 ]
 
@@ -46,6 +50,31 @@ _SECRET_NAMES = frozenset(
 _SECRET_ENDINGS = ("_token", "_secret", "_password", "_api_key", "-api-key")
 
 _token_like = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){0,2}|(?<=\bBearer )\S+")
+
+
+MAX_PROBLEMS = 200
+"""Warnings and errors remembered: some 0.1 MB, with tracebacks at most 3."""
+
+
+class RecentProblems:
+    """A processor that remembers the newest warnings and errors, masked and cut as they go into the log."""
+
+    def __init__(self, size: int = MAX_PROBLEMS) -> None:
+        self._ring: collections.deque[dict[str, Any]] = collections.deque(maxlen=size)
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Keep a copy if it is one."""
+        if event.get("level") in {"warning", "error", "critical"}:
+            self._ring.append(dict(event))
+        return event
+
+    def newest(self, limit: int = MAX_PROBLEMS) -> list[dict[str, Any]]:
+        """Return them, the newest first."""
+        return list(itertools.islice(reversed(self._ring), limit))
+
+
+recent_problems = RecentProblems()
+"""Of this process, as its log is; operators see it on the dashboard."""
 
 
 def configure_logging(log_format: str, log_level: str, stream: TextIO | None = None) -> None:
@@ -106,6 +135,7 @@ def _processors(log_format: str, *, is_terminal: bool) -> list[Processor]:
         structlog.processors.format_exc_info,
         mask_secrets,
         _make_printable,
+        recent_problems,
         renderer,
     ]
 

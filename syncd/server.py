@@ -66,6 +66,7 @@ from syncd.node_parts import (
 from syncd.ports import ResumeSubscriptions
 from syncd.ports_collections import ResumeWatches
 from syncd.runtime import Runtime
+from syncd.stats import Stats
 from syncd.store.base import NODE_SECRET, Store, StoreFailed
 from syncd.surroundings import REAL, Surroundings
 from syncd.upkeep import Upkeep
@@ -114,6 +115,7 @@ class Node:
         self.sessions = self.hub.sessions = self._make_sessions(store)
         self.admin = GatewayAdmin(self.hub, self.sessions, surroundings.wall_s)
         self._make_actors(store)
+        self.stats = Stats(self, self.admin, self.broadcaster, surroundings.wall_ms)
         self.http = self._make_http()
         heads = Heads(
             config,
@@ -297,6 +299,7 @@ class Node:
         if self.members is not None:
             self.members.listens_at(self.addresses)
             await ladder.climb(nursery, "cluster", self.members.line.run)
+        await ladder.climb(nursery, "stats", self.stats.run)
         await ladder.climb(nursery, "http", partial(self.http.run, api_listeners))
         await ladder.climb(nursery, "gateway", partial(self.gateway.run, listeners))
 

@@ -17,6 +17,7 @@ from syncd.http.api import Api
 from syncd.http.batch import Batches
 from syncd.http.callers import Callers
 from syncd.http.commands import Channels
+from syncd.http.dashboard_api import DashboardApi
 from syncd.http.failures import error_response, http_error
 from syncd.http.guard import HostRule, secure
 from syncd.http.json_values import MAX_BODY_BYTES
@@ -87,6 +88,8 @@ def create_app(
     _add_api(app, _service_routes(api, state, batches), callers.service)
     _add_api(app, _operator_routes(api, state, rebuild, operators), callers.operator)
     _add(app, "/metrics", _asked_by(callers.service, pages.tell_metrics), "GET")
+    dashboard = DashboardApi(node.stats, broadcaster, gateway)
+    _add_api(app, _dashboard_routes(dashboard), callers.operator)
     _add_pages(app, pages)
     _add_rules(app, HostRule(config), metrics)
     return app
@@ -148,6 +151,18 @@ def _operator_routes(
     }
 
 
+def _dashboard_routes(
+    dashboard: DashboardApi,
+) -> dict[tuple[str, str], Callable[[Identity], Awaitable[Response]]]:
+    return {
+        ("GET", "admin/stats"): dashboard.stats,
+        ("GET", "admin/channels"): dashboard.channels,
+        ("GET", "admin/sessions"): dashboard.sessions,
+        ("GET", "admin/sessions/<session>"): dashboard.session,
+        ("GET", "admin/errors"): dashboard.errors,
+    }
+
+
 def _add_api(
     app: QuartTrio,
     routes: dict[tuple[str, str], Callable[[C], Awaitable[Response]]],
@@ -181,6 +196,7 @@ def _add(app: QuartTrio, rule: str, handler: Callable[..., Any], method: str) ->
 def _add_pages(app: QuartTrio, pages: Pages) -> None:
     _add(app, "/", pages.index, "GET")
     _add(app, "/channels", pages.channels, "GET")
+    _add(app, "/admin", pages.admin, "GET")
     _add(app, "/static/<path:name>", pages.static, "GET")
     _add(app, "/health/live", pages.live, "GET")
     _add(app, "/health/ready", pages.ready, "GET")

@@ -17,7 +17,7 @@ from syncd.model.histogram import HistogramCounts
 from syncd.model.rebuild_plan import Mode
 from syncd.store.sqlite_backup import CopyReport
 
-__all__ = ["NodeInfo", "NodeStatistics", "Rebuilds"]
+__all__ = ["NodeInfo", "NodeStatistics", "Rebuilds", "StatsInfo"]
 
 
 @attrs.frozen
@@ -38,12 +38,26 @@ class NodeStatistics:
     """Times the loop stood still for longer than `timing.stall_s`."""
 
 
+class StatsInfo(Protocol):
+    """What a node samples of itself once a second. Both return at once."""
+
+    def columns(self) -> dict[str, list[float | None]]:
+        """Return the last ten minutes: a list of each number's samples, oldest first."""
+
+    def now(self) -> dict[str, Any]:
+        """Return the newest sample, and how the node, its actors and its collections stand."""
+
+
 class NodeInfo(Protocol):
     """One node, as its health and info pages tell it. Every method returns at once."""
 
     version: str
     started_at_ms: int
     """Wall clock, milliseconds since 1970."""
+
+    @property
+    def stats(self) -> StatsInfo:
+        """What is sampled of it."""
 
     def uptime_s(self) -> float:
         """Return seconds since the start."""

@@ -11,7 +11,7 @@ is in the tail or in the log. So whatever happens between two batches, nobody mi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -179,6 +179,14 @@ class Broadcaster:
     def channels(self, prefix: str, limit: int) -> list[ChannelInfo]:
         """Channels with subscribers or state in memory, by name."""
         return self.rooms.infos(prefix, limit)
+
+    def each_channel(self) -> Iterator[ChannelInfo]:
+        """See `BroadcasterHandle.each_channel`."""
+        return self.rooms.each_info()
+
+    def num_subscribers(self, channel: ChannelName) -> int:
+        """Return how many are subscribed to a channel."""
+        return self.rooms.num_subscribers(channel)
 
     # ---------------------------------------------------------------- kit.Actor
 

@@ -134,6 +134,7 @@ class Publishing:
 
     def tell(self, room: Room, key: str | None, record: bytes) -> None:
         """Deliver a publication without a position."""
+        room.num_ephemeral += 1
         if room.prefix is None:
             room.prefix = EventPrefix(room.name, None)
         self._add_to_run(room, key, event_message(room.prefix, 0, record))

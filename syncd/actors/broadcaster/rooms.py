@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -54,6 +54,8 @@ class Room:
     fulls: dict[int, bytes] | None = None
     """Messages with the whole value, by index in `run`, where that tells a patch."""
     marked_at_ms: int = 0
+    num_ephemeral: int = 0
+    """Events of an ephemeral channel since the room was opened; others count by their offsets."""
     is_loading: bool = False
     is_unsure: bool = False
     """Something may have been lost while it was loaded: it is checked again."""
@@ -128,8 +130,8 @@ class Room:
         """Return what operators see."""
         channel, count = self.channel, self.num_present()
         if channel is None:
-            return ChannelInfo(self.name, count, None, 0)
-        return ChannelInfo(self.name, count, channel.epoch, channel.top)
+            return ChannelInfo(self.name, count, None, 0, self.num_ephemeral)
+        return ChannelInfo(self.name, count, channel.epoch, channel.top, channel.top)
 
     def num_present(self) -> int:
         """Return how many are live here or about to be."""
@@ -214,6 +216,15 @@ class Rooms:
         """Return what there is to tell of rooms whose names begin so, by name."""
         names = sorted(name for name in self.by_name if name.startswith(prefix))
         return [self.by_name[name].info() for name in names[:limit]]
+
+    def each_info(self) -> Iterator[ChannelInfo]:
+        """Yield what there is to tell of the rooms that are there now."""
+        return (room.info() for room in list(self.by_name.values()))
+
+    def num_subscribers(self, channel: ChannelName) -> int:
+        """Return how many are in a channel."""
+        room = self.by_name.get(channel)
+        return 0 if room is None else room.num_present()
 
     def open(self, channel: ChannelName) -> Room:
         """Return the channel's room, made if there is none.
