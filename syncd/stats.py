@@ -13,14 +13,14 @@ import trio
 
 from syncd.errors import ActorStopped, MailboxFull, SyncdError
 from syncd.http.ports import NodeInfo
-from syncd.ids import ChannelName, Epoch
+from syncd.ids import Epoch
+from syncd.model.reserved import STATS_CHANNEL
 from syncd.model.samples import Counts, Sample, Samples
 from syncd.ports import BroadcasterHandle, GatewayPort, PublishEvent
 from syncd.wire.encode import pack
 
-__all__ = ["STATS_CHANNEL", "Stats"]
+__all__ = ["Stats"]
 
-STATS_CHANNEL = ChannelName("$node:stats")
 SAMPLE_S = 1.0
 MAX_COLLECTIONS = 100
 """Told in each message; an application with more is seen at `/api/cache/stats`."""

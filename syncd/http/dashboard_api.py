@@ -90,7 +90,7 @@ class DashboardApi:
         self._problems = problems
         self._channels: Look[ChannelInfo] = Look()
         self._rates = ChannelRates()
-        self._rate_of: dict[str, float] = {}
+        self._rate_of: dict[str, float | None] = {}
         self._sessions: Look[SessionInfo] = Look()
 
     async def stats(self, _operator: Identity) -> Response:
@@ -115,7 +115,7 @@ class DashboardApi:
             {
                 "channel": info.channel,
                 "num_subscribers": info.num_subscribers,
-                "rate_per_s": rates.get(info.channel, 0.0),
+                "rate_per_s": rates.get(info.channel),
                 "epoch": info.epoch,
                 "offset": info.offset if info.epoch is not None else None,
             }
@@ -188,7 +188,7 @@ class _Page:
         self, name: str, rows: list[dict[str, Any]], tie: str, *, is_complete: bool
     ) -> Response:
         """Sort (ties by name, so that equal rows do not change places between two answers) and cut."""
-        rows.sort(key=lambda row: row[tie])
+        rows.sort(key=lambda row: (tie == "session" and len(row[tie]), row[tie]))  # s-2, s-10
         order = self.order
         if order != tie:
             rows.sort(

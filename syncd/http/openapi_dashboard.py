@@ -105,7 +105,7 @@ _SESSION_ORDERS = [
 
 DASHBOARD_PATHS: dict[str, Schema] = {
     "/api/admin/stats": _get(
-        "adminStats",
+        "nodeStats",
         "Tell how the node stands and the last ten minutes, a sample a second. The same `now` is published on `$node:stats` while "
         "somebody is subscribed.",
         answer_of(
@@ -115,7 +115,7 @@ DASHBOARD_PATHS: dict[str, Schema] = {
         ),
     ),
     "/api/admin/channels": _get(
-        "adminChannels",
+        "channelTable",
         "List channels with subscribers or state in memory, as of about a second ago.",
         answer_of(
             "A page of them.",
@@ -125,7 +125,7 @@ DASHBOARD_PATHS: dict[str, Schema] = {
         *_page(_CHANNEL_ORDERS, "num_subscribers"),
     ),
     "/api/admin/sessions": _get(
-        "adminSessions",
+        "sessionTable",
         "List sessions, those with the fullest outboxes if `descending`.",
         answer_of(
             "A page of them.",
@@ -136,7 +136,7 @@ DASHBOARD_PATHS: dict[str, Schema] = {
         query_field("channel", "Only sessions in this channel or collection.", {"type": "string"}),
     ),
     "/api/admin/sessions/{session}": _get(
-        "adminSession",
+        "sessionChannels",
         "Tell which channels a session is in.",
         answer_of(
             "Subscriptions and watches, by name.",
@@ -146,7 +146,7 @@ DASHBOARD_PATHS: dict[str, Schema] = {
         _BY_ID,
     ),
     "/api/admin/errors": _get(
-        "adminErrors",
+        "recentErrors",
         "Tell the newest warnings and errors of the log, the newest first.",
         answer_of("At most 200 are remembered.", "RecentErrors", {"errors": [_ERROR]}),
         query_field(
@@ -161,7 +161,9 @@ _number: Schema = {"type": "number"}
 _CHANNEL_FIELDS: dict[str, Schema] = {
     "channel": text("Its name.", 255),
     "num_subscribers": uint("Sessions in it."),
-    "rate_per_s": {"type": "number", "description": "Events a second, lately."},
+    "rate_per_s": or_null(
+        {"type": "number", "description": "Events a second, lately; null until it was seen twice."}
+    ),
     "epoch": or_null({"type": "string"}),
     "offset": or_null(uint("Of its newest event; null where there are no positions.")),
 }

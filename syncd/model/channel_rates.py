@@ -17,8 +17,10 @@ class ChannelRates:
         self._at_s = 0.0
         self._seen: Mapping[ChannelName, ChannelInfo] = {}
 
-    def rates(self, infos: Mapping[ChannelName, ChannelInfo], at_s: float) -> dict[str, float]:
-        """Return events a second since the last look, by channel; 0 for what was not there then.
+    def rates(
+        self, infos: Mapping[ChannelName, ChannelInfo], at_s: float
+    ) -> dict[str, float | None]:
+        """Return events a second since the last look, by channel; None for what was not there then.
 
         Args:
             infos: All channels, now.
@@ -29,7 +31,7 @@ class ChannelRates:
         return {name: _rate(seen.get(name), info, passed_s) for name, info in infos.items()}
 
 
-def _rate(before: ChannelInfo | None, now: ChannelInfo, passed_s: float) -> float:
+def _rate(before: ChannelInfo | None, now: ChannelInfo, passed_s: float) -> float | None:
     if before is None or before.epoch != now.epoch or passed_s <= 0:
-        return 0.0
+        return None
     return round(max(0, now.num_events - before.num_events) / passed_s, 2)

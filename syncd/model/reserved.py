@@ -14,6 +14,7 @@ __all__ = [
     "ADMIN_ROLE",
     "AUDIT_CHANNEL",
     "RESERVED",
+    "STATS_CHANNEL",
     "is_admin",
     "is_reserved",
     "progress_channel",
@@ -31,6 +32,9 @@ AUDIT_AGE_S = 90 * 86_400.0
 
 AUDIT_CHANNEL = ChannelName("$audit:node")
 """What operators did, one event each."""
+
+STATS_CHANNEL = ChannelName("$node:stats")
+"""How the node stands, once a second while somebody is subscribed."""
 
 RESERVED: tuple[Namespace, ...] = (
     Namespace(

@@ -47,7 +47,7 @@ async def test_channels_are_sorted_filtered_and_paged(world, autojump_clock):
 
 async def test_a_channels_rate_is_seen_at_the_second_look(world, autojump_clock):
     world.broadcaster.logs["demo:a"] = []
-    assert await listed(world, "channels", "rate_per_s") == [0.0]
+    assert await listed(world, "channels", "rate_per_s") == [None]
     await trio.sleep(2)
     world.broadcaster.logs["demo:a"] = [b""] * 10
     assert await listed(world, "channels", "rate_per_s") == [5.0]

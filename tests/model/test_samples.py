@@ -80,13 +80,13 @@ def looked_at(*infos):
 
 def test_a_channels_rate_is_what_it_gained_between_two_looks():
     rates = ChannelRates()
-    assert rates.rates(looked_at(info("demo:a", 10)), 5.0) == {"demo:a": 0.0}
+    assert rates.rates(looked_at(info("demo:a", 10)), 5.0) == {"demo:a": None}
     found = rates.rates(looked_at(info("demo:a", 30), info("demo:b", 99)), 15.0)
-    assert found == {"demo:a": 2.0, "demo:b": 0.0}
+    assert found == {"demo:a": 2.0, "demo:b": None}
 
 
 def test_a_channel_in_a_new_epoch_has_no_rate_yet():
     rates = ChannelRates()
     rates.rates(looked_at(info("demo:a", 10)), 1.0)
-    assert rates.rates(looked_at(info("demo:a", 500, "e2")), 2.0) == {"demo:a": 0.0}
+    assert rates.rates(looked_at(info("demo:a", 500, "e2")), 2.0) == {"demo:a": None}
     assert rates.rates(looked_at(info("demo:a", 503, "e2")), 3.0) == {"demo:a": 3.0}
