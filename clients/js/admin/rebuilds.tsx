@@ -25,8 +25,9 @@ export interface Job {
 
 const ENDED = new Set(["done", "failed", "cancelled"]);
 const TONES: Readonly<Record<string, Tone>> = { done: "good", failed: "bad", cancelled: "plain" };
-/** A job under way is read so often, and at once when the node tells of progress. */
-const FOLLOW_MS = 250;
+/** The node tells of progress itself; a job under way is asked about besides, in case that was lost. */
+const FOLLOW_MS = 1000;
+const UNKNOWN = { total: null, changed: null, eta_ms: null, error: null };
 const HISTORY = 8;
 
 /** The rebuilds of a collection. */
@@ -41,25 +42,25 @@ export function Rebuilds(props: {
   const newest = jobs.at(-1) ?? null;
   const active = newest !== null && !ENDED.has(newest.state) ? newest : null;
   const ended = jobs.filter(({ state }) => ENDED.has(state)).reverse();
+  const [told, setTold] = useState<Job | null>(null);
+  useEffect(
+    () => live.listen(`$rebuild:${name}`, (data) => setTold({ ...UNKNOWN, ...(data as Job) })),
+    [live, name],
+  );
+  const isStarted = told !== null && !ENDED.has(told.state) && active === null;
   // biome-ignore lint/correctness/useExhaustiveDependencies: `again` is anew at every render
   useEffect(() => {
-    let isOpen = true;
-    const leave = live.listen(`$rebuild:${name}`, () => {
-      if (isOpen) again();
-      isOpen = false;
-      setTimeout(() => {
-        isOpen = true;
-      }, FOLLOW_MS);
-    });
-    return leave;
-  }, [live, name]);
+    if (isStarted) again();
+  }, [isStarted]);
   return (
     <div class="rebuilds">
       <div class="tools">
         <h3>Rebuild from the source</h3>
         {active === null ? <Start name={name} api={api} canResume={isLeft(ended[0])} again={again} /> : null}
       </div>
-      {active === null ? null : <Progress key={active.job} api={api} job={active} again={again} />}
+      {active === null ? null : (
+        <Progress key={active.job} api={api} job={active} told={told} again={again} />
+      )}
       {ended.length === 0 ? null : <History jobs={ended.slice(0, HISTORY)} />}
     </div>
   );
@@ -100,27 +101,33 @@ function Start(props: {
   );
 }
 
-function Progress(props: { readonly api: Api; readonly job: Job; readonly again: () => void }) {
-  const { api, again } = props;
+function Progress(props: {
+  readonly api: Api;
+  readonly job: Job;
+  /** What the node told last of the collection. */
+  readonly told: Job | null;
+  readonly again: () => void;
+}) {
+  const { api, again, told } = props;
   const { data } = usePolled((signal) => api.get<Job>(`rebuild/${props.job.job}`, {}, signal), FOLLOW_MS, [
     api,
     props.job.job,
   ]);
-  const job = data ?? props.job;
+  const job = newest(told, data, props.job);
   const isOver = ENDED.has(job.state);
   // biome-ignore lint/correctness/useExhaustiveDependencies: `again` is anew at every render
   useEffect(() => {
     if (isOver) again();
   }, [isOver]);
   const part = job.total ? Math.min(1, job.done / job.total) : null;
-  const told =
+  const text =
     job.total === null ? `${whole(job.done)} rows` : `${whole(job.done)} of ${whole(job.total)} rows`;
   return (
     <div class="progress" data-job={job.job} data-state={job.state}>
       <div class="progress-head">
         <Chip tone={TONES[job.state] ?? "busy"}>{job.state}</Chip>
-        <strong>{part === null ? told : share(part)}</strong>
-        {part === null ? null : <span>{told}</span>}
+        <strong>{part === null ? text : share(part)}</strong>
+        {part === null ? null : <span>{text}</span>}
         <span class="soft">
           {count(job.rate_per_s)} a second
           {job.eta_ms === null ? "" : ` · about ${duration(Math.max(1, job.eta_ms / 1000))} to go`}
@@ -138,6 +145,13 @@ function Progress(props: { readonly api: Api; readonly job: Job; readonly again:
       <p class="soft">Readers are served what was there before, until everything is swapped in at once.</p>
     </div>
   );
+}
+
+/** Return what is furthest of several tellings of a job: those of the node itself come first, but not always last. */
+function newest(told: Job | null, read: Job | null, job: Job): Job {
+  const tellings = [told, read].filter((each) => each !== null && each.job === job.job) as Job[];
+  const ended = tellings.find(({ state }) => ENDED.has(state));
+  return ended ?? tellings.reduce((far, each) => (each.done >= far.done ? each : far), job);
 }
 
 function askCancel(api: Api, job: Job, then: () => void): void {
