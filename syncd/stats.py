@@ -11,13 +11,11 @@ from typing import Any
 
 import trio
 
-from syncd.errors import ActorStopped, MailboxFull, SyncdError
+from syncd.actors.news import News
 from syncd.http.ports import NodeInfo
-from syncd.ids import Epoch
 from syncd.model.reserved import STATS_CHANNEL
 from syncd.model.samples import Counts, Sample, Samples
-from syncd.ports import BroadcasterHandle, GatewayPort, PublishEvent
-from syncd.wire.encode import pack
+from syncd.ports import BroadcasterHandle, GatewayPort
 
 __all__ = ["Stats"]
 
@@ -41,7 +39,7 @@ class Stats:
         self._broadcaster = broadcaster
         self._wall_ms = wall_ms
         self._samples = Samples()
-        self._probe = _Probe()
+        self._news = News(broadcaster)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Sample until cancelled."""
@@ -51,7 +49,7 @@ class Stats:
             await trio.sleep(SAMPLE_S)
             self._samples.take(self._counts())
             if self._broadcaster.num_subscribers(STATS_CHANNEL):
-                self._publish()
+                self._news.tell(STATS_CHANNEL, "stats", self.now(), key="now")
 
     def columns(self) -> dict[str, list[float | None]]:
         """Return the last ten minutes by name, oldest first."""
@@ -106,7 +104,6 @@ class Stats:
             "members": statistics.presence.num_members,
             "queued": waiting + store.num_waiting,
             "loop_lag_ms": round(node.loop_lag_ms(), 3),
-            "publish_ms": self._probe.take_ms(),
         }
         return Counts(
             at_ms=self._wall_ms(),
@@ -122,43 +119,3 @@ class Stats:
                 "age_ms": (rooms.ages.total * 1000, rooms.ages.count),
             },
         )
-
-    def _publish(self) -> None:
-        data = pack(self.now())
-        command = PublishEvent(
-            self._probe, 0, STATS_CHANNEL, data, None, "now", client=None, idempotency=None
-        )
-        try:
-            self._broadcaster.submit_nowait([command], len(data))
-        except (MailboxFull, ActorStopped):
-            return
-        self._probe.start()
-
-
-class _Probe:
-    """Asks for the publication of a sample, and so measures how long a publication takes. Implements `ports.Asker`."""
-
-    def __init__(self) -> None:
-        self._started_at: float | None = None
-        self._took_ms: float | None = None
-
-    def start(self) -> None:
-        """A publication was handed over."""
-        self._started_at = trio.current_time()
-
-    def take_ms(self) -> float | None:
-        """Return from hand-over to the last subscriber's socket, once."""
-        took_ms, self._took_ms = self._took_ms, None
-        return took_ms
-
-    def reply_ok(self, request_id: int, epoch: Epoch | None = None, offset: int = 0) -> None:
-        """It is delivered."""
-        if self._started_at is not None:
-            self._took_ms = round((trio.current_time() - self._started_at) * 1000, 3)
-
-    def reply_error(self, request_id: int, error: SyncdError) -> None:
-        """It is not: the next one may be."""
-
-    def reply_events(self, *_answer: object) -> None:
-        """Nobody asked for events."""
-        raise AssertionError

@@ -136,7 +136,7 @@ async def test_an_operator_is_told_once_a_second_what_is_true(config):
         assert 200 <= round(total) <= 200 + len(told), "its own samples are published too"
         last = told[-1]
         assert last["sample"]["sessions"] == 2
-        assert last["sample"]["publish_ms"] > 0
+        assert last["sample"]["age_ms"] > 0
         assert [actor["state"] for actor in last["actors"]] == ["ok"] * len(node.health())
         await operator.aclose()
 
@@ -160,7 +160,6 @@ async def test_nothing_is_published_while_nobody_looks(config):
 
         await wait_for(columns, lambda told: len(told["at_ms"]) >= 3)
         assert node.broadcaster.statistics().num_published == 0
-        assert (await columns())["publish_ms"] == [None] * len((await columns())["publish_ms"])
         token = (await http.post("/api/admin/session")).json()["token"]
         operator = await greeted(node, token)
         await operator.ask("subscribe", channel=STATS_CHANNEL)

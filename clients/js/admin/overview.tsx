@@ -42,11 +42,11 @@ const CHARTS: readonly ChartSpec[] = [
   },
   {
     title: "Latency",
-    hint: "From a publication to the last subscriber's socket, measured with this page's own samples; the mean commit; how late the event loop wakes.",
+    hint: "From a publication until its subscribers are written to, commits, and how late the event loop wakes: means of a second.",
     format: ms,
     least: 5,
     lines: [
-      { name: "publish_ms", label: "publish", hue: 1 },
+      { name: "age_ms", label: "publish to write", hue: 1 },
       { name: "commit_ms", label: "commit", hue: 2 },
       { name: "loop_lag_ms", label: "loop lag", hue: 3 },
     ],

@@ -26,7 +26,7 @@ export interface Job {
 const ENDED = new Set(["done", "failed", "cancelled"]);
 const TONES: Readonly<Record<string, Tone>> = { done: "good", failed: "bad", cancelled: "plain" };
 /** The node tells of progress itself; a job under way is asked about besides, in case that was lost. */
-const FOLLOW_MS = 1000;
+const FOLLOW_MS = 500;
 const UNKNOWN = { total: null, changed: null, eta_ms: null, error: null };
 const HISTORY = 8;
 
