@@ -201,6 +201,12 @@ def test_a_channels_panel_tells_who_is_present_and_who_is_subscribed(browser, no
     board.page.wait_for(
         "() => [...document.querySelectorAll('dialog h3')].some((each) => each.textContent === 'Present (1)')"
     )
+    (member,) = ask(node, "GET", "/api/presence?channel=demo:lobby")["members"]
+    (state,) = member["states"]
+    board.page.wait_for(
+        "(texts) => texts.every((text) => document.querySelector('dialog .state').textContent.includes(text))",
+        [state["client"], state["state"]["name"]],
+    )
     assert board.printed() == []
 
 

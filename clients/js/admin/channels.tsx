@@ -104,9 +104,10 @@ export function Channels({ api }: { readonly api: Api }) {
 interface Presence {
   readonly num_members: number;
   readonly members: readonly {
-    readonly client: string;
-    readonly user: string | null;
-    readonly state: unknown;
+    /** The user, or the client of somebody without a token. */
+    readonly member: string;
+    readonly user?: string;
+    readonly states: readonly { readonly client: string; readonly state: unknown }[];
   }[];
 }
 
@@ -170,12 +171,14 @@ function Members({ api, channel }: { readonly api: Api; readonly channel: string
     <>
       <h3>Present ({whole(data.num_members)})</h3>
       <ul class="lines">
-        {data.members.map((member) => (
-          <li key={member.client}>
-            <span class="who">
-              {member.user ?? "anonymous"} <code>{member.client}</code>
-            </span>
-            <code class="state">{JSON.stringify(member.state)}</code>
+        {data.members.map(({ member, user, states }) => (
+          <li key={member}>
+            <span class="who">{user ?? "anonymous"}</span>
+            {states.map(({ client, state }) => (
+              <span key={client} class="state">
+                <code>{client}</code> <code>{JSON.stringify(state)}</code>
+              </span>
+            ))}
           </li>
         ))}
       </ul>

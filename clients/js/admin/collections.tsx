@@ -105,7 +105,14 @@ function CollectionCard(props: CardProps) {
           </button>
         </div>
       </div>
-      {stats === null ? null : <Counts stats={stats} settings={settings} rates={ratesOf(live, name)} />}
+      {stats === null ? null : (
+        <Counts
+          stats={stats}
+          settings={settings}
+          rates={ratesOf(live, name)}
+          isForwarded={options?.has_on_commit ?? false}
+        />
+      )}
       {settings === null ? null : <SettingsForm name={name} api={api} settings={settings} again={again} />}
       {options?.has_scanner ? <Rebuilds name={name} api={api} live={live} jobs={jobs} again={again} /> : null}
       {isInvalidating ? <Invalidating name={name} api={api} onClose={() => setInvalidating(false)} /> : null}
@@ -139,8 +146,9 @@ function Counts(props: {
   readonly stats: Sample;
   readonly settings: Settings | null;
   readonly rates: (count: string) => number;
+  readonly isForwarded: boolean;
 }) {
-  const { stats, settings, rates } = props;
+  const { stats, settings, rates, isForwarded } = props;
   const of = (name: string) => stats[name] ?? 0;
   const figures: readonly (readonly [string, string, string])[] = [
     ["Hits", whole(of("hits") + of("stale_hits")), `${count(rates("hits"))} a second`],
@@ -150,7 +158,9 @@ function Counts(props: {
     ["Load time", ms(of("loads") > 0 ? of("load_ms_mean") : null), `at most ${ms(of("load_ms_max"))}`],
     ["Mutations", whole(of("mutations_ok")), `${whole(of("mutations_rejected"))} rejected`],
     ["Invalidations", whole(of("invalidations")), "since the start"],
-    ["Not forwarded", whole(of("dirty")), `${whole(of("forward_failures"))} failures`],
+    ...(isForwarded
+      ? [["Not forwarded", whole(of("dirty")), `${whole(of("forward_failures"))} failures`] as const]
+      : []),
   ];
   return (
     <div class="counts">

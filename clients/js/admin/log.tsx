@@ -81,7 +81,7 @@ function Errors({ api, contains }: { readonly api: Api; readonly contains: strin
 }
 
 function Fields({ of }: { readonly of: object }) {
-  const fields = Object.entries(of).filter(([name]) => !USUAL.has(name));
+  const fields = Object.entries(of).filter(([name, value]) => !USUAL.has(name) && value !== null);
   if (fields.length === 0) return null;
   return (
     <span class="fields">

@@ -221,10 +221,11 @@ export const question = new Value<Question | null>(null);
 /** What was done last, or why it was not; shown by the page for a while, and told to screen readers. */
 export const notice = new Value<{ readonly text: string; readonly isBad: boolean } | null>(null);
 
-/** Do something and tell what came of it. */
-export async function perform(act: () => Promise<string>): Promise<boolean> {
+/** Do something and tell what came of it, if it returns a text, or why it failed; true when it did not. */
+export async function perform(act: () => Promise<string | null>): Promise<boolean> {
   try {
-    notice.set({ text: await act(), isBad: false });
+    const text = await act();
+    notice.set(text === null ? null : { text, isBad: false });
     return true;
   } catch (error) {
     notice.set({ text: error instanceof Error ? error.message : String(error), isBad: true });

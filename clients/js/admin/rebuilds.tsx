@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { Api } from "./api.js";
 import { count, duration, moment, share, whole } from "./format.js";
 import type { Live } from "./live.js";
-import { Chip, perform, question, type Tone } from "./parts.js";
+import { Chip, notice, perform, question, type Tone } from "./parts.js";
 import { usePolled } from "./value.js";
 
 /** One rebuild as `GET /api/rebuild` tells it. */
@@ -82,7 +82,7 @@ function Start(props: {
     setBusy(true);
     await perform(async () => {
       await api.post("rebuild", { collection: name, mode });
-      return `The rebuild of ${name} has begun.`;
+      return null;
     });
     again();
     setBusy(false);
@@ -117,7 +117,9 @@ function Progress(props: {
   const isOver = ENDED.has(job.state);
   // biome-ignore lint/correctness/useExhaustiveDependencies: `again` is anew at every render
   useEffect(() => {
-    if (isOver) again();
+    if (!isOver) return;
+    again();
+    notice.set({ text: outcomeOf(job), isBad: job.state === "failed" });
   }, [isOver]);
   const part = job.total ? Math.min(1, job.done / job.total) : null;
   const text =
@@ -154,6 +156,12 @@ function newest(told: Job | null, read: Job | null, job: Job): Job {
   return ended ?? tellings.reduce((far, each) => (each.done >= far.done ? each : far), job);
 }
 
+function outcomeOf({ collection, state, changed, error }: Job): string {
+  const about = `The rebuild of ${collection}`;
+  if (state === "done") return `${about} is done: ${whole(changed)} entries are different.`;
+  return state === "failed" ? `${about} failed: ${error ?? "see the log."}` : `${about} was cancelled.`;
+}
+
 function askCancel(api: Api, job: Job, then: () => void): void {
   question.set({
     title: `Cancel the rebuild of ${job.collection}?`,
@@ -178,14 +186,16 @@ function History({ jobs }: { readonly jobs: readonly Job[] }) {
           <tr>
             <th scope="col">Asked for</th>
             <th scope="col">Outcome</th>
-            <th scope="col">Mode</th>
+            <th scope="col" class="wide-only">
+              Mode
+            </th>
             <th scope="col" class="number">
               Rows
             </th>
             <th scope="col" class="number">
               Changed
             </th>
-            <th scope="col" class="number">
+            <th scope="col" class="number wide-only">
               Rows a second
             </th>
           </tr>
@@ -200,10 +210,10 @@ function History({ jobs }: { readonly jobs: readonly Job[] }) {
                 <Chip tone={TONES[job.state] ?? "plain"}>{job.state}</Chip>{" "}
                 {job.error === null ? null : <span class="soft">{job.error}</span>}
               </td>
-              <td>{job.mode}</td>
+              <td class="wide-only">{job.mode}</td>
               <td class="number">{whole(job.done)}</td>
               <td class="number">{whole(job.changed)}</td>
-              <td class="number">{count(job.rate_per_s)}</td>
+              <td class="number wide-only">{count(job.rate_per_s)}</td>
             </tr>
           ))}
         </tbody>
