@@ -41,6 +41,7 @@ __all__ = [
     "Run",
     "SessionDrained",
     "SessionGone",
+    "SessionOrders",
     "SessionPort",
     "StoreHandle",
     "StoredEvent",
@@ -562,7 +563,7 @@ class SessionInfo:
     """Nothing is read of it, because it does not read our answers or asks more than is done."""
 
 
-class GatewayPort(Protocol):
+class SessionOrders(Protocol):
     """What operators may do to live sessions. All synchronous, effective when they return; counts are sessions touched."""
 
     def disconnect(self, target: Target, *, reconnect: bool, reason: str) -> int:
@@ -573,6 +574,10 @@ class GatewayPort(Protocol):
 
     def revoke(self, target: Target, *, until_s: float | None) -> int:
         """Refuse matching user or token id from now on (`until_s` wall clock, None: 24 h) and close its sessions with 4401."""
+
+
+class GatewayPort(SessionOrders, Protocol):
+    """What operators may do to live sessions, and ask of them."""
 
     def identify(self, token: str) -> Identity | None:
         """Return whom a token speaks for, as `hello` would; None for one that is not accepted or is revoked."""

@@ -13,7 +13,7 @@ from typing import Protocol
 import attrs
 
 from syncd.ids import ChannelName
-from syncd.ports import GatewayPort, SessionPort, Target
+from syncd.ports import SessionOrders, SessionPort, Target
 
 __all__ = [
     "Claim",
@@ -184,7 +184,7 @@ class Revoked:
     """One of the two is given."""
 
 
-class SessionsPort(GatewayPort, Protocol):
+class SessionsPort(SessionOrders, Protocol):
     """What the cluster room does to the sessions of this node for the others. Effective when it returns."""
 
     def take_away(self, client: str, stamp: int) -> int | None:

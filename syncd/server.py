@@ -29,7 +29,7 @@ from syncd.actors.store import StoreActor
 from syncd.audit_trail import AuditTrail
 from syncd.config import Config
 from syncd.config_check import is_loopback
-from syncd.errors import ActorStopped, ConfigError, MailboxFull
+from syncd.errors import ConfigError
 from syncd.gateway.admin import GatewayAdmin
 from syncd.gateway.authorizer import AuthorizerCalls
 from syncd.gateway.gateway import Gateway, bind
@@ -63,8 +63,7 @@ from syncd.node_parts import (
     ssl_context,
     url_of,
 )
-from syncd.ports import ResumeSubscriptions
-from syncd.ports_collections import ResumeWatches
+from syncd.resuming import Resuming
 from syncd.runtime import Runtime
 from syncd.stats import Stats
 from syncd.store.base import NODE_SECRET, Store, StoreFailed
@@ -141,16 +140,7 @@ class Node:
         self.store = StoreActor(
             store, worker, wall_clock=surroundings.wall_s, timer=surroundings.timer
         )
-        self.bridge: Bridge | None = None
-        self.members: Membership | None = None
-        self.cluster: ClusterRoom | None = None
-        if config.redis is not None:
-            from syncd.shared_parts import make_bridge  # noqa: PLC0415 - an extra
-
-            self.members = Membership(config, self.name, surroundings)
-            self.cluster = self.members.room
-            line = self.members.line
-            self.bridge = make_bridge(config, line, self.store, store, surroundings)
+        self._make_ways_to_others(store)
         self.upkeep = Upkeep(self.store, store)
         self.check_store, self.backup = self.upkeep.check, self.upkeep.copy
         self.broadcaster = Broadcaster(
@@ -174,17 +164,11 @@ class Node:
             wall_ms=surroundings.wall_ms,
             new_epoch=lambda: Epoch(surroundings.new_id()),
             chance=surroundings.jitter,
-            flush=self.hub.writer.flush,
+            flush=flush,
             timer=surroundings.timer,
             interest=None if self.bridge is None else self.bridge.entries_interest,
             node=self.name,
         )
-        if self.bridge is not None:
-            self.bridge.connect(self.broadcaster, self.cache_owner)
-        if self.members is not None:
-            self.members.join(
-                self, self.presence, self.hub, self.sessions, self.admin, self.store.statistics
-            )
         self.rebuild_coordinator = RebuildCoordinator(
             self.app,
             store=self.store,
@@ -195,8 +179,30 @@ class Node:
             chance=surroundings.jitter,
             audit=self.audit.log,
         )
+        self._connect_rooms()
+
+    def _connect_rooms(self) -> None:
+        """Tell rooms of those that were made after them."""
         self.hub.cache_owner = self.cache_owner
         self.hub.broadcaster, self.hub.presence = self.broadcaster, self.presence
+        if self.bridge is not None:
+            self.bridge.connect(self.broadcaster, self.cache_owner)
+        if self.members is not None:
+            parts = (self.presence, self.hub, self.sessions, self.admin)
+            self.members.join(self, *parts, self.store.statistics)
+
+    def _make_ways_to_others(self, store: Store) -> None:
+        """Make what leads to the nodes that share the store, if there is a Redis."""
+        self.bridge: Bridge | None = None
+        self.members: Membership | None = None
+        self.cluster: ClusterRoom | None = None
+        if self.config.redis is not None:
+            from syncd.shared_parts import make_bridge  # noqa: PLC0415 - an extra
+
+            self.members = Membership(self.config, self.name, self.surroundings)
+            self.cluster = self.members.room
+            line = self.members.line
+            self.bridge = make_bridge(self.config, line, self.store, store, self.surroundings)
 
     def _make_sessions(self, store: Store) -> Sessions:
         config, surroundings = self.config, self.surroundings
@@ -286,13 +292,14 @@ class Node:
     ) -> None:
         """Start every part in order; each is ready when the next one starts. The application may call from the first on."""
         ladder = self._ladder
+        resuming = Resuming(self.hub, self.admin, self.broadcaster, self.cache_owner, self.presence)
         self.app.bind(Runtime(self.cache_owner, self.config.timing.http_request_s))
         await ladder.climb(nursery, "loop_lag", self._lag.run)
         await ladder.climb_actor(nursery, self.store)
-        await ladder.climb_actor(nursery, self.broadcaster, self._resume_broadcaster)
+        await ladder.climb_actor(nursery, self.broadcaster, resuming.broadcaster)
         await self.audit.restore()
-        await ladder.climb_actor(nursery, self.presence, self._resume_presence)
-        await ladder.climb_actor(nursery, self.cache_owner, self._resume_watches)
+        await ladder.climb_actor(nursery, self.presence, resuming.presence)
+        await ladder.climb_actor(nursery, self.cache_owner, resuming.watches)
         await ladder.climb_actor(nursery, self.rebuild_coordinator)
         if self.bridge is not None:
             await ladder.climb_actor(nursery, self.bridge)
@@ -311,27 +318,6 @@ class Node:
         if self.cluster is not None:
             self.cluster.leave()
         await self._ladder.descend()
-
-    # ---------------------------------------------------------------- healing
-
-    def _resume_broadcaster(self) -> None:
-        subscriptions = self.admin.open_subscriptions()
-        if subscriptions:
-            self.broadcaster.mailbox.put_reply(ResumeSubscriptions(subscriptions))
-
-    def _resume_watches(self) -> None:
-        subscriptions = self.admin.open_watches()
-        if subscriptions:
-            self.cache_owner.mailbox.put_reply(ResumeWatches(subscriptions))
-
-    def _resume_presence(self) -> None:
-        commands = self.admin.presence_commands()
-        if not commands:
-            return
-        try:
-            self.presence.submit_nowait(commands, 0)
-        except (MailboxFull, ActorStopped):
-            self.hub.to_presence.extend(commands)
 
 
 @contextlib.asynccontextmanager

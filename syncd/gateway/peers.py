@@ -34,8 +34,6 @@ class PeerSessions:
         self.disconnect = admin.disconnect
         self.unsubscribe = admin.unsubscribe
         self.revoke = admin.revoke
-        self.identify = admin.identify
-        self.statistics = admin.statistics
 
     def take_away(self, client: str, stamp: int) -> int | None:
         """See `SessionsPort.take_away`."""
