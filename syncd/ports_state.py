@@ -33,6 +33,7 @@ __all__ = [
     "EntryWrite",
     "KeyName",
     "KnownOutcome",
+    "LookedUp",
     "MutationCommit",
     "MutationResult",
     "OutOfOrder",
@@ -167,6 +168,17 @@ class EntryPage:
     is_complete: bool
 
 
+@attrs.define
+class LookedUp:
+    """Entries of a channel that were asked for by their keys."""
+
+    position: Position
+    entries: list[Entry]
+    """Those that there are, in the order of the keys."""
+    dirty: Sequence[KeyName] = ()
+    """Keys whose last forwarded change the application has not acknowledged."""
+
+
 TaggedKey = tuple[ChannelName, KeyName]
 """Where an entry with a certain tag lies; ordered as pairs of text."""
 
@@ -200,6 +212,14 @@ class StateReader(Protocol):
 
         Values count their length towards `max_bytes`. Pages of one scan are as of their own positions: what changed between
         two of them is in the log.
+        """
+
+    def look_up(
+        self, channel: ChannelName, keys: Sequence[KeyName], *, with_dirty: bool
+    ) -> LookedUp:
+        """Return entries, the position they are as of, and (`with_dirty`) which keys are dirty, of one moment.
+
+        A store that nobody else writes to need not tell what is dirty: who asks knows by itself.
         """
 
     def scan_for(

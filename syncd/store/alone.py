@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from syncd.ids import ChannelName
+from syncd.ids import ChannelName, Position
 from syncd.ports import ChannelHead, LoadedChannel
-from syncd.ports_state import EntryPage, KeyName
+from syncd.ports_state import Entry, EntryPage, KeyName, LookedUp
 
 __all__ = ["AloneReads"]
 
 
 class _Reads(Protocol):
     def load(self, channel: ChannelName, tail_events: int, tail_bytes: int) -> LoadedChannel: ...
+
+    def entries(self, channel: ChannelName, keys: Sequence[KeyName]) -> list[Entry]: ...
 
     def last_mids(self, clients: Sequence[str]) -> list[int]: ...
 
@@ -30,6 +32,17 @@ class AloneReads:
     def heads(self: _Reads, channels: Sequence[ChannelName]) -> list[ChannelHead]:
         """See `StateReader.heads`."""
         return [self.load(channel, 0, 0).head for channel in channels]
+
+    def look_up(
+        self: _Reads,
+        channel: ChannelName,
+        keys: Sequence[KeyName],
+        *,
+        with_dirty: bool,
+    ) -> LookedUp:
+        """See `StateReader.look_up`."""
+        head = self.load(channel, 0, 0).head
+        return LookedUp(Position(head.epoch, head.top), self.entries(channel, keys))
 
     def scan_for(
         self: _Reads,

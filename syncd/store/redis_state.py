@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports_state import DirtyKey, Entry, EntryPage, KeyName, TaggedKey
+from syncd.ports_state import DirtyKey, Entry, EntryPage, KeyName, LookedUp, TaggedKey
 from syncd.store.redis_batch import place_bytes
 from syncd.store.redis_scripts import STATE, Script
 
@@ -44,6 +44,19 @@ class RedisState:
         raws = self.run(STATE, lambda: ["entries", channel, wanted])
         found = zip(wanted, raws, strict=True)
         return [entry_from(key, raw) for key, raw in found if raw is not None]
+
+    def look_up(
+        self, channel: ChannelName, keys: Sequence[KeyName], *, with_dirty: bool
+    ) -> LookedUp:
+        """See `StateReader.look_up`."""
+        wanted = list(keys)
+        epoch, top, raws, dirty = self.run(
+            STATE, lambda: ["look_up", self.describe(channel), wanted, with_dirty]
+        )
+        found = zip(wanted, raws, strict=True)
+        entries = [entry_from(key, raw) for key, raw in found if raw is not None]
+        names = [KeyName(key.decode()) for key in dirty]
+        return LookedUp(Position(Epoch(epoch.decode()), top), entries, names)
 
     def scan(
         self, channel: ChannelName, after_key: KeyName | None, limit: int, max_bytes: int

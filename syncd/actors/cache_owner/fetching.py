@@ -13,14 +13,14 @@ import structlog
 from syncd.actors.cache_owner.gathering import Flight, Gathering
 from syncd.actors.cache_owner.holdings import Holding, Holdings
 from syncd.actors.cache_owner.messages import EntriesPaged, LoadDone
-from syncd.actors.cache_owner.paging import KEYS_PER_JOB, Paged, read_entries
+from syncd.actors.cache_owner.paging import KEYS_PER_JOB
 from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
 from syncd.model.collection_memory import CachedEntry, Freshness
 from syncd.model.recording import Place
 from syncd.ports_collections import EntryState
-from syncd.ports_state import Entry, KeyName, StateReader, StateStoreHandle
+from syncd.ports_state import Entry, KeyName, LookedUp, StateReader, StateStoreHandle
 
 __all__ = ["Fetching"]
 
@@ -219,10 +219,12 @@ class Fetching:
     def _page(self, channel: ChannelName, flights: list[Flight]) -> None:
         keys = [flight.place[1] for flight in flights]
 
-        def work(reader: StateReader) -> Paged:
-            return read_entries(reader, channel, keys)
+        with_dirty = self._is_shared and flights[0].holding.is_forwarded
 
-        def done(answer: Paged | SyncdError) -> None:
+        def work(reader: StateReader) -> LookedUp:
+            return reader.look_up(channel, keys, with_dirty=with_dirty)
+
+        def done(answer: LookedUp | SyncdError) -> None:
             self._post(EntriesPaged(channel, flights, answer))
 
         self._store.read_state(work, done)
@@ -237,6 +239,10 @@ class Fetching:
             return
         holdings = self._holdings
         holdings.read(message.channel, answer.position)
+        holding = message.flights[0].holding
+        for key in answer.dirty:
+            # Its source has not heard of it: asked now, it would tell what was before.
+            holding.dirty_elsewhere.add((message.channel, key))
         entries = {entry.key: entry for entry in answer.entries}
         for flight in flights:
             if flight.is_outdated and self._is_shared:

@@ -19,14 +19,13 @@ import trio
 
 from syncd.actors.cache_owner.holdings import Holding, Holdings, value_of
 from syncd.actors.cache_owner.messages import ChangeForwarded
-from syncd.actors.cache_owner.paging import Paged, read_entries
 from syncd.actors.kit import Reply
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName
 from syncd.model.definitions import EntryChange
 from syncd.model.recording import Place
 from syncd.ports import LogQuery
-from syncd.ports_state import DirtyKey, Entry, KeyName, StateReader, StateStoreHandle
+from syncd.ports_state import DirtyKey, Entry, KeyName, LookedUp, StateReader, StateStoreHandle
 
 __all__ = ["Forwarding"]
 
@@ -263,9 +262,9 @@ class Forwarding:
 
 def _newest(
     reader: StateReader, channel: ChannelName, key: KeyName, version: int
-) -> tuple[Paged, Mapping[str, Any]]:
+) -> tuple[LookedUp, Mapping[str, Any]]:
     """Read an entry, and the event of its newest change: empty when the log does not go back so far."""
-    page = read_entries(reader, channel, [key])
+    page = reader.look_up(channel, [key], with_dirty=False)
     if page.entries:
         version = max(version, page.entries[0].version)
     log = reader.read(LogQuery(channel, after=version - 1, limit=1)) if version else None

@@ -11,14 +11,14 @@ from syncd.errors import SyncdError
 from syncd.ids import ChannelName
 from syncd.ports_collections import CacheOwnerCommand, WatchEntries
 from syncd.ports_shared import CheckChannels, RemoteEvents, RenewEntries
-from syncd.ports_state import MutationResult
+from syncd.ports_state import LookedUp, MutationResult
 from syncd.store.rebuilds import SwapGeneration
 
 if TYPE_CHECKING:
     from syncd.actors.cache_owner.committing import Group
     from syncd.actors.cache_owner.gathering import Flight
     from syncd.actors.cache_owner.holdings import Holding
-    from syncd.actors.cache_owner.paging import Paged, ScannedPage, Snapshot
+    from syncd.actors.cache_owner.paging import ScannedPage, Snapshot
     from syncd.model.recording import Place
 
 __all__ = [
@@ -48,7 +48,7 @@ class EntriesPaged:
 
     channel: ChannelName
     flights: list[Flight]
-    answer: Paged | SyncdError
+    answer: LookedUp | SyncdError
 
 
 @attrs.define(eq=False)

@@ -8,21 +8,18 @@ import attrs
 
 from syncd.ids import ChannelName, Position
 from syncd.ports_collections import EntryState, WatchEntries
-from syncd.ports_state import Entry, EntryPage, KeyName, StateReader
+from syncd.ports_state import EntryPage, KeyName, StateReader
 from syncd.wire import encode_state
 
 __all__ = [
     "KEYS_PER_JOB",
     "PAGE_BYTES",
     "PAGE_ENTRIES",
-    "Paged",
     "ScannedPage",
     "Snapshot",
     "num_fitting",
-    "read_entries",
     "scan_entries",
     "sort_out",
-    "top_of",
 ]
 
 KEYS_PER_JOB = 256
@@ -30,14 +27,6 @@ KEYS_PER_JOB = 256
 PAGE_ENTRIES = 1000
 PAGE_BYTES = 262_144
 """Of one page of a snapshot, as of a page of recovered events: `limits.recovery_bytes` by default."""
-
-
-@attrs.define
-class Paged:
-    """Entries of a channel as of one position."""
-
-    position: Position
-    entries: list[Entry]
 
 
 @attrs.define(eq=False)
@@ -63,17 +52,6 @@ class ScannedPage:
     page: EntryPage
     decided: dict[str, int]
     """By client, the last mutation decided."""
-
-
-def read_entries(reader: StateReader, channel: ChannelName, keys: Sequence[KeyName]) -> Paged:
-    """Read entries and the position they are as of."""
-    return Paged(top_of(reader, channel), reader.entries(channel, keys))
-
-
-def top_of(reader: StateReader, channel: ChannelName) -> Position:
-    """Return a channel's top."""
-    head = reader.load(channel, 0, 0).head
-    return Position(head.epoch, head.top)
 
 
 def scan_entries(

@@ -17,6 +17,17 @@ function read.entries(name, keys)
   return found
 end
 
+-- Reply: epoch, top, the entries in the order of the keys, and the keys that are dirty, if that is asked.
+function read.look_up(channel, keys, with_dirty)
+  local head, dirty = head_of(channel), {}
+  for _, key in ipairs(with_dirty and keys or {}) do
+    if call('HEXISTS', T .. ':d', head.name .. '\0' .. key) == 1 then
+      dirty[#dirty + 1] = key
+    end
+  end
+  return {head.epoch, head.top, read.entries(head.name, keys), dirty}
+end
+
 -- Reply: epoch, top, whether these were the last, last mutations of the clients named, then key and entry by turns.
 function read.scan(channel, after, limit, room, names)
   local head = head_of(channel)

@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
     parser.add_argument("--bug", choices=sorted(BUGS), help="plant a bug first")
     parser.add_argument("--hunt", action="store_true", help="find the first seed for each bug")
+    parser.add_argument("--nodes", type=int, default=1, help="how many share one store")
     options = parser.parse_args()
     if options.hunt:
         return hunt([options.bug] if options.bug else list(BUGS), options.seed, options.count)
@@ -28,7 +29,7 @@ def main() -> int:
     num_bad = 0
     started = time.process_time()
     for seed in range(options.seed, options.seed + options.count):
-        verdict = run_seed(seed, bug=options.bug, is_traced=options.trace)
+        verdict = run_seed(seed, bug=options.bug, is_traced=options.trace, num_nodes=options.nodes)
         totals.update(verdict.counts)
         for line in verdict.trace:
             print(line)

@@ -49,6 +49,12 @@ class Plan:
     outbox_bytes: int = 1_048_576
     recovery_bytes: int = 262_144
     recovery_events: int = 10_000
+    num_nodes: int = 1
+    """Of several, each has its way to one store, which tells them of each other's commits."""
+    store_away_every_s: float = 8.0
+    """Between two times that the store of several nodes is away."""
+    bus_cut_every_s: float = 2.0
+    """Between two cuts of a node's way to the others."""
 
     @classmethod
     def from_seed(cls, seed: int, **changes: object) -> Plan:

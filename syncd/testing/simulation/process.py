@@ -7,20 +7,26 @@ reaches nobody.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, cast
 
 import trio
 
+from syncd.actors.bridge import Bridge
 from syncd.actors.kit import NodeFailed
 from syncd.config import Config
 from syncd.http.serving import HttpServer
+from syncd.membership import Membership
 from syncd.model.definitions import AppDefinition
 from syncd.node_parts import store_options
+from syncd.ports_bus import BusEvents
 from syncd.server import Node
+from syncd.store.base import Store, StoreOptions
 from syncd.surroundings import Surroundings
-from syncd.testing.simulation.disk import Disk, DiskStore, DiskWorker
+from syncd.testing.simulation.disk import DiskStore, DiskWorker
 from syncd.testing.simulation.links import Link
+from syncd.testing.simulation.shared import NAMES, SharedStore, SimulatedBus
 
 __all__ = ["Process", "wall_s"]
 
@@ -46,13 +52,44 @@ class _NoHttp:
     ) -> None:
         """Nothing runs."""
 
+    async def run(
+        self, _listeners: object, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Nobody calls."""
+        task_status.started()
+        await trio.sleep_forever()
+
     async def serve(self, stream: trio.abc.Stream, head: bytes, *, keep_alive: bool) -> None:
         """Nobody speaks HTTP."""
         await trio.aclose_forcefully(stream)
 
 
 class _Node(Node):
-    """A node without HTTP: an application server takes 30 ms to make, and no client here asks it anything."""
+    """A node without HTTP: an application server takes 30 ms to make, and no client here asks it anything.
+
+    Where it shares its store, its bus is simulated.
+    """
+
+    def _make_ways_to_others(self, store: Store) -> None:
+        self.bridge = self.members = self.cluster = None
+        if not isinstance(store, SharedStore):
+            return
+        self.members = Membership(self.config, self.name, self.surroundings)
+        self.cluster, line = self.members.room, self.members.line
+
+        def make_bus(events: BusEvents) -> SimulatedBus:
+            bus = store.make_bus(line.tap(events))
+            line.use(bus)
+            return bus
+
+        self.bridge = Bridge(
+            node=self.name,
+            names=NAMES,
+            make_bus=make_bus,
+            store=self.store,
+            is_unsure=store.is_unsure,
+            chance=self.surroundings.jitter,
+        )
 
     def _make_http(self) -> HttpServer:
         return cast("HttpServer", _NoHttp())
@@ -65,12 +102,14 @@ class Process:
         self,
         config: Config,
         app: AppDefinition,
-        disk: Disk,
+        open_store: Callable[[StoreOptions], DiskStore | SharedStore],
         rng: random.Random,
         nursery: trio.Nursery,
         *,
         disk_s: float,
+        name: str = "",
     ) -> None:
+        """Make a node; `open_store` gives it its store, `name` is its own among those that share it."""
         self._rng = rng
         self._nursery = nursery
         self._disk_s = disk_s
@@ -87,8 +126,8 @@ class Process:
             wall_s, trio.current_time, rng.randbytes, rng.random, self._make_worker
         )
         options = store_options(config, app, surroundings)
-        self.store: DiskStore = disk.open_store(options, trio.current_time)
-        self.node = _Node(config, self.store, app, surroundings)
+        self.store = open_store(options)
+        self.node = _Node(config, cast("Store", self.store), app, surroundings, name)
 
     def _make_worker(self, _name: str) -> Any:
         worker = DiskWorker(self._nursery, self._rng, self._disk_s)

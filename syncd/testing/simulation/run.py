@@ -16,7 +16,7 @@ import trio
 
 from syncd.ids import ChannelName
 from syncd.testing.simulation.bugs import planted
-from syncd.testing.simulation.nemesis import Nemesis
+from syncd.testing.simulation.cluster import ClusterWorld
 from syncd.testing.simulation.plan import Plan
 from syncd.testing.simulation.scheduling import run_virtually
 from syncd.testing.simulation.world import World
@@ -48,7 +48,8 @@ class Verdict:
     def replay(self) -> str:
         """The command that plays it again, with a trace."""
         planted = "" if self.bug is None else f" --bug {self.bug}"
-        return f"python -m syncd.testing.simulation --seed {self.plan.seed}{planted} --trace"
+        nodes = "" if self.plan.num_nodes == 1 else f" --nodes {self.plan.num_nodes}"
+        return f"python -m syncd.testing.simulation --seed {self.plan.seed}{planted}{nodes} --trace"
 
 
 def run_seed(
@@ -78,12 +79,13 @@ def _fast_folder() -> str | None:
 
 async def _play(plan: Plan, folder: Path, logs: list[str], *, is_traced: bool) -> Verdict:
     async with trio.open_nursery() as nursery:
-        world = World(plan, folder, nursery, is_traced=is_traced)
+        kind = World if plan.num_nodes == 1 else ClusterWorld
+        world = kind(plan, folder, nursery, is_traced=is_traced)
         world.boot()
         for number in range(plan.num_clients):
             user = world.add_user(f"c{number}")
             nursery.start_soon(user.shell.run)
-        nemesis = Nemesis(world)
+        nemesis = world.nemesis()
         with trio.move_on_after(plan.duration_s):
             async with trio.open_nursery() as troubled:
                 troubled.start_soon(nemesis.run)
@@ -102,14 +104,11 @@ async def _play(plan: Plan, folder: Path, logs: list[str], *, is_traced: bool) -
 async def _settle(world: World) -> None:
     """Calm the world, wait until nobody waits, and look whether all see the same."""
     world.note("calm")
-    world.disk.armed = None
     world.weather.latency_s, world.weather.split = 0.005, 0.0
     world.weather.window_bytes = 65_536
     for user in world.users:
         user.calm_down()
-    if world.process is None:
-        await world.has_died.wait()  # it may be stopping
-        world.boot()
+    await world.restore()
     world.source.failing, world.source.has_prices = 0.0, False
     for key in world.source.prices:
         world.source.prices[key] += 1
@@ -134,8 +133,10 @@ async def _settle(world: World) -> None:
 
 def _check_the_end(world: World) -> None:
     assert world.process is not None
-    infos = {info.channel: info for info in world.process.node.broadcaster.channels("", 100)}
     for user in world.users:
+        process = world.process_of(user)
+        assert process is not None
+        infos = {info.channel: info for info in process.node.broadcaster.channels("", 100)}
         for channel, view in user.views.items():
             info = infos.get(ChannelName(channel))
             if info is None or info.epoch is None:
@@ -172,6 +173,7 @@ def _check_the_end(world: World) -> None:
 EXPECTED_LOGS = frozenset(
     {
         "actor_restarted",
+        "bus_down",
         "load_failed",
         "on_commit_failed",
         "stop_overdue",

@@ -22,6 +22,7 @@ from syncd.testing.simulation.breaches import Breaches
 from syncd.testing.simulation.disk import Disk
 from syncd.testing.simulation.ledger import Ledger
 from syncd.testing.simulation.links import Link, Weather
+from syncd.testing.simulation.nemesis import Nemesis
 from syncd.testing.simulation.plan import Plan, make_config
 from syncd.testing.simulation.process import Process
 from syncd.testing.simulation.shell import Shell
@@ -46,7 +47,9 @@ class World:
         self.counts: Counter[str] = self.breaches.counts
         self.ledger = Ledger(self.breaches)
         self.source = Source(self.stream("source"), self.breaches, plan.source_s)
-        self.truth = Truth(self.breaches, lambda name: name.startswith("top:"), self.ledger)
+        self.truth = Truth(
+            self.breaches, lambda name: name.startswith(("top:", "hot:")), self.ledger
+        )
         self.weather = Weather(plan.latency_s, plan.split, plan.window_bytes)
         self.disk = Disk(folder, self.stream("disk"))
         self.disk.on_crash = self.crash
@@ -84,7 +87,7 @@ class World:
         self.process = Process(
             self.config,
             app_in_force(make_app(self.source, self.plan.account_ttl_s).definition(), self.config),
-            self.disk,
+            lambda options: self.disk.open_store(options, trio.current_time),
             self.stream(f"process {self.counts['boots']}"),
             self.nursery,
             disk_s=self.plan.disk_s,
@@ -181,6 +184,21 @@ class World:
         for user in self.users:
             if user.shell is shell:
                 user.take(fact)
+
+    async def restore(self) -> None:
+        """Let everything be there from now on."""
+        self.disk.armed = None
+        if self.process is None:
+            await self.has_died.wait()  # it may be stopping
+            self.boot()
+
+    def nemesis(self) -> Nemesis:
+        """Return who does harm here."""
+        return Nemesis(self)
+
+    def process_of(self, _user: User) -> Process | None:
+        """Return the process that a client talks to."""
+        return self.process
 
     def is_quiet(self) -> bool:
         """Whether everybody is connected and nobody waits for anything."""
