@@ -18,7 +18,7 @@ import trio.testing
 from syncd.actors.broadcaster import Broadcaster
 from syncd.actors.kit import ActorHealth, supervise
 from syncd.config import Config, HistoryKind, Limits, Mode, Namespace
-from syncd.errors import StoreUnavailable, SyncdError, internal_error
+from syncd.errors import StoreUnavailable, SyncdError
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import (
     AppendRequest,
@@ -264,16 +264,18 @@ class ScriptedStore(StoreHandle):
     def read(self, query: LogQuery, done: Callable[[Any], None]) -> None:
         self.asks.append(("read", lambda: self.log.read(query), done))
 
-    def perform(self, number: int = 0, *, fails: bool = False, crashes: bool = False) -> None:
+    def perform(
+        self, number: int = 0, *, fails: bool = False, instead: SyncdError | None = None
+    ) -> None:
         """Perform the ask at `number`, or the first append if that one is to go later.
 
-        `fails` does nothing and says so; `crashes` does it, and the answer is that of a store that crashed behind its commit.
+        `fails` does nothing and says so; `instead` is the answer although it was done, as of a store that crashed behind its commit.
         """
         if self.asks[number][0] == "append":
             number = next(i for i, ask in enumerate(self.asks) if ask[0] == "append")
         _kind, work, done = self.asks.pop(number)
         answer = StoreUnavailable() if fails else work()
-        self.answers.append((done, internal_error() if crashes else answer))
+        self.answers.append((done, answer if instead is None else instead))
 
     def tell(self) -> None:
         """Tell the oldest answer."""

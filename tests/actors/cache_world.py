@@ -136,6 +136,14 @@ class FragileStore(MemoryStore):
     """A store in memory whose disk can go away."""
 
     is_away = False
+    loses_answer = False
+    """The next commit is done, and nobody hears of it."""
+
+    def commit(self):
+        super().commit()
+        if self.loses_answer:
+            self.loses_answer = False
+            raise StoreUnavailable(is_unknown=True)
 
     def _check(self):
         if self.is_away:

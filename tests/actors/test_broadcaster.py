@@ -13,7 +13,7 @@ import trio.testing
 from syncd.actors.broadcaster import BroadcasterStatistics, actor, delivering, publishing
 from syncd.actors.kit import Health
 from syncd.codes import ErrorCode
-from syncd.errors import ActorStopped, MailboxFull
+from syncd.errors import ActorStopped, MailboxFull, StoreUnavailable, internal_error
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import (
     AppendRequest,
@@ -569,15 +569,18 @@ async def test_a_batch_the_store_could_not_write_fails_and_nobody_hears_of_it(wo
 
 
 @pytest.mark.parametrize("channel", ["dur:a", "dlat:a"])
-async def test_what_a_crashed_store_may_have_committed_reaches_everybody(world, channel):
+@pytest.mark.parametrize("error", [internal_error(), StoreUnavailable(is_unknown=True)])
+async def test_what_a_store_may_have_committed_without_saying_so_reaches_everybody(
+    world, channel, error
+):
     reader = await durable_subscriber(world, channel)
     author = await published(world, channel, 2)
     world.publish(author, channel, "lost?", key="k")
     await world.settled()
-    world.store.perform(crashes=True)
+    world.store.perform(instead=error)
     world.store.tell()
     await world.quiet()
-    assert error_of(author) == "internal_error"
+    assert error_of(author) == error.code.value
     assert datas(reader) == [0, 1, "lost?"]
     world.publish(author, channel, 3)
     await world.quiet()

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from syncd.actors.broadcaster import actor, joining
+from syncd.errors import internal_error
 from syncd.ids import Epoch, Position
 from syncd.model import channel as model_channel
 from tests.actors.broadcaster_promises import Promises
@@ -136,7 +137,7 @@ class Schedule:
             if store.asks and rng.random() < 0.5:
                 fails, crashes = (self.fails and rng.random() < 0.1 for _ in range(2))
                 number = rng.randrange(len(store.asks))
-                store.perform(number, fails=fails, crashes=crashes)
+                store.perform(number, fails=fails, instead=internal_error() if crashes else None)
             elif store.answers:
                 store.tell()
 

@@ -137,3 +137,14 @@ async def test_memory_that_was_wrong_is_read_anew_after_a_conflict(autojump_cloc
         assert asker.told[-1] == ("outcome", 2, "ok")
         found = await world.read("orders", "7")
         assert found == {"7": {"customer": "bob", "status": "shipped"}}
+
+
+async def test_what_a_commit_without_an_answer_may_have_changed_is_read_anew(autojump_clock):
+    async with running(orders_app()) as world:
+        asker = Asker()
+        await world.mutate(asker, 1, "orders.create", {"order_id": "7", "customer": "ann"})
+        world.file.loses_answer = True
+        await world.mutate(asker, 2, "orders.ship", {"order_id": "7"})
+        assert asker.told[-1] == ("error", 2, "store_unavailable")
+        found = await world.read("orders", "7")
+        assert found == {"7": {"customer": "ann", "status": "shipped"}}

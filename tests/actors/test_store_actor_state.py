@@ -1,6 +1,7 @@
 """The store actor and mutations: they share transactions with appends, in order, and fail as groups."""
 
 import random
+import threading
 
 import attrs
 import pytest
@@ -531,3 +532,58 @@ async def test_many_clients_share_commits_in_the_real_thread(tmp_path):
     assert again.last_mids([f"c{client}" for client in range(20)]) == [10] * 20
     assert len(again.scan(ORDERS, None, 100, 10**6).entries) == 20
     again.close()
+
+
+class RemoteStore(MemoryStore):
+    """A store that waits for a network with each statement, and knows results when it has committed."""
+
+    blocks = True
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.promised = []
+        self.threads = set()
+
+    def begin(self, batch):
+        return self.promise(super().begin(batch))
+
+    def begin_commit(self, group):
+        return self.promise(super().begin_commit(group))
+
+    def promise(self, results):
+        self.threads.add(threading.current_thread())
+        self.promised.append(([], results))
+        return self.promised[-1][0]
+
+    def commit(self):
+        super().commit()
+        self.threads.add(threading.current_thread())
+        for told, results in self.promised:
+            told.extend(results)
+        self.promised.clear()
+
+
+async def test_a_store_that_blocks_is_waited_for_in_the_worker_alone(nursery):
+    store = RemoteStore(OPTIONS)
+    store.open()
+    desk = desk_of(store, ThreadWorker("store"))
+    await nursery.start(desk.actor.run)
+    answers, are_all = [], trio.Event()
+
+    def done(answer):
+        answers.append(answer)
+        if len(answers) == 3:
+            are_all.set()
+
+    desk.actor.append([AppendRequest(ChannelName("demo:a"), b"1", 0)], done)
+    desk.actor.commit([MutationCommit("c", 1, [], [], b"", 0)], done)
+    desk.actor.append([AppendRequest(ChannelName("demo:a"), b"2", 0)] * 2, done)
+    with trio.fail_after(30):
+        await are_all.wait()
+    assert [[getattr(result, "offset", None) for result in answer] for answer in answers] == [
+        [1],
+        [None],
+        [2, 3],
+    ]
+    assert threading.main_thread() not in store.threads
+    assert len(store.threads) == 1

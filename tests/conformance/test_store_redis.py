@@ -1,0 +1,405 @@
+"""What the store on Redis keeps besides its contract: one step with what is told, nothing half done, no position with two contents."""
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import attrs
+import pytest
+
+from syncd.errors import ConfigError, StoreUnavailable
+from syncd.ids import ChannelName, Position
+from syncd.ports import Appended
+from syncd.ports_state import Committed, EntryWrite, KeyName, KnownOutcome
+from syncd.store.base import NODE_SECRET, StoreFailed
+from syncd.store.rebuilds import ScannedRow, SwapPlan
+from syncd.store.redis_keys import BusEvent, RedisNames, decode_message
+from syncd.store.redis_link import PAUSE_S
+from syncd.store.redis_store import RedisStore
+from syncd.testing.redis_server import RedisServer
+
+A, B = ChannelName("demo:a"), ChannelName("demo:b")
+TIMEOUT_S = 0.5
+
+_prefixes = itertools.count()
+
+
+@pytest.fixture
+def make_server():
+    """Start servers of the test's own."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*options, **keywords):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncd-redis-"))
+            return stack.enter_context(RedisServer(Path(folder) / "d", *options, **keywords))
+
+        yield make
+
+
+@pytest.fixture
+def join(options):
+    """Open a store on a server, as one node of those that share it."""
+    opened = []
+
+    def make(server, node="n1", prefix="own"):
+        store = RedisStore(
+            server.url, options, names=RedisNames(prefix), node=node, timeout_s=TIMEOUT_S
+        )
+        store.open()
+        opened.append(store)
+        return store
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+def append(store, *requests):
+    results = store.begin(requests)
+    store.commit()
+    return results
+
+
+def patiently(ask):
+    """Ask until a server that has come back is asked again: the link pauses after a failure."""
+    for _ in range(100):
+        try:
+            return ask()
+        except StoreUnavailable as error:
+            if error.is_unknown:
+                raise
+            time.sleep(PAUSE_S / 5)  # noqa: TID251 - no loop runs here; a condition, so often at most
+    raise AssertionError("it did not come back")
+
+
+def head(store, channel=A):
+    return store.load(channel, 0, 0).head
+
+
+# ------------------------------------------------------------------------------------------------ told in the same step
+
+
+def test_each_channel_of_a_commit_is_told_once_as_it_lies_in_the_log(
+    redis_server, join, event, mutation, put
+):
+    prefix = f"own{next(_prefixes)}"
+    store = join(redis_server, node="me", prefix=prefix)
+    names = RedisNames(prefix)
+    with redis_server.client() as client, client.pubsub() as listener:
+        listener.psubscribe(names.bus_pattern)
+        assert listener.get_message(timeout=5)["type"] == "psubscribe"
+        patch = attrs.evolve(put("orders", "k", b"v"), full=b"whole")
+        store.begin([event(A, b"one", at_ms=7), event(B, b"two", key="k"), event(A, b"three")])
+        store.begin_commit([mutation("c", 1, patch)])
+        store.commit()
+        told = [listener.get_message(timeout=5) for _ in range(3)]
+    messages = {
+        names.channel_of(each["channel"].decode()): decode_message(each["data"]) for each in told
+    }
+    assert {each.node for each in messages.values()} == {"me"}
+    assert messages[A].epoch == head(store).epoch
+    assert messages[A].events == [
+        BusEvent(1, 7, None, b"one", None),
+        BusEvent(2, 0, None, b"three", None),
+    ]
+    assert messages[B].events == [BusEvent(1, 0, "k", b"two", None)]
+    assert messages["orders"].events == [BusEvent(1, 0, "k", b"r:v", b"whole")]
+
+
+def test_nothing_is_told_of_what_was_not_written(redis_server, join, event):
+    prefix = f"own{next(_prefixes)}"
+    store = join(redis_server, prefix=prefix)
+    append(store, event(A, uid="u"))
+    with redis_server.client() as client, client.pubsub() as listener:
+        listener.psubscribe(RedisNames(prefix).bus_pattern)
+        assert listener.get_message(timeout=5)["type"] == "psubscribe"
+        append(store, event(A, uid="u"))
+        append(store, event(B))
+        assert listener.get_message(timeout=5)["channel"].endswith(b":b:demo:b")
+
+
+def test_two_nodes_share_everything_but_what_is_on_its_way(
+    redis_server, join, event, mutation, put
+):
+    prefix = f"own{next(_prefixes)}"
+    one, two = (join(redis_server, node=name, prefix=prefix) for name in ("1", "2"))
+    one.begin([event(A)])
+    (first,) = append(two, event(A))
+    one.commit()
+    assert first.offset == 1
+    assert head(one) == head(two)
+    assert head(two).top == 2
+    one.begin_commit([mutation("c", 1, put("orders", "k"), outcome=b"done")])
+    one.commit()
+    known = two.begin_commit([mutation("c", 1, put("orders", "k"))])
+    two.commit()
+    assert [type(each) for each in known] == [KnownOutcome]
+    assert known[0].outcome == b"done"
+
+
+def test_what_another_node_changes_between_plan_and_swap_is_left_alone(
+    redis_server, join, event, mutation, put
+):
+    prefix = f"own{next(_prefixes)}"
+    one, two = (join(redis_server, node=name, prefix=prefix) for name in ("1", "2"))
+    orders = ChannelName("orders")
+    one.begin_commit([mutation(None, 0, *[put("orders", key, b"old") for key in "ab"])])
+    one.commit()
+    lease = one.rebuilds.acquire("orders", "j", 0, lease_ms=60_000, resumes=False, fills=False)
+    rows = [ScannedRow(orders, KeyName(key), b"scanned") for key in "ac"]
+    assert one.rebuilds.write_page(lease, rows, "c", 2)
+
+    def record(key, value):
+        if key == "a":
+            changes = [put("orders", key, b"mine") for key in "abc"]
+            two.begin_commit([mutation(None, 0, *changes)])
+            two.commit()
+        return b"r"
+
+    plan = SwapPlan(0, True, 100, record, b"all")
+    swapped = one.rebuilds.swap(lease, plan)
+    assert (swapped.num_changed, swapped.writes, swapped.positions) == (0, [], {})
+    found = one.entries(orders, [KeyName(key) for key in "abc"])
+    assert [entry.value for entry in found] == [b"mine"] * 3
+
+
+# ------------------------------------------------------------------------------------------------ refusals
+
+
+def test_a_server_that_throws_keys_away_is_refused(make_server, join):
+    server = make_server("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    with pytest.raises(ConfigError, match="noeviction"):
+        join(server)
+
+
+def test_nobody_there_is_a_mistake_at_the_start(make_server, join):
+    server = make_server()
+    server.kill()
+    with pytest.raises(ConfigError, match=r"redis\.url"):
+        join(server)
+
+
+def test_scripts_that_the_server_has_forgotten_are_sent_again(redis_server, join, event):
+    store = join(redis_server, prefix=f"own{next(_prefixes)}")
+    append(store, event(A))
+    with redis_server.client() as client:
+        client.script_flush()
+    assert append(store, event(A))[0].offset == 2
+
+
+def test_a_full_server_refuses_whole_and_is_still_read(make_server, join, event, mutation, put):
+    server = make_server("--maxmemory", "20mb")
+    store = join(server)
+    append(store, event(A))
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+        store.begin([event(A)])
+        store.begin_commit([mutation("c", 1, put("orders", "k"))])
+        with pytest.raises(StoreUnavailable) as raised:
+            store.commit()
+        assert not raised.value.is_unknown
+        assert (head(store).top, store.last_mids(["c"])) == (1, [0])
+        client.config_set("maxmemory", 0)
+    assert append(store, event(A))[0].offset == 2
+
+
+def test_a_log_without_its_channel_is_damage_and_nothing_is_written(redis_server, join, event):
+    prefix = f"own{next(_prefixes)}"
+    store = join(redis_server, prefix=prefix)
+    append(store, event(A))
+    with redis_server.client() as client:
+        client.delete(f"{{{prefix}}}:c:{A}")
+    store.begin([event(B), event(A)])
+    with pytest.raises(StoreFailed, match="DAMAGED"):
+        store.commit()
+    assert head(store, B).top == 0
+
+
+# ------------------------------------------------------------------------------------------------ lost answers
+
+
+def test_a_connection_that_was_cut_while_idle_loses_nothing(redis_server, join, event):
+    store = join(redis_server, prefix=f"own{next(_prefixes)}")
+    append(store, event(A))
+    with redis_server.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert append(store, event(A))[0].offset == 2
+
+
+def test_a_commit_without_an_answer_is_unknown_and_told_when_it_is_sent_again(
+    make_server, join, event, mutation, put
+):
+    server = make_server()
+    store = join(server)
+    change = mutation("c", 1, put("orders", "k"), outcome=b"first")
+    with server.stopped():
+        store.begin_commit([change])
+        with pytest.raises(StoreUnavailable) as raised:
+            store.commit()
+        assert raised.value.is_unknown
+        with pytest.raises(StoreUnavailable) as refused:
+            head(store)
+        assert not refused.value.is_unknown, "it pauses without asking"
+    patiently(lambda: head(store))
+    answers = store.begin_commit([change])
+    store.commit()
+    # It lay in the server's buffer, and took effect when that went on: or it did not. Once in any case.
+    assert isinstance(answers[0], KnownOutcome | Committed)
+    assert head(store, ChannelName("orders")).top == 1
+    assert store.last_mids(["c"]) == [1]
+
+
+# ------------------------------------------------------------------------------------------------ epochs
+
+
+def restart(server, *, data=None):
+    """Kill and start again, with nothing on disk or with that of a copy."""
+    server.kill()
+    if data is not None:
+        server.forget()
+        if data:
+            shutil.copytree(data, server.folder)
+    server.start()
+
+
+def copied(server, folder):
+    with server.client() as client:
+        client.config_set("appendfsync", "always")
+        client.set("written", 1)  # with it, everything before it
+        client.config_set("appendfsync", "everysec")
+    shutil.copytree(server.folder, folder, ignore=shutil.ignore_patterns("*.sock"))
+    return folder
+
+
+def test_a_server_that_comes_back_empty_has_other_epochs_and_the_living_nodes_secret(
+    make_server, join, event
+):
+    server = make_server()
+    store = join(server)
+    (before,) = append(store, event(A))
+    secret = store.meta_get(NODE_SECRET)
+    restart(server, data="")
+    (after,) = patiently(lambda: append(store, event(A)))
+    assert after.offset == 1
+    assert after.epoch != before.epoch
+    assert store.meta_get(NODE_SECRET) == secret
+    assert store.take_renewed() == [A]
+    assert join(server, "n2").meta_get(NODE_SECRET) == secret
+
+
+def test_a_server_emptied_under_its_connections_has_other_epochs(make_server, join, event):
+    server = make_server()
+    store = join(server)
+    (before,) = append(store, event(A))
+    with server.client() as client:
+        client.flushall()
+    (after,) = append(store, event(A))
+    assert (after.offset, after.epoch == before.epoch) == (1, False)
+    assert store.take_renewed() == [A]
+
+
+def test_what_a_living_node_can_vouch_for_goes_on_and_the_rest_begins_anew_at_its_top(
+    make_server, join, event
+):
+    server = make_server(appendfsync="everysec")
+    store, other = join(server, "n1"), join(server, "n2")
+    (a,) = append(store, event(A))
+    (b,) = append(other, event(B))
+    other.close()
+    copied(server, server.folder.parent / "copy")
+    restart(server)
+    patiently(lambda: head(store))
+    assert (head(store).epoch, head(store).floor) == (a.epoch, 0)
+    assert store.take_renewed() == []
+    assert head(store, B).epoch != b.epoch
+    assert (head(store, B).top, head(store, B).floor) == (1, 1)
+    assert append(store, event(A), event(B))[0] == Appended(a.epoch, 2)
+    assert head(store, B).top == 2
+
+
+def test_data_behind_what_a_node_knows_gets_a_new_epoch_at_once(
+    make_server, join, event, mutation, put
+):
+    server = make_server(appendfsync="everysec")
+    store = join(server)
+    (first,) = append(store, event(A, b"old"))
+    copy = copied(server, server.folder.parent / "copy")
+    append(store, event(A, b"lost"))
+    restart(server, data=copy)
+    patiently(lambda: head(store))
+    assert store.take_renewed() == [A]
+    (again,) = append(store, event(A, b"new"))
+    assert again.offset == 2
+    assert again.epoch != first.epoch
+    assert head(store).floor == 1
+
+
+def test_what_another_node_wrote_meanwhile_does_not_hide_what_was_lost(make_server, join, event):
+    """Two nodes, of which one knows more; the other vouches first, and writes offsets that the first has told with other content."""
+    server = make_server(appendfsync="everysec")
+    ahead, behind = join(server, "ahead"), join(server, "behind")
+    (first,) = append(ahead, event(A))
+    assert head(behind).top == 1
+    copy = copied(server, server.folder.parent / "copy")
+    append(ahead, event(A, b"lost"), event(A, b"lost"))
+    restart(server, data=copy)
+    (kept, *_) = patiently(lambda: append(behind, *[event(A, b"other") for _ in range(5)]))
+    assert kept == Appended(first.epoch, 2), "it vouched for what it knew"
+    patiently(lambda: head(ahead))
+    assert ahead.take_renewed() == [A]
+    assert head(ahead).epoch != first.epoch
+    assert head(ahead).floor == head(ahead).top == 6
+    assert head(behind) == head(ahead)
+
+
+def test_a_server_that_keeps_every_write_begins_no_new_epochs(make_server, join, event):
+    server = make_server(appendfsync="always")
+    store, other = join(server, "n1"), join(server, "n2")
+    (a,) = append(store, event(A))
+    (b,) = append(other, event(B))
+    other.close()
+    restart(server)
+    assert patiently(lambda: head(store)).epoch == a.epoch
+    assert head(store, B).epoch == b.epoch
+    assert (head(store, B).top, head(store, B).floor) == (1, 0)
+
+
+def test_a_node_vouches_for_what_it_has_heard_of_besides(make_server, join, event):
+    server = make_server(appendfsync="everysec")
+    store, other = join(server, "n1"), join(server, "n2")
+    (b,) = append(other, event(B))
+    other.close()
+    store.note_top(B, b.epoch, b.offset)
+    copied(server, server.folder.parent / "copy")
+    restart(server)
+    assert patiently(lambda: head(store, B)).epoch == b.epoch
+
+
+def test_a_position_beyond_the_data_is_found_when_it_is_vouched_for(redis_server, join, event):
+    store = join(redis_server, prefix=f"own{next(_prefixes)}")
+    (first,) = append(store, event(A))
+    assert store.vouch({A: Position(first.epoch, 1)}) == []
+    assert store.vouch({A: Position(first.epoch, 2)}) == [A]
+    assert head(store).epoch != first.epoch
+    assert (head(store).top, head(store).floor) == (1, 1)
+
+
+def test_entries_and_what_is_known_outlive_a_new_epoch(make_server, join, mutation, put):
+    server = make_server(appendfsync="everysec")
+    store = join(server)
+    orders = ChannelName("orders")
+    change = EntryWrite(orders, KeyName("k"), b"v", b"r", ("t",))
+    store.begin_commit([mutation("c", 1, change, outcome=b"done")])
+    store.commit()
+    copied(server, server.folder.parent / "copy")
+    store.close()
+    restart(server)
+    fresh = join(server, "n2")
+    assert [e.value for e in fresh.entries(orders, [KeyName("k")])] == [b"v"]
+    answers = fresh.begin_commit([mutation("c", 1), mutation("c", 2, change)])
+    fresh.commit()
+    assert answers[0].outcome == b"done"
+    assert answers[1].versions == [2]
