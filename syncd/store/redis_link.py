@@ -16,10 +16,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from syncd.errors import ConfigError, StoreUnavailable
+from syncd.redis_address import parse_redis_url
 from syncd.store.base import StoreFailed
 from syncd.store.redis_keys import RedisNames
 from syncd.store.redis_scripts import Script
-from syncd.store.redis_source import Connection, Source, open_source
+from syncd.store.redis_source import Connection, Source
 
 __all__ = ["EraChanged", "RedisLink", "ServerInfo"]
 
@@ -62,7 +63,7 @@ class RedisLink:
         """Connect to nothing yet.
 
         Args:
-            url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://` (and `rediss+...`).
+            url: As of `redis_address.parse_redis_url`.
             names: Whose slot is asked for in a cluster.
             timeout_s: Longest wait for a connection, and for an answer.
             greet: Called with each new connection, before anything else is asked over it; may `run`.
@@ -74,16 +75,13 @@ class RedisLink:
         self._key = names.meta
         self._greet = greet
         self._clock = clock
-        retry = Retry(NoBackoff(), 0)
-        options: dict[str, Any] = {
+        limits = {
             "socket_timeout": timeout_s,
             "socket_connect_timeout": timeout_s,
-            "retry": retry,
+            "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
         }
-        if not url.startswith("unix"):
-            options["socket_keepalive"] = True
-        self._source: Source = open_source(url, options, self._key)
+        self._source = Source(parse_redis_url(url), limits, self._key)
         self._connection: Connection | None = None
         self._is_greeting = False
         self._paused_until = -1.0
@@ -177,7 +175,7 @@ class RedisLink:
     def close(self) -> None:
         """Let the connection go. Never raises."""
         self._drop()
-        self._source.close()
+        self._source.look_again()
 
     # -------------------------------------------------------------------------------------------- one command
 

@@ -1,19 +1,18 @@
-"""Where connections to Redis come from: one server, the master that Sentinels name, or the master of our slot in a cluster."""
+"""Where the store's connection to Redis comes from: one server, the master that Sentinels name, or the master of our slot in a cluster."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 import redis
-from redis.cluster import RedisCluster
+from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisError
 from redis.sentinel import Sentinel
 
-from syncd.errors import ConfigError
+from syncd.redis_address import Endpoint, RedisAddress, RedisKind
 
-__all__ = ["Connection", "Source", "open_source"]
+__all__ = ["Connection", "Source"]
 
 
 class Connection(Protocol):
@@ -26,10 +25,27 @@ class Connection(Protocol):
     def disconnect(self) -> None: ...
 
 
-class Source(Protocol):
-    """Makes connections, one at a time."""
+class Source:
+    """Makes connections, one at a time, each to whoever has the data at that moment."""
 
-    is_cluster: bool
+    def __init__(self, address: RedisAddress, limits: dict[str, Any], key: str) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            address: Where to look.
+            limits: Timeouts and other options of redis-py, of every connection, those to Sentinels included.
+            key: Whose slot counts in a cluster.
+        """
+        self._address = address
+        self._limits = limits
+        self._key = key
+        # redis-py has no types for much of this.
+        self._cluster: Any = None
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether slots are spread over masters."""
+        return self._address.kind is RedisKind.CLUSTER
 
     def connect(self) -> Connection:
         """Return a connection, made now.
@@ -37,28 +53,7 @@ class Source(Protocol):
         Raises:
             RedisError, OSError: nobody is there, or nobody lets us in.
         """
-
-    def release(self, connection: Connection) -> None:
-        """Close a connection. Never raises."""
-
-    def look_again(self) -> None:
-        """Find out anew, with the next connection, who has the data. Never raises."""
-
-    def close(self) -> None:
-        """Never raises."""
-
-
-class PoolSource:
-    """One address, or the master behind Sentinels: redis-py's pool asks them with each connection."""
-
-    is_cluster = False
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-
-    def connect(self) -> Connection:
-        """See `Source.connect`."""
-        connection: Connection = self._pool.make_connection()
+        connection: Connection = self._pool().make_connection()
         try:
             connection.connect()
         except BaseException:
@@ -66,100 +61,53 @@ class PoolSource:
             raise
         return connection
 
-    def release(self, connection: Connection) -> None:
-        """See `Source.release`."""
-        with contextlib.suppress(RedisError, OSError):
-            connection.disconnect()
+    def _pool(self) -> Any:
+        address = self._address
+        if address.kind is RedisKind.CLUSTER:
+            return self._pool_of_slot()
+        if address.kind is RedisKind.SENTINEL:
+            return self._pool_of(self._master())
+        return self._pool_of(address.seeds[0])
 
-    def look_again(self) -> None:
-        """See `Source.look_again`."""
+    def _pool_of(self, endpoint: Endpoint) -> Any:
+        options = {**self._address.options, **self._limits}
+        if endpoint.path is not None:
+            return redis.Redis(unix_socket_path=endpoint.path, **options).connection_pool
+        return redis.Redis(host=endpoint.host, port=endpoint.port, **options).connection_pool
 
-    def close(self) -> None:
-        """See `Source.close`."""
-        with contextlib.suppress(RedisError, OSError):
-            self._pool.disconnect()
+    def _master(self) -> Endpoint:
+        """Ask the Sentinels, with each connection: what they said before may be over."""
+        make: Any = Sentinel
+        sentinel = make(
+            [(each.host, each.port) for each in self._address.seeds],
+            sentinel_kwargs={**self._limits, **self._address.sentinel_options},
+        )
+        try:
+            host, port = sentinel.discover_master(self._address.service)
+        finally:
+            for each in sentinel.sentinels:
+                each.close()
+        return Endpoint(str(host), int(port))
 
-
-class ClusterSource:
-    """The master of the slot that one key is in."""
-
-    is_cluster = True
-
-    def __init__(self, url: str, options: dict[str, Any], key: str) -> None:
-        self._url, self._options, self._key = url, options, key
-        # redis-py has no types for much of this.
-        self._cluster: Any = None
-
-    def connect(self) -> Connection:
-        """See `Source.connect`."""
+    def _pool_of_slot(self) -> Any:
         if self._cluster is None:
-            self._cluster = RedisCluster.from_url(self._url, **self._options)
+            nodes = [ClusterNode(each.host, each.port) for each in self._address.seeds]
+            options = {**self._address.options, **self._limits}
+            make: Any = RedisCluster
+            self._cluster = make(startup_nodes=nodes, **options)
         node = self._cluster.get_node_from_key(self._key)
         if node is None:
-            raise RedisError("no node has our slot")
-        pool = self._cluster.get_redis_connection(node).connection_pool
-        return PoolSource(pool).connect()
+            raise RedisError("no node of the cluster has our slot")
+        return self._cluster.get_redis_connection(node).connection_pool
 
     def release(self, connection: Connection) -> None:
-        """See `Source.release`."""
+        """Close a connection. Never raises."""
         with contextlib.suppress(RedisError, OSError):
             connection.disconnect()
 
     def look_again(self) -> None:
-        """See `Source.look_again`."""
+        """Find out anew, with the next connection, who has the data. Never raises."""
         cluster, self._cluster = self._cluster, None
         if cluster is not None:
             with contextlib.suppress(RedisError, OSError):
                 cluster.close()
-
-    def close(self) -> None:
-        """See `Source.close`."""
-        self.look_again()
-
-
-def open_source(url: str, options: dict[str, Any], key: str = "") -> Source:
-    """Read a URL; nothing is connected yet.
-
-    Args:
-        url: `redis://[user:password@]host:port/db`, `rediss://` for TLS, `unix:///path`, `redis+sentinel://host:port,host:port/service/db`
-            or `redis+cluster://host:port`. Options of redis-py may follow behind `?`.
-        options: Of every connection.
-        key: Where in a cluster.
-
-    Raises:
-        ConfigError: it cannot be used.
-    """
-    scheme, _, rest = url.partition("://")
-    try:
-        if scheme in ("redis", "rediss", "unix"):
-            return PoolSource(redis.ConnectionPool.from_url(url, **options))
-        if scheme in ("redis+cluster", "rediss+cluster"):
-            return ClusterSource(f"{scheme.partition('+')[0]}://{rest}", options, key)
-        if scheme in ("redis+sentinel", "rediss+sentinel"):
-            return _sentinel(url, options)
-    except (ValueError, RedisError) as error:
-        raise ConfigError(f"redis.url cannot be used: {error}") from error
-    raise ConfigError(
-        f"redis.url begins with {scheme}://; known are redis, rediss, unix, redis+sentinel and redis+cluster."
-    )
-
-
-def _sentinel(url: str, options: dict[str, Any]) -> Source:
-    parts = urlsplit(url)
-    who, _, places = parts.netloc.rpartition("@")
-    service, _, db = parts.path.strip("/").partition("/")
-    if not service:
-        raise ValueError("redis+sentinel:// needs the name of the service: .../mymaster")
-    hosts = []
-    for place in places.split(","):
-        host, _, port = place.rpartition(":")
-        hosts.append((host.strip("[]"), int(port)) if host else (port, 26379))
-    login: dict[str, Any] = {"db": int(db or 0)}
-    if who:
-        user, _, password = who.partition(":")
-        login |= {"username": unquote(user) or None, "password": unquote(password)}
-    if parts.scheme.startswith("rediss"):
-        login["ssl"] = True
-    make: Any = Sentinel
-    sentinel = make(hosts, sentinel_kwargs=dict(options), **options, **login)
-    return PoolSource(sentinel.master_for(service).connection_pool)

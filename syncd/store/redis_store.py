@@ -88,7 +88,7 @@ class RedisStore(RedisState):
         """Connect to nothing yet.
 
         Args:
-            url: As of `redis_source.open_source`.
+            url: As of `redis_address.parse_redis_url`.
             options: See there.
             names: What keys are called.
             node: Who publishes, so that it knows what it hears as its own.

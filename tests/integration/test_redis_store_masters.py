@@ -1,0 +1,159 @@
+"""The store on a real cluster of three masters, and behind real Sentinels: it follows its master, and no position gets a second content."""
+
+import random
+import signal
+import time
+
+import pytest
+import redis
+
+from syncd.errors import StoreUnavailable
+from syncd.ids import ChannelName, Position
+from syncd.ports import AppendRequest, LogQuery
+from syncd.ports_state import EntryWrite, KeyName, KnownOutcome, MutationCommit
+from syncd.store.base import Retention, StoreOptions
+from syncd.store.redis_keys import RedisNames, decode_message
+from syncd.store.redis_store import RedisStore
+from syncd.testing.redis_process import redis_program
+from tests.integration.test_bus_masters import cluster, move_slot, watched
+
+__all__ = ["cluster", "watched"]  # fixtures
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.slow,
+    pytest.mark.skipif(redis_program() is None, reason="no redis-server (make test installs it)"),
+]
+A, ORDERS = ChannelName("demo:a"), ChannelName("orders")
+OPTIONS = StoreOptions(lambda _: Retention(1000, 3600.0), entropy=random.Random(5).randbytes)
+NAMES = RedisNames("masters")
+
+
+@pytest.fixture
+def open_store():
+    opened = []
+
+    def make(url, node="n"):
+        store = RedisStore(url, OPTIONS, names=NAMES, node=node, timeout_s=1.0)
+        store.open()
+        opened.append(store)
+        return store
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+def append(store, record):
+    results = store.begin([AppendRequest(A, record, 0)])
+    store.commit()
+    return results[0]
+
+
+def mutate(store, mid):
+    write = EntryWrite(ORDERS, KeyName(f"k{mid}"), b"v", b"r", ("t",))
+    results = store.begin_commit([MutationCommit("c", mid, [], [write], b"%d" % mid, 0)])
+    store.commit()
+    return results[0]
+
+
+def patiently(ask, timeout_s=30.0):
+    """Ask until somebody answers."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return ask()
+        except StoreUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)  # noqa: TID251 - waits for a condition, with a deadline
+
+
+def seen(store):
+    """Return every position that the store tells now, with its content."""
+    page = store.read(LogQuery(A))
+    return {Position(page.head.epoch, event.offset): event.record for event in page.events}
+
+
+def owner_of(nodes):
+    """Return the slot of all keys, the master that has it, and the others."""
+    slot = nodes[0].ask("CLUSTER", "KEYSLOT", NAMES.meta)
+    share = 16_384 // len(nodes)
+    index = min(slot // share, len(nodes) - 1)
+    return slot, nodes[index], [node for node in nodes if node is not nodes[index]]
+
+
+def test_a_transaction_lies_whole_in_one_slot_of_a_cluster_and_is_told_there(cluster, open_store):
+    _slot, owner, others = owner_of(cluster)
+    store = open_store(f"redis+cluster://127.0.0.1:{others[0].port}", node="me")
+    with redis.Redis("127.0.0.1", owner.port) as client, client.pubsub() as listener:
+        listener.execute_command("SSUBSCRIBE", NAMES.bus(A))
+        listener.parse_response()
+        assert append(store, b"one").offset == 1
+        told = listener.parse_response()
+    assert told[:2] == [b"smessage", NAMES.bus(A).encode()]
+    assert [event.record for event in decode_message(told[2]).events] == [b"one"]
+    assert mutate(store, 1).versions == [1]
+    assert isinstance(mutate(store, 1), KnownOutcome)
+    assert store.keys_by_tag("orders", "t", None, 9) == [("orders", "k1")]
+    store.trim(10**12, 1.0)
+    assert store.load(A, 0, 0).head.floor == 1
+
+
+def test_the_store_is_refused_while_its_master_is_away_and_goes_on_afterwards(cluster, open_store):
+    _slot, owner, others = owner_of(cluster)
+    store = open_store(f"redis+cluster://127.0.0.1:{others[0].port}")
+    first = append(store, b"one")
+    owner.signal(signal.SIGSTOP)
+    with pytest.raises(StoreUnavailable):
+        append(store, b"lost?")
+    owner.signal(signal.SIGCONT)
+    patiently(lambda: store.load(A, 0, 0))
+    assert append(store, b"two").epoch == first.epoch
+
+
+def test_a_slot_that_moves_takes_the_store_with_it(cluster, open_store):
+    """Its keys do not move here: the new master is an empty one, so every position is another."""
+    slot, owner, others = owner_of(cluster)
+    store = open_store(f"redis+cluster://127.0.0.1:{others[0].port}")
+    before = append(store, b"one")
+    owner.ask("FLUSHALL")
+    move_slot(slot, owner, others[0], others[1:])
+    after = patiently(lambda: append(store, b"two"))
+    assert after.offset == 1
+    assert after.epoch != before.epoch
+
+
+@pytest.mark.parametrize("fault", ["killed", "hung", "behind"])
+def test_the_store_follows_a_failover_and_tells_no_position_twice(fault, watched, open_store):
+    master, replica, sentinels = watched
+    places = ",".join(f"127.0.0.1:{each.port}" for each in sentinels)
+    store = open_store(f"redis+sentinel://{places}/main")
+    for n in range(20):
+        append(store, b"%d" % n)
+    assert master.ask("WAIT", 1, 10_000) == 1
+    told = seen(store)
+    if fault == "behind":
+        # What comes now never reaches the replica.
+        replica.signal(signal.SIGSTOP)
+        assert master.ask("CLIENT", "KILL", "TYPE", "replica") == 1
+        for n in range(20, 30):
+            append(store, b"lost %d" % n)
+        told |= seen(store)
+        master.kill()
+        replica.signal(signal.SIGCONT)
+    elif fault == "killed":
+        master.kill()
+    else:
+        master.signal(signal.SIGSTOP)
+    last = max(told, key=lambda position: position.offset)
+    head = patiently(lambda: store.load(A, 0, 0).head, timeout_s=60.0)
+    assert (head.epoch == last.epoch) == (fault != "behind")
+    for n in range(5):
+        append(store, b"new %d" % n)
+    if fault == "hung":
+        master.signal(signal.SIGCONT)
+        append(store, b"after")
+    for position, record in seen(store).items():
+        assert told.setdefault(position, record) == record
+    assert head.top == (20 if fault == "behind" else last.offset)
