@@ -20,6 +20,7 @@ __all__ = [
     "Mode",
     "Namespace",
     "Timing",
+    "WorkerSeat",
 ]
 
 
@@ -182,6 +183,20 @@ class AuthSettings:
     """Whether a session without a token may exist at all (rules still decide what it may do)."""
 
 
+@attrs.frozen
+class WorkerSeat:
+    """The place of one process among those that share a machine's port. Given by their parent, never by a configuration."""
+
+    index: int
+    count: int
+    folder: str
+    """Where the workers' sockets are, by which they ask each other for metrics."""
+    lifeline: int
+    """File descriptor that is readable when the parent is gone."""
+    ports: tuple[int, int] = (0, 0)
+    """What `listen` and `api_listen` are to bind, where the system was to choose."""
+
+
 def _default_namespaces() -> dict[str, Namespace]:
     anyone = ("anyone",)
     return {
@@ -213,6 +228,10 @@ class Config:
     """URL of the Redis that this node shares with others; `db` is not used then. It may hold a password."""
     redis_prefix: str = "syncd"
     """What the names of all keys begin with: two installations that share a Redis differ in it."""
+    workers: int = 1
+    """Processes that share `listen`, each a node of its own; more than one needs `redis`."""
+    seat: WorkerSeat | None = None
+    """Of this process, when it is one of several."""
     tls_cert: str | None = None
     tls_key: str | None = None
     origins: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def check_config(config: Config) -> None:
     """Raise `ConfigError` with every problem, one a line, or return."""
     problems = [
         *_server_problems(config),
+        *_worker_problems(config),
         *_tls_problems(config),
         *_auth_problems(config),
         *_exposure_problems(config),
@@ -103,6 +105,20 @@ def _server_problems(config: Config) -> Iterator[str]:
     for network in config.trusted_proxies:
         if not _is_network(network):
             yield f"server.trusted_proxies: {network!r} is no IP network such as 10.0.0.0/8."
+
+
+def _worker_problems(config: Config) -> Iterator[str]:
+    if config.workers < 1:
+        yield "server.workers must be 1 or more."
+    if config.workers <= 1:
+        return
+    if config.redis is None:
+        yield "server.workers above 1 needs server.redis (--redis): workers are nodes, and nodes share a Redis."
+    for name, address in (("listen", config.listen), ("api_listen", config.api_listen)):
+        if address is not None and address.path is not None:
+            yield f"server.workers above 1 needs a TCP address in server.{name}: a Unix socket cannot be shared."
+    if not hasattr(socket, "SO_REUSEPORT"):
+        yield "server.workers above 1 needs SO_REUSEPORT, which this system does not have."
 
 
 def _is_network(text: str) -> bool:

@@ -47,6 +47,7 @@ _SERVER_ENVIRONMENT = {
     "SYNCD_API_LISTEN": "api_listen",
     "SYNCD_DB": "db",
     "SYNCD_REDIS": "redis",
+    "SYNCD_WORKERS": "workers",
     "SYNCD_LOG_FORMAT": "log_format",
     "SYNCD_LOG_LEVEL": "log_level",
 }
@@ -72,7 +73,7 @@ def load_config(
     Args:
         path: A file in TOML, or None for none.
         environ: `SYNCD_API_KEY` (kept under the name `default`), `SYNCD_HMAC_SECRET`, `SYNCD_LISTEN`, `SYNCD_API_LISTEN`,
-            `SYNCD_DB`, `SYNCD_REDIS`, `SYNCD_LOG_FORMAT`, `SYNCD_LOG_LEVEL`.
+            `SYNCD_DB`, `SYNCD_REDIS`, `SYNCD_WORKERS`, `SYNCD_LOG_FORMAT`, `SYNCD_LOG_LEVEL`.
         overrides: Keys of [server] as given on the command line; None stands for not given.
 
     Raises:
@@ -118,7 +119,7 @@ def ensure_api_key(config: Config, make_key: Callable[[], str]) -> tuple[Config,
 def _server_values(
     table: _Table, folder: Path, environ: Mapping[str, str], overrides: Mapping[str, object]
 ) -> _Values:
-    values = _values(Config, table, "server.", without=_SECTIONS)
+    values = _values(Config, table, "server.", without=(*_SECTIONS, "seat"))
     for key in ("db", "tls_cert", "tls_key"):
         if values.get(key) and values[key] != ":memory:":
             values[key] = str(folder / values[key])

@@ -41,6 +41,7 @@ from syncd.http.app import create_app
 from syncd.http.operator_api import Operating
 from syncd.http.ports import NodeStatistics
 from syncd.http.serving import HttpServer
+from syncd.http.siblings import Siblings
 from syncd.ids import Epoch
 from syncd.ladder import Ladder
 from syncd.loop_lag import LoopLag
@@ -115,6 +116,7 @@ class Node:
         self.admin = GatewayAdmin(self.hub, self.sessions, surroundings.wall_s)
         self._make_actors(store)
         self.stats = Stats(self, self.admin, self.broadcaster, surroundings.wall_ms)
+        self.siblings = None if config.seat is None else Siblings(config.seat)
         self.http = self._make_http()
         heads = Heads(
             config,
@@ -307,6 +309,8 @@ class Node:
             self.members.listens_at(self.addresses)
             await ladder.climb(nursery, "cluster", self.members.line.run)
         await ladder.climb(nursery, "stats", self.stats.run)
+        if self.siblings is not None:
+            await ladder.climb(nursery, "siblings", self.siblings.run)
         await ladder.climb(nursery, "http", partial(self.http.run, api_listeners))
         await ladder.climb(nursery, "gateway", partial(self.gateway.run, listeners))
 
@@ -341,8 +345,10 @@ async def open_node(config: Config, app: AppDefinition | None = None) -> AsyncIt
         config, app = with_shared_history(config, app)
     store = open_store(config, app, name)
     try:
-        listeners = bind(config.listen)
-        api_listeners = [] if config.api_listen is None else bind(config.api_listen)
+        is_shared = config.seat is not None
+        listeners = bind(config.listen, is_shared=is_shared)
+        api = config.api_listen
+        api_listeners = [] if api is None else bind(api, is_shared=is_shared)
     except ConfigError:
         store.close()
         raise

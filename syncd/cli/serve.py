@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from syncd.cli.app_target import load_app
+from syncd.cli.workers import drain_without_parent, seat_from, seated, supervise_workers
 from syncd.config import Config
 from syncd.config_load import check_config, ensure_api_key, find_config, load_config
 from syncd.demo.board import demo_app
@@ -39,6 +40,12 @@ __all__ = ["serve"]
     "--redis",
     metavar="URL",
     help="Share this Redis with other nodes, in place of a file: redis://, rediss:// or unix://.",
+)
+@click.option(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Processes that share the port, each a node; needs --redis. Default 1.",
 )
 @click.option(
     "--config", metavar="FILE", help="Default: $SYNCD_CONFIG, else ./syncd.toml if it is there."
@@ -81,7 +88,7 @@ def serve(app: str | None, config: str | None, *, demo: bool, **overrides: Any) 
     syncd serve app.py
     syncd serve --config /etc/syncd.toml --log-format json
     SYNCD_API_KEY=... syncd serve --listen 0.0.0.0:8400 --tls-cert cert.pem --tls-key key.pem
-    syncd serve --redis redis://127.0.0.1:6379/0
+    syncd serve --redis redis://127.0.0.1:6379/0 --workers 4
     syncd serve --listen unix:/run/syncd.sock --api-listen 127.0.0.1:8401
     """  # noqa: D301 - click reads the backslash: lines as they are
     loaded = load_config(config or find_config(os.environ), os.environ, overrides)
@@ -89,7 +96,14 @@ def serve(app: str | None, config: str | None, *, demo: bool, **overrides: Any) 
     configure_logging(loaded.log_format, loaded.log_level)
     definition = app_in_force(_definition(app, loaded, demo=demo), loaded)
     ready, made_key = ensure_api_key(loaded, _make_api_key)
-    _tell(ready, made_key)
+    seat = seat_from(os.environ)
+    if seat is None:
+        _tell(ready, made_key)
+        if ready.workers > 1:
+            return supervise_workers(ready, os.environ, made_key)
+    else:
+        ready = seated(ready, seat)
+        drain_without_parent(seat)
     from syncd.server import serve as run  # noqa: PLC0415 - a command line mistake should not wait for it
 
     return run(ready, definition)

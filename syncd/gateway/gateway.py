@@ -220,8 +220,8 @@ class Gateway:
                 await trio.sleep(self._config.timing.tick_s / 5)
 
 
-def bind(address: Address) -> list[socket.socket]:
-    """Open listening sockets for an address.
+def bind(address: Address, *, is_shared: bool = False) -> list[socket.socket]:
+    """Open listening sockets for an address; a shared one is open to other processes of the same user that say so, too.
 
     Raises:
         ConfigError: the address is taken or not ours; the message says which.
@@ -234,7 +234,7 @@ def bind(address: Address) -> list[socket.socket]:
         )
         with contextlib.ExitStack() as opened:
             bound = [
-                opened.enter_context(_bind_tcp(family, name))
+                opened.enter_context(_bind_tcp(family, name, is_shared=is_shared))
                 for family, _, _, _, name in dict.fromkeys(found)
             ]
             opened.pop_all()
@@ -244,9 +244,11 @@ def bind(address: Address) -> list[socket.socket]:
         raise ConfigError(f"Cannot listen on {where}: {error.strerror or error}.") from error
 
 
-def _bind_tcp(family: int, name: object) -> socket.socket:
+def _bind_tcp(family: int, name: object, *, is_shared: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if is_shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     return _listening(sock, name)

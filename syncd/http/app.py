@@ -80,9 +80,10 @@ def create_app(
     batches = Batches(config, broadcaster, channels, state)
     rebuild = RebuildApi(operating.rebuilds)
     metrics = Metrics(node, gateway)
-    pages = Pages(
-        config, node, load_static_files(static_folder), metrics, is_demo=definition.is_demo
-    )
+    if node.siblings is not None:
+        node.siblings.tell = metrics.text
+    files = load_static_files(static_folder)
+    pages = Pages(config, node, files, metrics, is_demo=definition.is_demo)
     callers = Callers(config, gateway)
     operators = OperatorApi(gateway, node, channels, operating)
     _add_api(app, _service_routes(api, state, batches), callers.service)

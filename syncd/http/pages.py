@@ -61,7 +61,9 @@ class Pages:
 
     async def tell_metrics(self, _service: str) -> Response:
         """Answer `GET /metrics`. With a key: counts tell much of a business, and the port may be public."""
-        return Response(self.metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+        siblings = self.node.siblings
+        text = self.metrics.text() if siblings is None else await siblings.text_of_all()
+        return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def index(self) -> Response:
         """Answer `GET /`: the order board of the demo, else the channel viewer."""

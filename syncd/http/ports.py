@@ -13,6 +13,7 @@ from syncd.actors.kit import ActorHealth, MailboxStatistics
 from syncd.actors.presence import PresenceStatistics
 from syncd.actors.rebuild_coordinator.statistics import RebuildStatistics
 from syncd.actors.store_statistics import StoreActorStatistics
+from syncd.http.siblings import Siblings
 from syncd.model.histogram import HistogramCounts
 from syncd.model.rebuild_plan import Mode
 from syncd.store.sqlite_backup import CopyReport
@@ -54,6 +55,8 @@ class NodeInfo(Protocol):
     version: str
     started_at_ms: int
     """Wall clock, milliseconds since 1970."""
+    siblings: Siblings | None
+    """Other workers on this port, whose metrics are told along; None: there are none."""
 
     @property
     def stats(self) -> StatsInfo:

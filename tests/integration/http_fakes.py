@@ -282,6 +282,7 @@ class FakeNode:
 
     version = "9.9.9"
     started_at_ms = 1_700_000_000_000
+    siblings = None
 
     def __init__(self) -> None:
         self.actors = [ActorHealth("broadcaster", Health.OK), ActorHealth("store", Health.OK)]

@@ -518,6 +518,20 @@ def test_a_collection_that_cannot_be_is_refused_by_its_key(load, text, told):
 # ------------------------------------------------------------------------------------------------ documentation
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"workers": 0}, "1 or more"),
+        ({"workers": 2}, "needs server.redis"),
+        ({"workers": 2, "redis": "redis://", "listen": Address(path="s")}, "TCP address"),
+    ],
+)
+def test_workers_that_cannot_work_together_are_refused(changes, problem):
+    with pytest.raises(ConfigError, match=problem):
+        check_config(attrs.evolve(Config(), **changes))
+    check_config(attrs.evolve(Config(), workers=2, redis="redis://"))
+
+
 def _documented(section):
     """Return the default column of one table of docs/configuration.md, by key."""
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -540,7 +554,12 @@ def _told(value):
 @pytest.mark.parametrize(
     ("section", "defaults", "extra", "apart"),
     [
-        ("server", Config(), set(), {"auth", "limits", "timing", "namespaces", "collections"}),
+        (
+            "server",
+            Config(),
+            set(),
+            {"auth", "limits", "timing", "namespaces", "collections", "seat"},
+        ),
         ("auth", AuthSettings(), {"hmac_secret_file"}, set()),
         ("namespaces.NAME", Namespace("x"), set(), {"name"}),
         ("collections.NAME", CollectionSettings("x"), set(), {"name"}),

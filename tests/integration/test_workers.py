@@ -1,0 +1,143 @@
+"""`syncd serve --workers`: several processes on one port, kept alive by a parent that drains them and gives up when it must."""
+
+import contextlib
+import os
+import re
+import signal
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from syncd.testing.process import API_KEY, ServerProcess
+from syncd.testing.redis_process import RedisProcess, redis_program, wait_until
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.slow,
+    pytest.mark.skipif(redis_program() is None, reason="no redis-server (make test installs it)"),
+]
+CONFIG = """
+[namespaces.demo]
+history = "durable"
+allow = { subscribe = ["anyone"], publish = ["anyone"], history = ["anyone"] }
+"""
+
+
+@pytest.fixture
+def redis(tmp_path):
+    with RedisProcess(tmp_path) as redis:
+        yield redis
+
+
+def serving(folder, redis, count, **options):
+    arguments = ("--redis", redis.url, "--workers", str(count))
+    return ServerProcess(folder, CONFIG, arguments=arguments, **options)
+
+
+def started(server):
+    """Workers by seat, as the parent logged their last start."""
+    lines = [line for line in server.log_lines() if line.get("event") == "worker_started"]
+    return {line["worker"]: line["pid"] for line in lines}
+
+
+def is_alive(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def call(server, path, body=None):
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}{path}",
+        data=body,
+        headers={"Authorization": f"Bearer {API_KEY}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return response.read().decode()
+
+
+def metrics(server):
+    """`/metrics` of whichever worker answers; empty while none does."""
+    with contextlib.suppress(OSError):
+        return call(server, "/metrics")
+    return ""
+
+
+def all_up(server, count):
+    ups = re.findall(r'syncd_worker_up\{worker="\d"\} ([\d.]+)', metrics(server))
+    return [float(each) for each in ups] == [1.0] * count
+
+
+def test_workers_share_the_port_and_one_that_is_killed_comes_back(tmp_path, redis):
+    with serving(tmp_path, redis, 2) as server:
+        server.start()
+        wait_until(lambda: all_up(server, 2), "two workers that tell their metrics")
+        text = metrics(server)
+        for worker in ("0", "1"):
+            assert f'syncd_ready{{worker="{worker}"}} 1.0' in text
+            assert f'process_resident_memory_bytes{{worker="{worker}"}}' in text
+        assert text.count("# TYPE syncd_connections ") == 1
+        before = started(server)
+        os.kill(before[0], signal.SIGKILL)
+        wait_until(lambda: started(server)[0] != before[0], "another start of the killed one")
+        wait_until(lambda: all_up(server, 2), "both workers again")
+        assert started(server)[1] == before[1]
+        code, took_s = server.stop()
+        assert code == 0
+        assert took_s < 10
+        assert not any(is_alive(pid) for pid in started(server).values())
+
+
+def test_what_one_worker_was_told_the_others_know(tmp_path, redis):
+    """Every request is a connection of its own: the system gives it to either worker."""
+    with serving(tmp_path, redis, 2) as server:
+        server.start()
+        wait_until(lambda: all_up(server, 2), "two workers")
+        for number in range(20):
+            call(server, "/api/publish", b'{"channel": "demo:w", "data": %d}' % number)
+        for _ in range(10):
+            history = call(server, "/api/history?channel=demo:w&limit=100")
+            assert [int(n) for n in re.findall(r'"data":\s*(\d+)', history)] == list(range(20))
+        published = re.findall(r'syncd_published_total\{worker="\d"\} (\d+)', metrics(server))
+        assert sum(int(each) for each in published) == 20
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path, redis):
+    with serving(tmp_path, redis, 2) as server:
+        server.start()
+        wait_until(lambda: all_up(server, 2), "two workers")
+        pids = started(server).values()
+        server.kill()
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), "the end of orphans")
+
+
+def test_a_worker_that_never_lasts_makes_the_parent_give_up(tmp_path, redis):
+    application = tmp_path / "broken.py"
+    application.write_text(
+        "import os\nfrom syncd import App\napp = App()\n"
+        "if 'SYNCD_WORKER_SEAT' in os.environ: os._exit(7)\n"
+    )
+    arguments = ("--redis", redis.url, "--workers", "2", str(application))
+    with ServerProcess(tmp_path, CONFIG, arguments=arguments) as server:
+        server.spawn()
+        assert server.wait(30) == 1
+        events = [line.get("event") for line in server.log_lines()]
+        assert "worker_given_up" in events
+        assert 5 <= events.count("worker_ended") <= 12
+
+
+def test_workers_without_a_redis_and_a_taken_port_are_refused_at_the_start(tmp_path, redis):
+    with ServerProcess(tmp_path, CONFIG, arguments=("--workers", "2")) as server:
+        server.spawn()
+        assert server.wait(20) == 2
+        assert "server.workers above 1 needs server.redis" in server.tail()
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with serving(first, redis, 2) as server:
+        server.start()
+        with serving(second, redis, 2, port=server.port) as other:
+            other.spawn()
+            assert other.wait(20) == 2
+            assert "Cannot listen" in other.tail()
