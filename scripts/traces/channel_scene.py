@@ -10,7 +10,8 @@ from typing import Any
 
 import msgpack
 
-from scripts.vectors.case import pack, plain
+from scripts.traces.steps import Steps
+from scripts.vectors.case import plain
 from syncd.client.core import ClientCore
 from syncd.client.errors import ClientError, RequestFailed
 from syncd.client.facts import (
@@ -38,7 +39,7 @@ EPOCH = "e1"
 Body = dict[str, Any]
 
 
-class ChannelScene:
+class ChannelScene(Steps):
     """A trace that is being written. Every method is one step, or looks at what the last one left."""
 
     def __init__(self) -> None:
@@ -128,23 +129,6 @@ class ChannelScene:
         self._step("open")
         limits = {"server_time_ms": 0, "ping_ms": 25_000, "max_frame_bytes": 65_536}
         self.receive(["welcome", {"session": "s", "clients": clients, **limits}])
-
-    def receive(self, *messages: list[Any]) -> None:
-        """One frame comes."""
-        frame = b"".join(map(pack, messages))
-        self.core.receive(frame, self.now)
-        self._step("receive", hex=frame.hex(), decoded=plain(list(messages)))
-
-    def lose(self, code: int = 1006) -> None:
-        """The connection ends."""
-        self.core.closed(self.now, code)
-        self._step("lose", code=code)
-
-    def time(self, seconds: float) -> None:
-        """Time passes, and nothing else."""
-        self.now += seconds
-        self.core.tick(self.now)
-        self._step("time", now_ms=int(self.now * 1000))
 
     def close(self) -> None:
         """The application closes the client."""

@@ -12,7 +12,8 @@ import attrs
 import msgpack
 
 from scripts.traces.mutators import MUTATORS
-from scripts.vectors.case import pack, plain
+from scripts.traces.steps import Steps
+from scripts.vectors.case import plain
 from syncd.client.connection import ClientClaim
 from syncd.client.core import ClientCore
 from syncd.client.errors import ClientError, MutationRejected, QueueFull, RequestFailed
@@ -28,7 +29,7 @@ EPOCH = "e1"
 Body = dict[str, Any]
 
 
-class Scene:
+class Scene(Steps):
     """A trace that is being written. Every method is one step, or looks at what the last one left."""
 
     def __init__(self, *clients: str, max_frame_bytes: int = 65_536) -> None:
@@ -153,23 +154,6 @@ class Scene:
         welcome: Body = {"session": "s", "clients": list(clients) or states}
         welcome |= {"server_time_ms": 0, "ping_ms": 25_000}
         self.receive(["welcome", {**welcome, "max_frame_bytes": self._max_frame_bytes}])
-
-    def receive(self, *messages: list[Any]) -> None:
-        """One frame comes."""
-        frame = b"".join(map(pack, messages))
-        self.core.receive(frame, self.now)
-        self._step("receive", hex=frame.hex(), decoded=plain(list(messages)))
-
-    def lose(self, code: int = 1006) -> None:
-        """The connection ends."""
-        self.core.closed(self.now, code)
-        self._step("lose", code=code)
-
-    def time(self, seconds: float) -> None:
-        """Time passes, and nothing else."""
-        self.now += seconds
-        self.core.tick(self.now)
-        self._step("time", now_ms=int(self.now * 1000))
 
     def limit(self, max_frame_bytes: int) -> None:
         """The next server takes frames of another size."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from syncd.client.clock import CoreClock
 from syncd.client.core import ClientCore
 from syncd.client.facts import AskToken, Dial, Fact, Hangup, Output, Send
 from syncd.client.tables import ConnectionState
@@ -43,9 +44,7 @@ class Engine:
         self._link: Link | None = None
         self._has_dial = trio.Event()
         self._has_token_request = trio.Event()
-        self._is_earlier = trio.Event()
-        """Set when the core has something to do earlier than the timekeeper sleeps."""
-        self._sleeps_until = 0.0
+        self._clock = CoreClock(core, self.perform)
         self._is_free = trio.Event()
         """Set while no connection exists."""
         self._is_free.set()
@@ -53,7 +52,7 @@ class Engine:
     def start(self, nursery: trio.Nursery) -> None:
         """Start the tasks and the first connection."""
         nursery.start_soon(self._run_connections)
-        nursery.start_soon(self._keep_time)
+        nursery.start_soon(self._clock.run)
         nursery.start_soon(self._fetch_tokens)
         self.core.start(trio.current_time())
         self.perform()
@@ -70,8 +69,7 @@ class Engine:
         while outputs := self.core.take():
             for output in outputs:
                 self._perform_one(output)
-        if self.core.next_deadline() < self._sleeps_until:
-            self._is_earlier.set()
+        self._clock.look()
 
     def _perform_one(self, output: Output) -> None:
         match output:
@@ -111,15 +109,6 @@ class Engine:
     def _received(self, frame: bytes) -> None:
         self.core.receive(frame, trio.current_time())
         self.perform()
-
-    async def _keep_time(self) -> None:
-        while True:
-            self._is_earlier = trio.Event()
-            self._sleeps_until = self.core.next_deadline()
-            with trio.move_on_at(self._sleeps_until):
-                await self._is_earlier.wait()
-            self.core.tick(trio.current_time())
-            self.perform()
 
     async def _fetch_tokens(self) -> None:
         while True:

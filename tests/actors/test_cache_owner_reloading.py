@@ -16,6 +16,12 @@ from tests.actors.test_cache_owner_sources import Source, app_of
 from tests.actors.test_cache_owner_watches import Session
 
 
+async def read_and_watch(world):
+    """Have `a` in memory, and somebody who watches it."""
+    await world.read("prices", "a")
+    world.listener.watching["prices", "a"] = 1
+
+
 @pytest.fixture(autouse=True)
 def log_lines():
     with structlog.testing.capture_logs() as lines:
@@ -184,8 +190,7 @@ async def test_a_load_that_fails_is_repeated_until_it_succeeds_and_the_source_no
 ):
     source = Source(a=tagged(1))
     async with running(app_of(source, ttl=600)) as world:
-        await world.read("prices", "a")
-        world.listener.watching["prices", "a"] = 1
+        await read_and_watch(world)
         source.values["a"] = tagged(2)
         source.failure = ConnectionError("the database is away")
         await invalidate(world, what)
@@ -202,8 +207,7 @@ async def test_a_load_that_fails_is_repeated_until_it_succeeds_and_the_source_no
 async def test_nothing_is_repeated_that_nobody_watches(autojump_clock):
     source = Source(a=1)
     async with running(app_of(source, ttl=600)) as world:
-        await world.read("prices", "a")
-        world.listener.watching["prices", "a"] = 1
+        await read_and_watch(world)
         source.failure = ConnectionError("the database is away")
         await world.invalidate("prices", "a")
         await trio.sleep(10)
@@ -240,8 +244,7 @@ async def test_an_invalidation_that_may_not_be_committed_is_loaded_all_the_same(
 ):
     source = Source(a=tagged(1))
     async with running(app_of(source, ttl=600)) as world:
-        await world.read("prices", "a")
-        world.listener.watching["prices", "a"] = 1
+        await read_and_watch(world)
         source.values["a"] = tagged(2)
         world.file.is_away = True
         await invalidate(world, what)
@@ -290,8 +293,7 @@ async def test_a_load_that_was_lost_with_a_crash_of_the_cache_owner_is_begun_ane
 ):
     source = Source(a=tagged(1))
     async with running(app_of(source, ttl=600)) as world:
-        await world.read("prices", "a")
-        world.listener.watching["prices", "a"] = 1
+        await read_and_watch(world)
         source.values["a"] = tagged(2)
         await invalidate(world, what)
         await world.crash()

@@ -8,12 +8,23 @@ import sys
 import threading
 import time
 
+from syncd.cli.main import main
+
 KEY = "cli-test-key"
 
 
 def environment(**more):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
     return {**clean, "SYNCD_API_KEY": KEY, "PYTHONUNBUFFERED": "1", **more}
+
+
+def assert_refused(capsys, arguments, code, text):
+    """Run a command in this process: it ends with this exit code and one line on standard error."""
+    assert main(arguments) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert text in captured.err
+    assert "Traceback" not in captured.err
 
 
 class Server:

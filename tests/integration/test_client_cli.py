@@ -5,8 +5,7 @@ import signal
 
 import pytest
 
-from syncd.cli.main import main
-from tests.integration.cli_server import KEY, Server
+from tests.integration.cli_server import KEY, Server, assert_refused
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -116,11 +115,7 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(
 ):
     monkeypatch.setenv("SYNCD_URL", server.url)
     monkeypatch.setenv("SYNCD_API_KEY", KEY)
-    assert main(arguments) == code
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert text in captured.err
-    assert "Traceback" not in captured.err
+    assert_refused(capsys, arguments, code, text)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)

@@ -2,8 +2,6 @@
 
 import http.client
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,9 +11,9 @@ import yaml
 from syncd.testing.process import API_KEY, ServerProcess, free_port
 from syncd.testing.raw_client import RawClient
 from syncd.testing.redis_server import RedisServer, redis_executable
+from tests.integration.nginx import NGINX, running_nginx
 
 OPS = Path("docs/ops")
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 PATIENT_S = 30.0
 
 pytestmark = [
@@ -63,22 +61,8 @@ def port(tmp_path, nodes):
     for name, node in zip(("node-a", "node-b"), nodes, strict=True):
         assert f"{name}:8400" in site
         site = site.replace(f"{name}:8400", f"127.0.0.1:{node.port}")
-    paths = "".join(
-        f"{kind}_temp_path {tmp_path}/{kind};"
-        for kind in ("proxy", "fastcgi", "uwsgi", "scgi", "client_body")
-    )
-    config = tmp_path / "nginx.conf"
-    config.write_text(
-        f"daemon off; master_process off; pid {tmp_path}/pid; events {{}}\n"
-        f"http {{ access_log off; {paths} {site} }}"
-    )
-    command = [NGINX, "-c", str(config), "-p", str(tmp_path), "-e", str(tmp_path / "nginx.log")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    with running_nginx(tmp_path / "nginx", site):
         yield port
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 async def session(port):

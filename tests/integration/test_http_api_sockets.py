@@ -1,6 +1,5 @@
 """HTTP connections over real sockets: kept or closed, slow, hostile; the server outlives all of them."""
 
-import datetime as dt
 import json
 import socket
 import ssl
@@ -9,12 +8,10 @@ import pytest
 import structlog
 import trio
 import trio.testing
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from syncd.http.connection import Patience
 from syncd.http.serving import HttpServer
+from tests.integration.certificates import self_signed
 from tests.integration.http_fakes import (
     FAST,
     KEY,
@@ -376,28 +373,10 @@ async def test_stopping_ends_idle_connections_and_finishes_busy_ones(world):
 
 def make_contexts(folder):
     """Return a server's and a client's TLS context around one self-signed certificate."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    encoding = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(encoding))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    certificate, key = self_signed(folder)
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return server, ssl.create_default_context(cafile=folder / "cert.pem")
+    server.load_cert_chain(certificate, key)
+    return server, ssl.create_default_context(cafile=certificate)
 
 
 async def test_tls_streams_are_served_and_closed_properly(world, tmp_path):

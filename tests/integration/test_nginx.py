@@ -4,8 +4,6 @@ The trap: a proxy keeps a connection that served HTTP and sends the next request
 syncd closes after each answer, so there is nothing to mix up.
 """
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,33 +11,16 @@ import trio
 
 from syncd.testing.process import API_KEY, ServerProcess, free_port
 from syncd.testing.raw_client import RawClient, Refused, request_head
+from tests.integration.nginx import MISSING, NGINX, check, running_nginx
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 PATIENT_S = 20.0
 
 pytestmark = [
     pytest.mark.process,
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed (make test installs it)"),
+    pytest.mark.skipif(NGINX is None, reason=MISSING),
 ]
 
 DOCUMENTED = Path("docs/nginx.md").read_text().partition("```nginx\n")[2].partition("```")[0]
-
-CONFIG = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {site}
-}}
-"""
 
 
 def documented(upstream, port):
@@ -64,18 +45,9 @@ def server(tmp_path):
 @pytest.fixture
 def proxy(tmp_path, server):
     """A running nginx before the node; its port."""
-    folder = tmp_path / "nginx"
-    folder.mkdir()
     port = free_port()
-    config = folder / "nginx.conf"
-    config.write_text(CONFIG.format(folder=folder, site=documented(server.port, port)))
-    command = [NGINX, "-c", str(config), "-p", str(folder), "-e", str(folder / "start.log")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    with running_nginx(tmp_path / "nginx", documented(server.port, port)):
         yield port
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 async def dial(port):
@@ -224,21 +196,7 @@ async def test_the_proxy_without_http_1_1_is_told_what_to_change(server):
 
 
 def test_nginx_finds_nothing_wrong_with_the_documented_configuration(tmp_path):
-    config = tmp_path / "nginx.conf"
-    config.write_text(CONFIG.format(folder=tmp_path, site=documented(free_port(), free_port())))
-    command = [
-        NGINX,
-        "-t",
-        "-q",
-        "-c",
-        str(config),
-        "-p",
-        str(tmp_path),
-        "-e",
-        str(tmp_path / "log"),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    check(tmp_path, documented(free_port(), free_port()))
 
 
 async def test_one_request_id_goes_through_both(proxy):

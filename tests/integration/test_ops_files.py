@@ -14,10 +14,10 @@ import yaml
 
 from syncd.cli.main import cli
 from syncd.config_load import check_config, load_config
+from tests.integration.nginx import MISSING, NGINX, check
 
 OPS = Path("docs/ops")
 SYSTEMD = shutil.which("systemd-analyze")
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
 def unit_commands():
@@ -70,7 +70,7 @@ def test_its_configuration_is_accepted():
     assert set(config.namespaces) == {"news"}
 
 
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (make test installs it)")
+@pytest.mark.skipif(NGINX is None, reason=MISSING)
 def test_its_nginx_finds_nothing_wrong(tmp_path):
     """Names of the compose network are none here."""
     site = (
@@ -79,21 +79,7 @@ def test_its_nginx_finds_nothing_wrong(tmp_path):
         .replace("node-a:", "127.0.0.1:")
         .replace("node-b:", "127.0.0.2:")
     )
-    config = tmp_path / "nginx.conf"
-    config.write_text(f"pid {tmp_path}/pid; events {{}} http {{ access_log off; {site} }}")
-    command = [
-        NGINX,
-        "-t",
-        "-q",
-        "-c",
-        str(config),
-        "-p",
-        str(tmp_path),
-        "-e",
-        str(tmp_path / "log"),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    check(tmp_path, site)
 
 
 @pytest.mark.skipif(SYSTEMD is None, reason="systemd is not installed")

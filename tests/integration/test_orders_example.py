@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.cli.main import main
-from tests.integration.cli_server import KEY, Server, environment
+from tests.integration.cli_server import KEY, Server, assert_refused, environment
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -172,8 +171,4 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(
 ):
     monkeypatch.setenv("SYNCD_URL", standing_server.url)
     monkeypatch.setenv("SYNCD_API_KEY", KEY)
-    assert main(arguments) == code
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert text in captured.err
-    assert "Traceback" not in captured.err
+    assert_refused(capsys, arguments, code, text)

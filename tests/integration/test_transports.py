@@ -1,7 +1,6 @@
 """One session over everything that can carry it: the same answers, whatever lies below."""
 
 import contextlib
-import datetime as dt
 import socket
 import ssl
 from functools import partial
@@ -10,13 +9,11 @@ import attrs
 import pytest
 import trio
 import trio_websocket
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from syncd.config import Address, Config, Timing
 from syncd.server import open_node
 from syncd.testing.raw_client import BINARY, RawClient, client_frame, pack_messages, request_head
+from tests.integration.certificates import self_signed
 
 KEY = "key-of-the-transport-tests"
 PATIENT_S = 5.0
@@ -244,27 +241,7 @@ async def test_two_halves_cut_at_every_place(driver):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """Paths of a self-signed certificate for localhost and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return str(folder / "cert.pem"), str(folder / "key.pem")
+    return tuple(map(str, self_signed(tmp_path_factory.mktemp("tls"))))
 
 
 def tls_config(certificate, **changes):

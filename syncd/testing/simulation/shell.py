@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import msgpack
 import trio
 
+from syncd.client.clock import CoreClock
 from syncd.client.connection import ABNORMAL_CLOSE
 from syncd.client.core import ClientCore
 from syncd.client.facts import AskToken, Dial, Fact, Hangup, Output, Send
@@ -54,14 +55,13 @@ class Shell:
         self._on_fact = on_fact
         self._reading: trio.CancelScope | None = None
         self._has_dial = trio.Event()
-        self._is_earlier = trio.Event()
-        self._sleeps_until = 0.0
+        self._clock = CoreClock(core, self.perform)
         self._hangup: Hangup | None = None
 
     async def run(self) -> None:
         """Live until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_time)
+            nursery.start_soon(self._clock.run)
             nursery.start_soon(self._run_connections)
             self.core.start(trio.current_time())
             self.perform()
@@ -72,8 +72,7 @@ class Shell:
             for output in outputs:
                 self._perform_one(output)
         self.on_step()
-        if self.core.next_deadline() < self._sleeps_until:
-            self._is_earlier.set()
+        self._clock.look()
 
     def _perform_one(self, output: Output) -> None:
         match output:
@@ -95,15 +94,6 @@ class Shell:
             self.on_sent(self, kind, body)
         if self.link is not None:
             self.link.up.push(_frame(_BINARY, data))
-
-    async def _keep_time(self) -> None:
-        while True:
-            self._is_earlier = trio.Event()
-            self._sleeps_until = self.core.next_deadline()
-            with trio.move_on_at(self._sleeps_until):
-                await self._is_earlier.wait()
-            self.core.tick(trio.current_time())
-            self.perform()
 
     async def _run_connections(self) -> None:
         while True:
