@@ -273,6 +273,7 @@ class Node:
             rebuilds=self.rebuild_coordinator.statistics(),
             loop_lag=self._lag.histogram.counts(),
             num_stalls=self.watchdog.num_stalls,
+            cluster=None if self.cluster is None else self.cluster.statistics(),
         )
 
     def reasons_not_ready(self) -> Sequence[str]:

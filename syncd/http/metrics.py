@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from syncd.actors.bridge.telling import ClusterStatistics
 from syncd.actors.kit import Health
 from syncd.codes import CloseCode, ErrorCode
 from syncd.http.ports import NodeInfo, NodeStatistics
@@ -66,6 +67,17 @@ _LabelRows = Mapping[Any, float]
 """Values of labels, a tuple, to the number; any tuple of text, which mypy cannot say of a mapping's key."""
 
 
+_CLUSTER_COUNTERS = (
+    ("messages_sent", "num_spoken", "Messages to other nodes."),
+    ("messages_refused", "num_refused", "Messages the bus did not take; told later."),
+    ("messages_missed", "num_missed", "Messages of other nodes that did not come; asked for."),
+    ("bad_messages", "num_bad", "Payloads on the topic of nodes that are none of ours."),
+    ("snapshots", "num_snapshots", "Told to other nodes, whole."),
+    ("faults", "num_faults", "Nodes found to claim other things than they told."),
+    ("deaths", "num_dead", "Nodes that fell silent."),
+)
+
+
 class Metrics(Collector):
     """Collects from a node at each scrape."""
 
@@ -101,6 +113,8 @@ class Metrics(Collector):
         yield from _of_store(node)
         yield from _of_collections(node.collections)
         yield from _of_rebuilds(node)
+        if node.cluster is not None:
+            yield from _of_cluster(node.cluster)
         yield _histogram(
             "event_loop_lag_seconds",
             "How late the event loop woke a sleeper, twice a second.",
@@ -218,6 +232,15 @@ def _of_rebuilds(node: NodeStatistics) -> Iterator[Metric]:
         for state in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
     }
     yield _counter("rebuilds", "Rebuilds that ended.", ended, ("collection", "result"))
+
+
+def _of_cluster(cluster: ClusterStatistics) -> Iterator[Metric]:
+    text = "Nodes that are heard, this one included."
+    yield _gauge("cluster_nodes", text, cluster.num_nodes)
+    text = "Members present on other nodes, counted once a channel."
+    yield _gauge("cluster_remote_members", text, cluster.num_claims)
+    for name, field, text in _CLUSTER_COUNTERS:
+        yield _counter(f"cluster_{name}", text, {(): getattr(cluster, field)})
 
 
 # ---------------------------------------------------------------- families

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from syncd.actors.bridge.telling import ClusterStatistics
 from syncd.actors.broadcaster.statistics import BroadcasterStatistics
 from syncd.actors.kit import ActorHealth, MailboxStatistics
 from syncd.actors.presence import PresenceStatistics
@@ -37,6 +38,8 @@ class NodeStatistics:
     """Seconds."""
     num_stalls: int
     """Times the loop stood still for longer than `timing.stall_s`."""
+    cluster: ClusterStatistics | None = None
+    """None: there are no other nodes."""
 
 
 class StatsInfo(Protocol):

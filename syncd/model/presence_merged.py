@@ -151,8 +151,11 @@ class MergedPresence(PresenceSet[S]):
         held = self._entry(name, client)
         if claim.stamp <= self._void.get(key, (-1, 0.0))[0]:
             return
-        if held is not None and (claim.stamp, node) < (held.stamp, held.peer or self._node):
-            return
+        if held is not None:
+            if (claim.stamp, node) < (held.stamp, held.peer or self._node):
+                return
+            if held.peer == node and held.stamp == claim.stamp:
+                return  # told again, by a snapshot
         channel = self._channels.get(name) or self._new_channel(name)
         before = channel.num_members
         session = None if held is None else held.session

@@ -223,6 +223,10 @@ async def test_nodes_are_listed_by_each_of_them_and_by_the_command_line(nodes):
         [*command, "--api-key", API_KEY], capture_stdout=True, stderr=subprocess.STDOUT
     )
     assert len(result.stdout.splitlines()) == 3
+    metrics = await _metrics(nodes, 0)
+    assert "syncd_cluster_nodes 3.0" in metrics
+    assert "syncd_cluster_faults_total 0.0" in metrics
+    assert "syncd_cluster_bad_messages_total 0.0" in metrics
 
 
 async def test_a_killed_nodes_members_leave_once_and_in_time_on_the_other_nodes(nodes):
@@ -361,6 +365,13 @@ async def _post(nodes: Nodes, number: int, path: str, body: dict[str, Any]) -> d
     assert answer.status_code == 200, answer.text
     told: dict[str, Any] = answer.json()
     return told
+
+
+async def _metrics(nodes: Nodes, number: int) -> list[str]:
+    async with httpx.AsyncClient(timeout=20) as client:
+        headers = {"Authorization": f"Bearer {API_KEY}"}
+        answer = await client.get(f"{nodes.url(number)}/metrics", headers=headers)
+    return answer.text.splitlines()
 
 
 async def _greet(nodes: Nodes, number: int, token: str) -> None:
