@@ -11,11 +11,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import httpx
 import jwt
 import pytest
@@ -24,6 +23,7 @@ import trio
 from syncd.testing.process import API_KEY, ServerProcess
 from syncd.testing.raw_client import RawClient
 from syncd.testing.redis_server import RedisServer, redis_executable
+from tests.integration.cluster_nodes import Nodes, until, until_answer
 
 pytestmark = [
     pytest.mark.process,
@@ -31,7 +31,6 @@ pytestmark = [
     pytest.mark.skipif(redis_executable() is None, reason="no redis-server here"),
 ]
 
-ROOM = "room:a"
 SECRET = "0123456789abcdef0123456789abcdef"
 CONFIG = f"""
 [timing]
@@ -49,111 +48,6 @@ algorithms = ["HS256"]
 hmac_secret = "{SECRET}"
 """
 GONE_S = 30.0 / 5
-PATIENCE_S = 40.0
-
-
-@attrs.define(eq=False)
-class Nodes:
-    """The processes, and the Redis they share."""
-
-    redis: RedisServer
-    servers: list[ServerProcess]
-
-    def url(self, number: int) -> str:
-        return f"http://127.0.0.1:{self.servers[number].port}"
-
-    @contextlib.asynccontextmanager
-    async def client(self, number: int, **hello: Any) -> AsyncIterator[Client]:
-        stream = await trio.open_tcp_stream("127.0.0.1", self.servers[number].port)
-        async with RawClient.over(stream) as raw, trio.open_nursery() as nursery:
-            await raw.upgrade()
-            client = Client(raw, await raw.hello(**hello))
-            nursery.start_soon(client.read)
-            yield client
-            nursery.cancel_scope.cancel("the test is done with it")
-
-
-@attrs.define(eq=False)
-class Client:
-    """One session: reads all that comes, keeps who is present and who was told to have left."""
-
-    raw: RawClient
-    welcome: dict[str, Any]
-    present: dict[str, Any] = attrs.field(factory=dict)
-    joins: list[str] = attrs.field(factory=list)
-    leaves: list[tuple[float, str]] = attrs.field(factory=list)
-    closed: str = ""
-    answers: dict[int, str] = attrs.field(factory=dict)
-    seq: int | None = None
-    num_asked: int = 0
-
-    @property
-    def id(self) -> str:
-        name: str = self.welcome["clients"][0]["client"]
-        return name
-
-    @property
-    def claims(self) -> list[dict[str, str]]:
-        return [
-            {"client": each["client"], "secret": each["secret"]} for each in self.welcome["clients"]
-        ]
-
-    async def ask(self, kind: str, **body: Any) -> str:
-        """Send a request and wait for `ok`, or the code of the error."""
-        self.num_asked += 1
-        number = self.num_asked
-        await self.raw.send_messages((kind, {"id": number, **body}))
-        await until(lambda: number in self.answers)
-        return self.answers[number]
-
-    async def announce(self, state: Any) -> None:
-        assert await self.ask("presence", channel=ROOM, state=state) == "ok"
-
-    async def watch(self) -> None:
-        assert await self.ask("subscribe", channel=ROOM, presence=True) == "ok"
-        await until(lambda: self.seq is not None)
-
-    async def read(self) -> None:
-        try:
-            while True:
-                for kind, body in (await self.raw.receive_binary()).messages:
-                    self._take(kind, body)
-                    if kind == "ping":
-                        await self.raw.send_messages(("pong", {}))
-        except (EOFError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self.closed = str(error) or type(error).__name__
-
-    def _take(self, kind: str, body: dict[str, Any]) -> None:
-        if kind in ("ok", "subscribed", "error") and "id" in body:
-            self.answers[body["id"]] = body["code"] if kind == "error" else "ok"
-        elif kind == "presence_state":
-            self.seq = body["seq"]
-            self.present = {m["member"]: m["states"][-1]["state"] for m in body["members"]}
-        elif kind == "presence_diff":
-            assert self.seq is not None
-            assert body["seq"] == self.seq + 1
-            self.seq = body["seq"]
-            self.joins += [member["member"] for member in body["joins"]]
-            for member in body["joins"] + body["updates"]:
-                self.present[member["member"]] = member["states"][-1]["state"]
-            for name in body["leaves"]:
-                del self.present[name]
-                self.leaves.append((trio.current_time(), name))
-
-
-async def until(is_so: Callable[[], Any], timeout_s: float = PATIENCE_S) -> None:
-    """Wait until something is so; fail when it takes too long."""
-    with trio.fail_after(timeout_s):
-        while not is_so():  # noqa: ASYNC110 - what is asked has no event of its own
-            await trio.sleep(0.01)
-
-
-async def until_answer(ask: Callable[[], Any], is_so: Callable[[Any], bool]) -> Any:
-    """Ask until the answer is as wanted."""
-    with trio.fail_after(PATIENCE_S):
-        while not is_so(answer := await ask()):  # noqa: ASYNC110 - another process is asked
-            await trio.sleep(0.1)
-    return answer
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +194,41 @@ async def test_a_newer_hello_on_another_node_takes_the_client_over(nodes):
             await newer.announce("new")
             await until(lambda: watcher.present == {older.id: "new"})
             assert watcher.leaves == []
+
+
+async def test_a_node_that_stood_still_is_taken_back_and_has_told_nobody_of_a_death(nodes):
+    async with (
+        nodes.client(0) as watcher,
+        nodes.client(0) as here,
+        nodes.client(1) as there,
+        nodes.client(1) as there_watcher,
+    ):
+        for client in (watcher, there_watcher):
+            await client.watch()
+        await here.announce("here")
+        await there.announce("there")
+        for client in (watcher, there_watcher):
+            await until(lambda client=client: set(client.present) == {here.id, there.id})
+        nodes.servers[1].signal(signal.SIGSTOP)
+        await until(lambda: set(watcher.present) == {here.id})
+        nodes.servers[1].signal(signal.SIGCONT)
+        await until(lambda: set(watcher.present) == {here.id, there.id})
+        await trio.sleep(GONE_S)
+        assert there_watcher.leaves == []
+        assert [name for _, name in watcher.leaves] == [there.id]
+
+
+async def test_a_lower_term_of_a_group_mutates_no_more_whichever_node_the_newer_one_is_on(nodes):
+    async with nodes.client(0, group="tabs", term=1) as older:
+        assert await older.mutate() == "decided"
+        async with nodes.client(1, group="tabs", term=2) as newer:
+            await until_answer(older.mutate, lambda code: code == "stale_term")
+            assert await newer.mutate() == "decided"
+    async with (
+        nodes.client(1, group="desk", term=5),
+        nodes.client(2, group="desk", term=4) as late,
+    ):
+        await until_answer(late.mutate, lambda code: code == "stale_term")
 
 
 async def test_disconnect_and_revoke_reach_sessions_of_all_nodes_and_are_counted(nodes):
