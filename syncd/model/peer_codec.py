@@ -42,7 +42,7 @@ from syncd.ports_cluster import (
 )
 from syncd.wire.channels import check_channel
 
-__all__ = ["MAX_PAYLOAD_BYTES", "BadPeerMessage", "decode", "encode"]
+__all__ = ["MAX_PAYLOAD_BYTES", "BadPeerMessage", "decode", "encode", "prefix_of"]
 
 MAX_PAYLOAD_BYTES = 1_048_576
 """Senders keep to a sixteenth of it."""
@@ -66,6 +66,12 @@ def encode(node: str, seq: int, message: PeerMessage) -> bytes:
     kind = _KINDS[type(message)]
     body: bytes = msgpack.packb([node, kind, seq, _BODY_OF[kind](message)])
     return body
+
+
+def prefix_of(node: str) -> bytes:
+    """Return how every payload of a node begins, so that its own echo is known unread."""
+    prefix: bytes = b"\x94" + msgpack.packb(node)
+    return prefix
 
 
 def _beat_body(beat: Beat) -> list[Any]:

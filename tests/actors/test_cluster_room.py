@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog.testing
+
 from syncd.ports import Target
 from syncd.ports_cluster import DisconnectOrder, RevokeOrder
 from tests.actors.cluster_world import ROOMS, TIMING, Node, Person, World
@@ -330,8 +332,40 @@ def test_a_bad_payload_is_counted_and_nothing_else():
     good.connect(nodes[0])
     nodes[1].waiting += [b"", b"\xc1", b"\x94", b"[" * 5000, b"\x94\xa1n\xa4beat\x01\xc0"]
     good.announce(ROOM, "here")
-    world.run(1)
+    with structlog.testing.capture_logs() as logs:
+        world.run(1)
+    assert [entry["event"] for entry in logs] == ["bad_peer_message"], "once"
     assert nodes[1].room.statistics().num_bad == 5
+    assert nodes[1].told.members == {(ROOM, "ada"): "here"}
+
+
+def test_a_node_does_not_take_its_own_echo_for_another_node():
+    world, nodes = _cluster(2)
+    echo: list[bytes] = []
+    world.drop = lambda sender, _receiver, payload: (
+        (sender is nodes[0] and echo.append(payload)) or False
+    )
+    Person(world, "ada").connect(nodes[0])
+    world.run(8)
+    assert echo
+    nodes[0].waiting += echo
+    world.run(1)
+    assert len(nodes[0].room.nodes()) == 2
+    assert nodes[0].room.statistics().num_bad == 0
+
+
+def test_a_message_that_cannot_be_carried_out_fails_alone(monkeypatch):
+    world, nodes = _cluster(2)
+    with monkeypatch.context() as patched, structlog.testing.capture_logs() as logs:
+        patched.setattr(nodes[1].sessions, "disconnect", None)
+        for _ in range(3):
+            nodes[0].room.forget(nodes[0].room.order(_disconnect("ada"), lambda: None))
+        world.run(1)
+    assert [entry["event"] for entry in logs] == ["peer_message_failed"]
+    person = Person(world, "ada")
+    person.connect(nodes[0])
+    person.announce(ROOM, "here")
+    world.run(1)
     assert nodes[1].told.members == {(ROOM, "ada"): "here"}
 
 

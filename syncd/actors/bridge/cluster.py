@@ -21,7 +21,7 @@ from syncd.actors.bridge.orders import Orders, carry_out
 from syncd.actors.bridge.speaking import OwnPresence, Snapshot, Speaker
 from syncd.actors.bridge.telling import ClusterStatistics, row_of
 from syncd.model import peer_messages as m
-from syncd.model.peer_codec import BadPeerMessage, decode
+from syncd.model.peer_codec import BadPeerMessage, decode, prefix_of
 from syncd.model.peers import ClusterClock, Peer, Peers
 from syncd.ports_cluster import (
     ClusterTiming,
@@ -76,6 +76,7 @@ class ClusterRoom:
         timing.check()
         self.node = node
         self.timing = timing
+        self._own_prefix = prefix_of(node)
         self._load: Callable[[], NodeLoad] | None = None
         self._clock = clock
         self._chance = chance
@@ -95,6 +96,8 @@ class ClusterRoom:
         self._met_at: float | None = None
         """When the first peer was heard: until shortly after it this node has the clock of its machine alone."""
         self._num_bad = self._num_faults = self._num_dead = 0
+        self._logged: set[str] = set()
+        """Kinds of failures that the log has: each is told once."""
         self._handlers: dict[type, Callable[[Peer, Any], None]] = {
             m.Beat: self._on_beat,
             m.Changes: self._on_changes,
@@ -120,15 +123,12 @@ class ClusterRoom:
     def heard(self, payloads: Sequence[bytes]) -> None:
         """Take what came on the topic, in order. A bad payload is counted, and the first one logged; nothing is raised."""
         for payload in payloads:
+            if payload.startswith(self._own_prefix):
+                continue  # the echo of what we said
             try:
-                heard = decode(payload)
+                self._take(decode(payload))
             except BadPeerMessage as error:
                 self._note_bad("bad_peer_message", error)
-                continue
-            if heard.node == self.node:
-                continue
-            try:
-                self._take(heard)
             except Exception as error:  # noqa: BLE001 - one message fails, the cluster goes on
                 self._note_bad("peer_message_failed", error)
 
@@ -145,7 +145,8 @@ class ClusterRoom:
 
     def _note_bad(self, event: str, error: Exception) -> None:
         self._num_bad += 1
-        if self._num_bad == 1:
+        if event not in self._logged:
+            self._logged.add(event)
             _log.error(event, error=str(error), exc_info=error)
 
     def gap(self) -> None:
