@@ -6,7 +6,9 @@ connection and what it still waits for. A test waits for conditions on them, eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import trio
@@ -14,9 +16,10 @@ import trio
 from syncd.testing.history import History, Observer
 from syncd.testing.plain_client import Closed, Message, PlainClient
 
-__all__ = ["Crowd", "PublishingPeer", "SubscribingPeer", "read_log", "wait_until"]
+__all__ = ["Crowd", "Peer", "PublishingPeer", "SubscribingPeer", "read_log", "wait_as_told", "wait_until"]
 
 RETRY_S = 0.05
+MAX_WAIT_S = 0.2
 
 
 async def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -28,15 +31,24 @@ async def wait_until(condition: Callable[[], bool], timeout_s: float, what: str)
     raise AssertionError(f"not within {timeout_s:g} s: {what}")
 
 
-class _Peer:
+async def wait_as_told(error: dict[str, Any]) -> None:
+    """Wait as an error says, though never for long: a test is impatient."""
+    await trio.sleep(min(error.get("after_ms", 0) / 1000, MAX_WAIT_S))
+
+
+class Peer:
     """One client over all its connections, always the same identity."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int | Callable[[], int]) -> None:
+        """Connect to nothing yet; a callable says at each connection where to, as a balancer would."""
         self.port = port
+        self.silence_s = math.inf
+        """A connection over which nothing comes for so long is dead, and so is one that does not open."""
         self.num_connections = 0
         self.byes: list[int] = []
         self.close_codes: list[int | None] = []
         self._identity: dict[str, str] | None = None
+        self._client: PlainClient | None = None
 
     async def run(self) -> None:
         """Serve for ever: connect, work, and again after every end of a connection."""
@@ -49,20 +61,51 @@ class _Peer:
                 self._disconnected()
                 await trio.sleep(RETRY_S)
 
+    async def hang_up(self) -> None:
+        """End the connection, if there is one; another follows."""
+        if self._client is not None:
+            await self._client.aclose()
+
     async def _live(self) -> None:
-        client = await PlainClient.connect(self.port)
+        port = self.port if isinstance(self.port, int) else self.port()
+        with self._patience():
+            client = await PlainClient.connect(port)
         try:
-            claims = [] if self._identity is None else [self._identity]
-            welcome = await client.hello(clients=claims)
-            told = welcome["clients"][0]
-            if "secret" in told:
-                self._identity = {"client": told["client"], "secret": told["secret"]}
+            with self._patience():
+                await self._greet(client)
+            self._client = client
             self.num_connections += 1
             await self._connected(client)
             while True:
-                await self._take(client, await client.receive())
+                with self._patience():
+                    message = await client.receive()
+                await self._take(client, message)
         finally:
+            self._client = None
             await client.aclose()
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        try:
+            with trio.fail_after(self.silence_s):
+                yield
+        except trio.TooSlowError:
+            raise Closed from None
+
+    async def _greet(self, client: PlainClient) -> None:
+        claims = [] if self._identity is None else [self._identity]
+        welcome = await client.hello(clients=claims, **self._greeting())
+        told = welcome["clients"][0]
+        if "secret" in told:
+            self._identity = {"client": told["client"], "secret": told["secret"]}
+        self._welcomed(told)
+
+    def _greeting(self) -> dict[str, Any]:
+        """What else to say in `hello`."""
+        return {}
+
+    def _welcomed(self, told: dict[str, Any]) -> None:
+        """`told` is what `welcome` says of this client."""
 
     async def _connected(self, client: PlainClient) -> None:
         raise NotImplementedError
@@ -78,11 +121,17 @@ class _Peer:
             self.byes.append(body["code"])
 
 
-class PublishingPeer(_Peer):
+class PublishingPeer(Peer):
     """Keeps `window` publications in flight; what was not acknowledged is resent under its uid, in order."""
 
     def __init__(
-        self, name: str, port: int, channel: str, history: History, *, window: int = 2
+        self,
+        name: str,
+        port: int | Callable[[], int],
+        channel: str,
+        history: History,
+        *,
+        window: int = 2,
     ) -> None:
         super().__init__(port)
         self.name = name
@@ -133,15 +182,22 @@ class PublishingPeer(_Peer):
             if not body["retryable"]:
                 self._history.breach(f"{self.name} was told {body}")
             self.num_retryable += 1
+            await wait_as_told(body)
             await client.send("publish", **self._in_flight[body["id"]])
         else:
             await super()._take(client, message)
 
 
-class SubscribingPeer(_Peer):
+class SubscribingPeer(Peer):
     """Subscribed to some channels, over reconnections from its positions; every message goes to its observers."""
 
-    def __init__(self, name: str, port: int, channels: Sequence[str], history: History) -> None:
+    def __init__(
+        self,
+        name: str,
+        port: int | Callable[[], int],
+        channels: Sequence[str],
+        history: History,
+    ) -> None:
         super().__init__(port)
         self.name = name
         self.observers: dict[str, Observer] = {
@@ -171,6 +227,7 @@ class SubscribingPeer(_Peer):
         elif kind == "error":
             if not body["retryable"]:
                 self._history.breach(f"{self.name} was told {body}")
+            await wait_as_told(body)
             observer = list(self.observers.values())[body["id"] % 1000]
             await self._subscribe(client, observer, body["id"])
         else:

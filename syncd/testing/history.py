@@ -179,7 +179,15 @@ class History:
         if before != place:
             self.breach(f"{uid} was acknowledged at {before} and at {place}")
 
-    def check_log(self, channel: str, epoch: str, events: Iterable[Body], first: int = 1) -> None:
+    def check_log(
+        self,
+        channel: str,
+        epoch: str,
+        events: Iterable[Body],
+        first: int = 1,
+        *,
+        may_lose: bool = False,
+    ) -> None:
         """Hold the whole log of a channel against everything promised about it.
 
         Args:
@@ -187,6 +195,7 @@ class History:
             epoch: Of the channel now.
             events: Read from the server, ascending, from the oldest kept.
             first: Offset the log has to begin with.
+            may_lose: What was acknowledged in another epoch than this may be gone.
         """
         by_uid: dict[str, int] = {}
         offsets: set[int] = set()
@@ -201,11 +210,15 @@ class History:
             uid = _uid_of(body)
             if uid is not None and by_uid.setdefault(uid, offset) != offset:
                 self.breach(f"log of {channel}: {uid} at {by_uid[uid]} and at {offset}")
-        self._check_acknowledged(channel, epoch, by_uid)
+        self._check_acknowledged(channel, epoch, by_uid, may_lose=may_lose)
         self._check_nothing_invented(channel, epoch, offsets)
 
-    def _check_acknowledged(self, channel: str, epoch: str, by_uid: dict[str, int]) -> None:
+    def _check_acknowledged(
+        self, channel: str, epoch: str, by_uid: dict[str, int], *, may_lose: bool
+    ) -> None:
         for (name, uid), place in self._acknowledged.items():
+            if may_lose and place[1] != epoch:
+                continue
             if name == channel and place != (channel, epoch, by_uid.get(uid)):
                 self.breach(
                     f"{uid} was acknowledged at {place}, the log has it at {by_uid.get(uid)}"
