@@ -56,6 +56,8 @@ class CounterHistory:
     _lives: dict[str, int] = attrs.field(factory=dict)
     _seen: dict[tuple[Epoch, int], tuple[str, int]] = attrs.field(factory=dict)
     """What anybody was told to be at a position: key and sum."""
+    _first_seen: dict[tuple[Epoch, int], str] = attrs.field(factory=dict)
+    """By whom."""
 
     def breach(self, text: str) -> None:
         """Write down one breach of a promise."""
@@ -78,16 +80,17 @@ class CounterHistory:
             self.breach(f"two mutations made the same sum: {other} and {told}")
         self.seen("outcome", told.epoch, told.offset, told.key, told.value)
         before = self._last.get((told.client, told.key))
-        if before is not None and before.epoch == told.epoch and before.value >= told.value:
-            self.breach(f"a sum went back: {before} and then {told}")
-        self._last[told.client, told.key] = told
+        if before is None or before.epoch != told.epoch or before.value < told.value:
+            self._last[told.client, told.key] = told
 
     def seen(self, who: str, epoch: Epoch, offset: int, key: str, value: int) -> None:
         """Somebody was told that a counter had this sum as of this version."""
         self.epochs[epoch] = None
-        known = self._seen.setdefault((epoch, offset), (key, value))
+        place = (epoch, offset)
+        known = self._seen.setdefault(place, (key, value))
+        first = self._first_seen.setdefault(place, who)
         if known != (key, value):
-            self.breach(f"{who} saw {key} = {value} at {epoch}:{offset}, where there was {known}")
+            self.breach(f"{who} saw {key} = {value} at {place}, where {first} had seen {known}")
 
     def known(self, client: str) -> dict[str, Decided]:
         """Return the last outcome of each counter that a client knows: nothing older may be read from now on."""

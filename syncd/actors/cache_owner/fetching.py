@@ -179,6 +179,8 @@ class Fetching:
         version = entry.version if entry.value is not None else position.offset
         gathering.found[key] = EntryState(key, version, entry.value)
         known = gathering.position
+        if known is not None and known.epoch != position.epoch:
+            gathering.is_torn = True
         if known is None or position.offset < known.offset:
             gathering.position = position
         if gathering.needs_fresh and place in self._holdings.borrowers:
@@ -186,6 +188,10 @@ class Fetching:
 
     def _finish(self, gathering: Gathering) -> None:
         if gathering.num_missing or gathering.is_over:
+            return
+        if gathering.is_torn:
+            gathering.begin_again()
+            self.gather(gathering)
             return
         gathering.is_over = True
         position = gathering.position

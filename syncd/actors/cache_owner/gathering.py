@@ -34,8 +34,16 @@ class Gathering:
     """Something had to be brought: what was found before may be another one now."""
     position: Position | None = None
     """The oldest position that anything found is as of."""
+    is_torn: bool = False
+    """What was found is of two lives of the channel: the log was lost while the last of it was on its way."""
     num_missing: int = 0
     is_over: bool = False
+
+    def begin_again(self) -> None:
+        """Forget what was found."""
+        self.found.clear()
+        self.position = None
+        self.is_torn = False
 
 
 @attrs.define(eq=False)
