@@ -66,12 +66,11 @@ class Batch:
     def _index(self, channel: ChannelName) -> int:
         return self._indexes.setdefault(channel, len(self._indexes) + 1)
 
-    def fill(self, reply: list[Any]) -> list[tuple[ChannelName, Epoch, int]]:
-        """Put the answers where they were promised; return the channels with their epochs and tops."""
+    def fill(self, reply: list[Any]) -> None:
+        """Put the answers where they were promised."""
         epochs = [Epoch(each.decode()) for each in reply[0][::2]]
         for fill, answer in zip(self._fills, reply[1:], strict=True):
             fill(epochs, answer)
-        return list(zip(self._indexes, epochs, reply[0][1::2], strict=True))
 
     # -------------------------------------------------------------------------------------------- appends
 

@@ -19,7 +19,6 @@ __all__ = [
     "STATE",
     "TRIM",
     "TRIM_LOGS",
-    "VOUCH",
     "Script",
 ]
 
@@ -43,7 +42,6 @@ def _script(name: str, *, writes: bool = True, is_plain: bool = False) -> Script
 
 
 OPEN = _script("open", is_plain=True)
-VOUCH = _script("vouch")
 COMMIT = _script("commit")
 LEASE = _script("lease")
 META = _script("meta")

@@ -7,7 +7,6 @@ Every call waits for the network, so this store `blocks`. Owned by one caller, w
 from __future__ import annotations
 
 import math
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -46,7 +45,6 @@ from syncd.store.redis_scripts import (
     OPEN,
     READ,
     STATE,
-    VOUCH,
     Script,
 )
 from syncd.store.redis_state import RedisState
@@ -55,12 +53,6 @@ from syncd.store.redis_trim import Trimmer
 __all__ = ["RedisStore"]
 
 T = TypeVar("T")
-
-MAX_KNOWN = 100_000
-"""Positions a node vouches for after the server was another, about 0.3 KiB each."""
-
-VOUCH_CHANNELS = 500
-"""Of one script, so that it does not hold the server."""
 
 UNSURE_S = 600.0
 """A script that was sent and not answered has run by then, or never will: its connection is long closed."""
@@ -102,9 +94,7 @@ class RedisStore(RedisState):
         self._options = options
         self._node: bytes = msgpack.packb(node)
         self._link = RedisLink(url, names or RedisNames(), timeout_s=timeout_s, greet=self._greet)
-        self._epochs = Epochs(options.cached_channels, MAX_KNOWN)
-        self.heard: Callable[[], Mapping[ChannelName, Position]] = dict
-        """What this node was told of other nodes' commits: it vouches for that as well. Called in the worker; returns a copy."""
+        self._epochs = Epochs(options.cached_channels)
         self._unsure_at = -math.inf
         self._secret = b""
         self._size_bytes = 0
@@ -112,7 +102,6 @@ class RedisStore(RedisState):
         self._batch: Batch | None = None
         self._acknowledged: dict[str, int] = {}
         self._forwarded: dict[bytes, int] = {}
-        self._renewed: list[ChannelName] = []
         self._timer = timer
         self._trimmer = Trimmer(self, options, timer)
         self.rebuilds = RedisRebuilds(self, server_clock=server_clock)
@@ -139,51 +128,11 @@ class RedisStore(RedisState):
         era = self._options.entropy(4).hex()
         keeps_all = "1" if info.keeps_all else "0"
         found = self._link.run(OPEN, secret, seed, era, info.run_id, keeps_all)
-        had_era = bool(self._epochs.era)
         self._secret = found[0]
-        if self._epochs.begin(found[1], found[2].decode()) and had_era:
-            for channel, at in self.heard().items():
-                self._epochs.note(channel, at.epoch, at.offset)
-            self._vouch(self._epochs.known, was_before=True)
-
-    def vouch(self, tops: Mapping[ChannelName, Position]) -> list[ChannelName]:
-        """Compare what a node knows with the data: each channel that is behind it, or of another epoch, goes on with a new one.
-
-        Called by the store itself with every position it has seen, when it finds another era. Others may call it with what they
-        know besides.
-
-        Returns:
-            Channels that have another epoch than was known.
-
-        Raises: as `commit`.
-        """
-        return self._vouch(tops, was_before=False)
-
-    def _vouch(
-        self, tops: Mapping[ChannelName, Position], *, was_before: bool
-    ) -> list[ChannelName]:
-        known = list(tops.items())
-        renewed: list[ChannelName] = []
-        for start in range(0, len(known), VOUCH_CHANNELS):
-            part = known[start : start + VOUCH_CHANNELS]
-            rows = [
-                [name, self._epochs.derived(name), at.epoch, at.offset, secrets.token_hex(8)]
-                for name, at in part
-            ]
-            found = self._link.run(VOUCH, for_script([self._epochs.era, was_before, rows]))
-            renewed += [part[index - 1][0] for index in found]
-        self._epochs.forget(renewed)
-        self._renewed += renewed
-        return renewed
-
-    def take_renewed(self) -> list[ChannelName]:
-        """Return the channels found with another epoch since the last call: their subscribers must be told."""
-        renewed, self._renewed = self._renewed, []
-        return renewed
-
-    def note_top(self, channel: ChannelName, epoch: Epoch, top: int) -> None:
-        """Vouch for a position that was heard of elsewhere. On the caller's thread, between calls."""
-        self._epochs.note(channel, epoch, top)
+        if self._epochs.begin(found[1], found[2].decode()):
+            # What clients acknowledged may have other content by now under the same numbers.
+            self._acknowledged.clear()
+            self._forwarded.clear()
 
     def run(self, script: Script, make: Callable[[], list[Any]]) -> Any:
         """Run a script; `make` returns its arguments behind the era, and is asked again if the era has changed.
@@ -269,8 +218,7 @@ class RedisStore(RedisState):
 
         reply = self.run(COMMIT, make)
         self._settle(outcomes, forwarded)
-        for channel, epoch, top in batch.fill(reply):
-            self._epochs.note(channel, epoch, top)
+        batch.fill(reply)
 
     @property
     def publishing(self) -> list[Any]:
@@ -322,13 +270,10 @@ class RedisStore(RedisState):
     def heads(self, channels: Sequence[ChannelName]) -> list[ChannelHead]:
         """See `StateReader.heads`."""
         found = self.run(STATE, lambda: ["heads", [self.describe(each) for each in channels]])
-        heads = [
+        return [
             ChannelHead(Epoch(found[n].decode()), found[n + 1], found[n + 2])
             for n in range(0, len(found), 3)
         ]
-        for channel, head in zip(channels, heads, strict=True):
-            self._epochs.note(channel, head.epoch, head.top)
-        return heads
 
     def read(self, query: LogQuery) -> LogPage:
         """See `Store.read`."""
@@ -344,7 +289,6 @@ class RedisStore(RedisState):
         last: int | bool = False if upto is None else upto
         reply = self.run(READ, lambda: [self.describe(channel), after, last, *how])
         head = ChannelHead(Epoch(reply[0].decode()), reply[1], reply[2])
-        self._epochs.note(channel, head.epoch, head.top)
         events = [_stored_event(reply[n], reply[n + 1]) for n in range(4, len(reply), 2)]
         return LogPage(head, events, is_complete=bool(reply[3]))
 

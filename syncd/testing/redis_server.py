@@ -99,6 +99,13 @@ class RedisServer:
         """Delete what lies on disk, between `kill` and `start`."""
         shutil.rmtree(self.folder)
 
+    def lose_tail(self, num_bytes: int) -> None:
+        """Cut what was written last, between `kill` and `start`: what a loss of power, or a failover, does where `appendfsync` is not `always`."""
+        for path in sorted((self.folder / "appendonlydir").glob("*.incr.aof"))[-1:]:
+            size = path.stat().st_size
+            with path.open("r+b") as file:
+                file.truncate(max(0, size - num_bytes))
+
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """Let it hang, its connections open."""

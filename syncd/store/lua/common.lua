@@ -18,7 +18,7 @@ local function offset_of(id)
 end
 
 -- A channel as the caller describes it is {name, epoch it would get now, size, age in ms or -1, is latest}. A row of another era
--- is of an epoch that nobody has vouched for: it reads as the new one, with nothing in it, and is written so by the next event.
+-- is of an epoch that may have gone on without us: it reads as the new one, with nothing in it, and is written so by the next event.
 local function head_of(channel)
   local row = call('HMGET', T .. ':c:' .. channel[1], 'e', 't', 'f', 'a')
   local head = {name = channel[1], size = channel[3], age = channel[4], latest = channel[5]}

@@ -1,6 +1,7 @@
 -- Make what every store needs, and note which server has the data. ARGV: secret, seed and era to use where there are none, the
 -- server's run id, whether a server that starts again has lost nothing.
--- Reply: secret, seed, era. Another server may have lost the end of every log: a new era, in which no epoch goes on unvouched.
+-- Reply: secret, seed, era. Another server may have lost the end of every log: a new era, in which no epoch goes on. Its name is new,
+-- for the end that was lost may have told of an era itself.
 local meta, call = KEYS[1], redis.call
 call('HSETNX', meta, 'm:node_secret', ARGV[1])
 if call('HSETNX', meta, 'm:epoch_seed', ARGV[2]) == 1 then
@@ -8,8 +9,8 @@ if call('HSETNX', meta, 'm:epoch_seed', ARGV[2]) == 1 then
 end
 if call('HGET', meta, 'run') ~= ARGV[4] then
   if ARGV[5] ~= '1' then
-    local name, count = string.match(call('HGET', meta, 'era'), '^(.*):(%d+)$')
-    call('HSET', meta, 'era', string.format('%s:%d', name, count + 1))
+    local count = string.match(call('HGET', meta, 'era'), ':(%d+)$')
+    call('HSET', meta, 'era', string.format('%s:%d', ARGV[3], count + 1))
   end
   call('HSET', meta, 'run', ARGV[4])
 end

@@ -1,0 +1,141 @@
+"""What Redis had is lost, in whole or at the end: nothing that was told is told again with other content, and nobody goes on with what is gone."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from syncd.errors import StoreUnavailable
+from syncd.ids import ChannelName
+from syncd.ports import AppendRequest
+from syncd.ports_state import (
+    Committed,
+    KnownOutcome,
+    MutationCommit,
+)
+from syncd.store.base import StoreOptions
+from syncd.store.redis_store import RedisStore
+from syncd.testing.redis_server import RedisServer
+from tests.conformance.conftest import retention_of
+
+A = ChannelName("wide:a")
+RECORD = b"\x81" + msgpack.packb("data") + msgpack.packb(1)
+
+
+@pytest.fixture
+def make_server():
+    with tempfile.TemporaryDirectory(prefix="syncd-") as folder:
+        servers = []
+
+        def make(appendfsync):
+            servers.append(RedisServer(Path(folder) / "redis", appendfsync=appendfsync))
+            servers[-1].start()
+            return servers[-1]
+
+        yield make
+        for server in servers:
+            server.kill()
+
+
+@pytest.fixture
+def join():
+    stores = []
+
+    def connect(server):
+        store = RedisStore(server.url, StoreOptions(retention_of=retention_of))
+        store.open()
+        stores.append(store)
+        return store
+
+    yield connect
+    for store in stores:
+        store.close()
+
+
+def append(store, count=1):
+    results = store.begin([AppendRequest(A, RECORD, 5)] * count)
+    store.commit()
+    return results
+
+
+def commit(store, mid):
+    mutation = MutationCommit("c", mid, [], [], msgpack.packb(mid), 5)
+    results = store.begin_commit([mutation])
+    store.commit()
+    return results[0]
+
+
+def head(store):
+    return store.load(A, 0, 0).head
+
+
+def restart(server, num_lost_bytes=0):
+    server.kill()
+    server.lose_tail(num_lost_bytes)
+    server.start()
+
+
+def back(store):
+    """Ask until the link has found the server again."""
+    for _ in range(200):
+        try:
+            return head(store)
+        except StoreUnavailable:
+            time.sleep(0.05)  # noqa: TID251 - the link waits a while before it asks again
+    raise AssertionError("it never came back")
+
+
+def test_a_node_that_knows_little_does_not_let_an_epoch_go_on(make_server, join):
+    """Found by the chaos run: it vouched for what it knew, and gave offsets away that another node had told of."""
+    server = make_server("everysec")
+    knows_all, knows_little = join(server), join(server)
+    (first,) = append(knows_all)
+    assert head(knows_little).top == 1
+    append(knows_all, 20)
+    told = head(knows_all)
+    restart(server, num_lost_bytes=600)
+    assert back(knows_little).epoch != told.epoch
+    (again,) = append(knows_little)
+    assert (again.epoch, again.offset) != (first.epoch, 21)
+    assert again.epoch != told.epoch
+    assert back(knows_all).epoch == again.epoch
+
+
+def test_an_era_that_was_lost_is_not_begun_again(make_server, join):
+    """The end that is lost may hold the beginning of an era: the next one has another name all the same."""
+    server = make_server("everysec")
+    store = join(server)
+    append(store, 20)
+    restart(server)
+    (path,) = (server.folder / "appendonlydir").glob("*.incr.aof")
+    before = path.stat().st_size
+    epoch = back(store).epoch
+    append(store)
+    restart(server, num_lost_bytes=path.stat().st_size - before)
+    assert back(store).epoch != epoch
+
+
+def test_a_server_that_keeps_every_write_begins_no_new_epochs(make_server, join):
+    server = make_server("always")
+    store = join(server)
+    append(store, 3)
+    told = head(store)
+    restart(server)
+    assert back(store) == told
+
+
+def test_an_acknowledgement_of_another_life_drops_no_outcome(make_server, join):
+    server = make_server(None)
+    stays, other = join(server), join(server)
+    commit(stays, 1)
+    stays.acknowledge("c", 1)
+    restart(server)
+    back(other)
+    assert isinstance(commit(other, 1), Committed)
+    back(stays)
+    write = MutationCommit("d", 1, [], [], b"\x01", 5)
+    stays.begin_commit([write])
+    stays.commit()
+    assert commit(other, 1) == KnownOutcome(msgpack.packb(1), {})
