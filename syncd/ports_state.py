@@ -12,7 +12,7 @@ from typing import NewType, Protocol, TypeVar
 import attrs
 
 from syncd.errors import SyncdError
-from syncd.ids import ChannelName, Position
+from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import (
     Appended,
     AppendRequest,
@@ -115,6 +115,9 @@ class MutationCommit:
     """What makes a mutation without a client happen once; not looked at for others, whose `mid` does. Known with the same hash:
     `KnownOutcome`; with another: the `idempotency_mismatch` is its result; else kept with its outcome once it is `Committed`.
     A namespace apart from that of `AppendRequest`."""
+    epochs: dict[ChannelName, Epoch] = attrs.field(factory=dict)
+    """Where others share the store: epoch of each channel read, for versions compare only within one. Nothing read in another epoch
+    than the channel has now is still so. A channel that is not named is not looked at."""
 
 
 @attrs.define

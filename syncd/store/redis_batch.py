@@ -133,6 +133,7 @@ class Batch:
                 read.version,
                 False if read.written_by is None else read.written_by,
                 read.unless_dirty,
+                mutation.epochs.get(read.channel, False),
             ]
             for read in mutation.reads
         ]

@@ -12,6 +12,10 @@ from syncd.ids import ChannelName
 from syncd.ports import AppendRequest
 from syncd.ports_state import (
     Committed,
+    Conflict,
+    EntryRead,
+    EntryWrite,
+    KeyName,
     KnownOutcome,
     MutationCommit,
 )
@@ -60,8 +64,9 @@ def append(store, count=1):
     return results
 
 
-def commit(store, mid):
-    mutation = MutationCommit("c", mid, [], [], msgpack.packb(mid), 5)
+def commit(store, mid, reads=(), writes=(), epochs=None):
+    outcome = msgpack.packb(mid)
+    mutation = MutationCommit("c", mid, list(reads), list(writes), outcome, 5, epochs=epochs or {})
     results = store.begin_commit([mutation])
     store.commit()
     return results[0]
@@ -124,6 +129,17 @@ def test_a_server_that_keeps_every_write_begins_no_new_epochs(make_server, join)
     told = head(store)
     restart(server)
     assert back(store) == told
+
+
+def test_what_was_read_in_another_epoch_is_a_conflict(make_server, join):
+    """Versions compare within an epoch only: the same number is another change in another life."""
+    store = join(make_server(None))
+    write = EntryWrite(A, KeyName("k"), b"\x01", RECORD)
+    made = commit(store, 1, writes=[write])
+    assert isinstance(made, Committed)
+    read = EntryRead(A, KeyName("k"), made.versions[0])
+    assert isinstance(commit(store, 2, [read], epochs={A: "another"}), Conflict)
+    assert isinstance(commit(store, 2, [read], epochs={A: head(store).epoch}), Committed)
 
 
 def test_an_acknowledgement_of_another_life_drops_no_outcome(make_server, join):

@@ -268,6 +268,15 @@ class Holdings:
             if self.of_channel(channel) is not None:
                 self.note(channel, Position(positions[channel].epoch, offset))
 
+    def stamp(self, commit: MutationCommit) -> None:
+        """Say in a commit which lives of their channels the versions are of that it read."""
+        if self._interest is None:
+            return
+        for read in commit.reads:
+            head = self.heads.get(read.channel)
+            if head is not None:
+                commit.epochs[read.channel] = head.epoch
+
     def _hear_of(self, channel: ChannelName) -> None:
         if self._interest is not None and self.heads.get(channel) is None:
             self._interest.enter(channel)

@@ -207,6 +207,7 @@ class Mutating:
         """Let a decided mutation be of the group; one that meets another over a volatile entry waits for the next one."""
         commit = decided.commit
         self._prepare_writes(commit)
+        self._holdings.stamp(commit)
         if decided.invalidations:
             commit.events += events_of(self._holdings, decided.invalidations, commit.at_ms)
         kept, volatile, places = split(self._holdings, commit)

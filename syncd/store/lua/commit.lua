@@ -223,9 +223,13 @@ local function former(mutation)
   return {1, call('HGET', T .. ':m:' .. name, string.format('%.0f', mid))}
 end
 
--- A read is {channel, key, version, index in the group of who wrote it or false, whether it does not stand if the key is dirty}.
+-- A read is {channel, key, version, index in the group of who wrote it or false, whether it does not stand if the key is dirty,
+-- epoch it was read in or false}.
 local function is_so(read, writers)
   local name = heads[read[1]].name
+  if read[6] and read[6] ~= heads[read[1]].epoch then
+    return false
+  end
   if read[4] then
     return writers[name .. '\0' .. read[2]] == read[4]
   end
