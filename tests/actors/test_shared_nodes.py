@@ -1,0 +1,250 @@
+"""Nodes that share a store keep the promises, however late the bus is and whatever it loses, as long as it says so.
+
+Invariant: whoever watches or subscribes, on whichever node, is told everything in order and nothing twice; after an acknowledgement nothing
+older is read on any node; when everything has come, all views are the same and as the store has it.
+"""
+
+import random
+
+import attrs
+import msgpack
+import pytest
+import trio
+import trio.testing
+
+from syncd.errors import SyncdError
+from syncd.ids import Position
+from syncd.ports import PublishEvent, SubscriptionsClosed
+from syncd.testing.counter_history import CounterHistory, Decided, WatchedCounters
+from syncd.testing.history import History, Observer
+from syncd.wire import encode
+from tests.actors.shared_world import COUNTERS, KEYS, LOG, running
+
+NODES = 3
+STEPS = 150
+
+
+@attrs.define(eq=False)
+class Client:
+    """One client over all its connections: mutates, watches, and subscribes to the log."""
+
+    name: str
+    history: CounterHistory
+    view: WatchedCounters
+    observer: Observer
+    node: object = None
+    session: object = None
+    num_read: int = 0
+    mid: int = 0
+    key: str | None = None
+    """Of the mutation under way."""
+    positions: dict = attrs.field(factory=dict)
+
+    def connect(self, node):
+        """Leave the node, and go on at another one."""
+        if self.session is not None:
+            self.take()
+            self.close()
+        self.node, self.session, self.num_read = node, node.session(), 0
+        position = self.view.position()
+        node.watch(self.session, None if position is None else Position(**position))
+        since = self.observer.position()
+        node.subscribe(self.session, None if since is None else Position(**since))
+        if self.key is not None:
+            self.send()
+
+    def again(self, body):
+        """A new life of a channel began: what was watched or subscribed is asked for again."""
+        if body["channel"] == COUNTERS:
+            self.view.disconnected()
+            position = self.view.position()
+            self.node.watch(self.session, None if position is None else Position(**position))
+        else:
+            self.observer.lagged(body)
+            self.node.subscribe(self.session, Position(**self.observer.position()))
+
+    def close(self):
+        subscriptions = list(self.session.subscriptions.values())
+        for subscription in subscriptions:
+            subscription.is_closed = True
+        self.session.closed = True
+        self.node.submit(SubscriptionsClosed(subscriptions))
+        self.view.disconnected()
+        self.observer.disconnected()
+
+    def mutate(self, key):
+        if self.key is None:
+            self.mid, self.key = self.mid + 1, key
+            self.send()
+
+    def send(self):
+        self.node.mutate(self.session, self.name, self.mid, self.key)
+
+    def take(self):
+        """Take what came."""
+        notes = self.session.notes[self.num_read :]
+        self.num_read = len(self.session.notes)
+        for kind, body in notes:
+            if kind == "outcome":
+                self.outcome(body)
+            elif kind == "out_of_order":
+                assert self.history.may_lose, body
+                self.history.lost(self.name)
+                self.mid = body["expect"]
+                self.send()
+            elif kind == "lagged":
+                assert self.history.may_lose, "nobody is slow here"
+                self.again(body)
+            elif kind == "refused":
+                self.send()
+            elif kind == "error":
+                raise AssertionError(body)
+            elif body.get("channel") == COUNTERS:
+                getattr(self.view, kind)(body)
+            else:
+                assert self.observer.take(kind, body) or kind == "ok", (kind, body)
+
+    def outcome(self, body):
+        if self.key is None or body["mid"] != self.mid:
+            return
+        assert body["status"] == "ok", body
+        position = body["positions"][COUNTERS]
+        self.history.decided(
+            Decided(self.name, self.mid, self.key, body["value"], position["epoch"], position["offset"])
+        )
+        self.key = None
+        self.positions = {COUNTERS: Position(**position)}
+
+    def read(self, node):
+        """Read on any node, as new as this client knows it to be."""
+        known = self.history.known(self.name)
+
+        def done(answer):
+            if isinstance(answer, SyncdError):
+                assert answer.retryable, answer
+                return
+            for entry in answer.entries:
+                value = 0 if entry.value is None else msgpack.unpackb(entry.value)
+                told = {"key": entry.key, "version": entry.version, "value": value}
+                self.history.read(self.name, known, answer.position.epoch, told)
+
+        node.read(done, self.positions)
+
+
+class Life:
+    """Random steps on some nodes."""
+
+    def __init__(self, file, nodes, rng, *, may_lose):
+        self.file, self.nodes, self.rng, self.may_lose = file, nodes, rng, may_lose
+        self.counters = CounterHistory(COUNTERS, may_lose)
+        self.history = History()
+        self.copy = file.copy()
+        self.num_published = self.num_lives = 0
+        self.clients = []
+        for index in range(4):
+            name = f"c{index}"
+            view = WatchedCounters(self.counters, name)
+            observer = self.history.observer(name, LOG)
+            self.clients.append(Client(name, self.counters, view, observer))
+        for client in self.clients:
+            client.connect(rng.choice(nodes))
+
+    def step(self):
+        rng, node, client = self.rng, self.rng.choice(self.nodes), self.rng.choice(self.clients)
+        what = rng.choices(
+            ("mutate", "publish", "deliver", "lose", "gaps", "cut", "move", "read", "wait"),
+            (10, 5, 10, 2, 4, 1, 2, 5, 10),
+        )[0]
+        if what == "mutate":
+            client.mutate(rng.choice(KEYS))
+        elif what == "publish":
+            self.publish(client)
+        elif what == "deliver":
+            node.bus.deliver(rng.randint(1, 4))
+        elif what == "lose":
+            node.bus.lose(rng.randint(1, 4))
+        elif what == "gaps":
+            node.bus.tell_gaps()
+        elif what == "cut":
+            node.bus.gap_everywhere()
+        elif what == "move":
+            client.connect(node)
+        elif what == "read":
+            client.read(node)
+        return what == "wait"
+
+    def publish(self, client):
+        self.num_published += 1
+        data = encode.pack({"uid": f"u{self.num_published}"})
+        client.node.submit(PublishEvent(client.session, 10_000 + self.num_published, LOG, data))
+
+    def lose(self):
+        """The store loses what came since the last copy; links break with it."""
+        self.num_lives += 1
+        self.file.lose(self.copy)
+        self.copy = self.file.copy()
+        for node in self.nodes:
+            node.bus.told.clear()
+
+    async def settle(self):
+        """Everything comes that is owed."""
+        for _ in range(8):
+            for node in self.nodes:
+                node.bus.deliver(1_000_000)
+                node.bus.tell_gaps()
+            await trio.sleep(0.3)
+            for client in self.clients:
+                client.take()
+
+    def check(self):
+        store = self.file.store
+        head = store.load(COUNTERS, 0, 0).head
+        entries = {
+            entry.key: (entry.version, msgpack.unpackb(entry.value))
+            for entry in store.entries(COUNTERS, KEYS)
+        }
+        assert all(client.key is None for client in self.clients), "everything is decided"
+        self.counters.check_entries(head.epoch, entries)
+        log = store.load(LOG, 0, 0).head
+        for client in self.clients:
+            assert client.view.is_whole
+            assert client.view.entries == entries, client.name
+            assert client.view.epoch == head.epoch
+            assert client.observer.epoch == log.epoch
+            assert client.observer.offset == log.top
+        if not self.may_lose:
+            self.history.check_complete(LOG, log.top)
+        assert self.history.violations + self.counters.violations == []
+
+
+async def live(seed, *, may_lose=False):
+    rng = random.Random(seed)
+    async with running(NODES, rng) as (file, nodes):
+        life = Life(file, nodes, rng, may_lose=may_lose)
+        await life.settle()
+        for _ in range(STEPS):
+            if life.step():
+                await trio.testing.wait_all_tasks_blocked()
+                for client in life.clients:
+                    client.take()
+            if may_lose and rng.random() < 0.02:
+                life.lose()
+                for node in nodes:
+                    node.bus.gap_everywhere()
+            elif may_lose and rng.random() < 0.05:
+                life.copy = file.copy()
+        await life.settle()
+        life.check()
+    return life
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_what_the_bus_loses_or_brings_late_is_told_all_the_same(autojump_clock, seed):
+    life = await live(seed)
+    assert life.counters.num_decided > 5
+    assert life.counters.num_reads > 5
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_a_store_that_lost_its_end_is_gone_on_with_in_new_epochs(autojump_clock, seed):
+    await live(seed, may_lose=True)
