@@ -137,6 +137,10 @@ class RedisLink:
             self._sections(section)
             for section in ("server", "replication", "persistence", "memory")
         )
+        if disk.get("loading") != "0":
+            # Meanwhile it says of itself that it keeps no file.
+            self._fail()
+            raise StoreUnavailable(f"{_HERE}: it reads its file", after_ms=AFTER_MS)
         is_promoted = set(data.get("master_replid2", "0")) != {"0"}
         syncs = disk.get("aof_enabled") == "1" and self._setting("appendfsync") == "always"
         return ServerInfo(

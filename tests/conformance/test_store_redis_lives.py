@@ -1,6 +1,8 @@
 """What Redis had is lost, in whole or at the end: nothing that was told is told again with other content, and nobody goes on with what is gone."""
 
+import itertools
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from syncd.ports_state import (
     MutationCommit,
 )
 from syncd.store.base import StoreOptions
+from syncd.store.redis_keys import RedisNames
+from syncd.store.redis_link import RedisLink
 from syncd.store.redis_store import RedisStore
 from syncd.testing.redis_server import RedisServer
 from tests.conformance.conftest import retention_of
@@ -33,8 +37,8 @@ def make_server():
     with tempfile.TemporaryDirectory(prefix="syncd-") as folder:
         servers = []
 
-        def make(appendfsync):
-            servers.append(RedisServer(Path(folder) / "redis", appendfsync=appendfsync))
+        def make(appendfsync, *options):
+            servers.append(RedisServer(Path(folder) / "redis", *options, appendfsync=appendfsync))
             servers[-1].start()
             return servers[-1]
 
@@ -155,3 +159,25 @@ def test_an_acknowledgement_of_another_life_drops_no_outcome(make_server, join):
     stays.begin_commit([write])
     stays.commit()
     assert commit(other, 1) == KnownOutcome(msgpack.packb(1), {})
+
+
+def test_a_server_that_still_reads_its_file_is_not_taken_for_one_that_keeps_none(make_server, join):
+    """While it loads, `INFO` says `aof_enabled:0`; asked then, and told the era a moment later, a node began new epochs for nothing."""
+    server = make_server("always", "--key-load-delay", "200")
+    append(join(server), 5000)  # it looks at its clients after every 1,024 commands that it reads
+    server.kill()
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    clock = itertools.count().__next__  # every pause is over
+    link = RedisLink(server.url, RedisNames(), timeout_s=3.0, greet=lambda: None, clock=clock)
+    num_refused = num_known = 0
+    while starting.is_alive() or not num_known:
+        try:
+            assert link.info().keeps_all
+            num_known += 1
+        except StoreUnavailable as error:
+            num_refused += "reads its file" in error.message
+        time.sleep(0.01)  # noqa: TID251 - another process goes on
+    starting.join()
+    link.close()
+    assert num_refused
