@@ -45,6 +45,7 @@ PARTS = (
     Part("conformance", ("conformance",), 60),
     Part("simulation", ("simulation",), 120, is_measured=False),
     Part("integration", ("integration", "soak"), 300),
+    Part("cluster", ("cluster",), 180, is_measured=False),
     Part("e2e", ("e2e",), 180, is_measured=False),
 )
 """Every folder of tests/ belongs to exactly one part; a house test says so."""

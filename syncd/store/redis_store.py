@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgpack
 
 from syncd.errors import ConfigError, StoreUnavailable
-from syncd.ids import ChannelName, Epoch, Position
+from syncd.ids import ChannelName, Epoch
 from syncd.ports import (
     AppendRequest,
     AppendResult,

@@ -229,9 +229,7 @@ class WatchedCounters:
                 if self.entries.get(key, (0, 0))[0] < version:
                     self._breach(f"{key} was {value} of {version}, a snapshot has {self.entries}")
 
-    def _entry(
-        self, key: str, version: int, value: int, into: dict[str, tuple[int, int]]
-    ) -> None:
+    def _entry(self, key: str, version: int, value: int, into: dict[str, tuple[int, int]]) -> None:
         if version > into.get(key, (0, 0))[0]:
             into[key] = (version, value)
 

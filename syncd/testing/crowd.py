@@ -16,7 +16,15 @@ import trio
 from syncd.testing.history import History, Observer
 from syncd.testing.plain_client import Closed, Message, PlainClient
 
-__all__ = ["Crowd", "Peer", "PublishingPeer", "SubscribingPeer", "read_log", "wait_as_told", "wait_until"]
+__all__ = [
+    "Crowd",
+    "Peer",
+    "PublishingPeer",
+    "SubscribingPeer",
+    "read_log",
+    "wait_as_told",
+    "wait_until",
+]
 
 RETRY_S = 0.05
 MAX_WAIT_S = 0.2
@@ -203,13 +211,18 @@ class SubscribingPeer(Peer):
         self.observers: dict[str, Observer] = {
             channel: history.observer(name, channel) for channel in channels
         }
+        self._asked: list[Observer] = []
+        """Whom each request is for, by its id."""
         self._history = history
 
     async def _connected(self, client: PlainClient) -> None:
-        for index, observer in enumerate(self.observers.values()):
-            await self._subscribe(client, observer, index)
+        self._asked = []
+        for observer in self.observers.values():
+            await self._subscribe(client, observer)
 
-    async def _subscribe(self, client: PlainClient, observer: Observer, index: int) -> None:
+    async def _subscribe(self, client: PlainClient, observer: Observer) -> None:
+        self._asked.append(observer)
+        index = len(self._asked) - 1
         position = observer.position()
         extra = {} if position is None else {"position": position}
         await client.send("subscribe", id=index, channel=observer.channel, **extra)
@@ -223,13 +236,14 @@ class SubscribingPeer(Peer):
         observer = self.observers.get(body.get("channel", ""))
         if observer is not None and observer.take(kind, body):
             if kind == "lagged":
-                await self._subscribe(client, observer, 1000 + observer.num_lagged)
+                await self._subscribe(client, observer)
         elif kind == "error":
             if not body["retryable"]:
                 self._history.breach(f"{self.name} was told {body}")
             await wait_as_told(body)
-            observer = list(self.observers.values())[body["id"] % 1000]
-            await self._subscribe(client, observer, body["id"])
+            if "id" not in body:
+                raise Closed  # what it is about is not known: connect anew
+            await self._subscribe(client, self._asked[body["id"]])
         else:
             await super()._take(client, message)
 

@@ -59,10 +59,10 @@ class HoldingProxy:
             self._scopes.add(scope)
             try:
                 await self._open.wait()
-                async with await trio.open_unix_socket(str(self.target)) as there:
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._pump, stream, there)
-                        nursery.start_soon(self._pump, there, stream)
+                there = await trio.open_unix_socket(str(self.target))
+                async with there, trio.open_nursery() as nursery:
+                    nursery.start_soon(self._pump, stream, there)
+                    nursery.start_soon(self._pump, there, stream)
             except* OSError:
                 pass  # nobody is there: the caller sees its connection end
             finally:

@@ -307,18 +307,12 @@ class Node:
         subscription = Subscription(session, COUNTERS, pending_id=request_id, watch=Watch(None))
         session.subscriptions[COUNTERS] = subscription
         self.owner.submit_nowait(
-            [
-                WatchEntries(
-                    subscription, request_id, "counters", COUNTERS, None, position=position
-                )
-            ],
+            [WatchEntries(subscription, request_id, "counters", COUNTERS, None, position=position)],
             0,
         )
 
     def mutate(self, session: Session, client: str, mid: int, key: str) -> None:
-        self.owner.submit_nowait(
-            [MutateState(session, client, mid, "counters.add", [key], ANN)], 0
-        )
+        self.owner.submit_nowait([MutateState(session, client, mid, "counters.add", [key], ANN)], 0)
 
     def read(self, done: Any, after: dict[str, Position]) -> None:
         self.owner.submit_nowait(

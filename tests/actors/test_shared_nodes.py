@@ -110,7 +110,9 @@ class Client:
         assert body["status"] == "ok", body
         position = body["positions"][COUNTERS]
         self.history.decided(
-            Decided(self.name, self.mid, self.key, body["value"], position["epoch"], position["offset"])
+            Decided(
+                self.name, self.mid, self.key, body["value"], position["epoch"], position["offset"]
+            )
         )
         self.key = None
         self.positions = {COUNTERS: Position(**position)}

@@ -13,6 +13,8 @@ from syncd.testing.cluster import Cluster
 
 NODE_KINDS = ("kill_node", "stop_node", "cut", "hold", "delay")
 REDIS_KINDS = ("kill_redis", "stop_redis", "kill_pubsub")
+LOSSY_KINDS = ("empty_redis", "roll_back_redis")
+"""After these acknowledged work is gone, and nothing may go on as if it were not."""
 
 
 @attrs.frozen
@@ -107,6 +109,14 @@ async def _empty_redis(cluster: Cluster, fault: Fault) -> None:
     await cluster.start_redis()
 
 
+async def _roll_back_redis(cluster: Cluster, fault: Fault) -> None:
+    await cluster.kill_redis()
+    # Up to some hundred commits, by a number that the plan has.
+    await trio.to_thread.run_sync(cluster.redis.lose_tail, int(fault.lasts_s * 20_000))
+    await trio.sleep(fault.lasts_s / 2)
+    await cluster.start_redis()
+
+
 async def _stop_redis(cluster: Cluster, fault: Fault) -> None:
     with cluster.redis.stopped():
         await trio.sleep(fault.lasts_s)
@@ -129,6 +139,7 @@ _DO: dict[str, Callable[[Cluster, Fault], Awaitable[None]]] = {
     "delay": _delay,
     "kill_redis": _kill_redis,
     "empty_redis": _empty_redis,
+    "roll_back_redis": _roll_back_redis,
     "stop_redis": _stop_redis,
     "kill_pubsub": _kill_pubsub,
 }

@@ -41,7 +41,7 @@ class Adder(Peer):
         super().__init__(port)
         self.name = name
         self.is_stopping = False
-        self.num_retryable = self.num_resent = self.num_known = 0
+        self.num_retryable = self.num_resent = self.num_known = self.num_unknown = 0
         self.errors: dict[str, int] = {}
         self._history = history
         self._rng = rng
@@ -134,6 +134,11 @@ class Adder(Peer):
 
     async def _outcome(self, client: PlainClient, body: dict[str, Any]) -> None:
         pending = self._pending.pop(body["mid"], None)
+        if body["status"] == "unknown" and self._history.may_lose:
+            # An acknowledgement of before the loss may drop an outcome of after it: the client is told that it is not known.
+            self._acknowledged = max(self._acknowledged, body["mid"])
+            self.num_unknown += 1
+            return
         if body["status"] != "ok":
             self._history.breach(f"{self.name} was told {body}")
             return
@@ -154,12 +159,24 @@ class Adder(Peer):
         self._num_stale = 0
         self._acknowledged = max(self._acknowledged, body["mid"])
         self._history.decided(told)
-        self._positions = body["positions"]
+        self._reach(position)
         if self._rng.random() < 0.1:
-            await client.send("mutate_ack", upto=min(self._pending, default=self._acknowledged + 1) - 1)
+            await client.send(
+                "mutate_ack", upto=min(self._pending, default=self._acknowledged + 1) - 1
+            )
         if self._rng.random() < 0.2:
             await self._read(client)
         await self._fill(client)
+
+    def _reach(self, position: dict[str, Any]) -> None:
+        """Remember the newest position: an outcome that is told again may be older than others."""
+        known = self._positions.get(COLLECTION)
+        if (
+            known is None
+            or known["epoch"] != position["epoch"]
+            or known["offset"] < position["offset"]
+        ):
+            self._positions = {COLLECTION: position}
 
     async def _out_of_order(self, client: PlainClient, expect: int) -> None:
         """SPEC 18: one that expects what is decided says only that the first undecided one is to be sent again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -85,7 +85,9 @@ class World:
     def observers_subscribed(self) -> bool:
         """Whether every subscriber is subscribed and every watcher has a view."""
         return all(
-            observer.is_subscribed for peer in self.subscribers for observer in peer.observers.values()
+            observer.is_subscribed
+            for peer in self.subscribers
+            for observer in peer.observers.values()
         ) and all(watcher.view.is_whole for watcher in self.watchers)
 
     async def begin(self, nursery: trio.Nursery) -> None:
@@ -118,7 +120,8 @@ class World:
         """Hold everything seen against what there is."""
         for channel in CHANNELS:
             await self._check_channel(channel)
-        await self._check_counters()
+        for port in self.cluster.ports:
+            await self._check_counters(port)
 
     async def _check_channel(self, channel: str) -> None:
         epoch, events = await read_log(self.a_port(), channel)
@@ -129,33 +132,35 @@ class World:
                 each.is_subscribed and each.epoch == epoch and each.offset >= top
                 for each in observers
             ),
-            lambda: f"at {top} of {epoch} of {channel}: {[(o.name, o.epoch, o.offset) for o in observers]}",
+            lambda: (
+                f"at {top} of {epoch} of {channel}: "
+                f"{[(each.name, each.epoch, each.offset) for each in observers]}"
+            ),
         )
         first = 1 if not self.may_lose else events[0]["offset"] if events else 1
         self.history.check_log(channel, epoch, events, first, may_lose=self.may_lose)
         if not self.may_lose:
             self.history.check_complete(channel, top)
 
-    async def _check_counters(self) -> None:
-        for port in self.cluster.ports:
-            async with open_client(port) as client:
-                while True:
-                    kind, body = await client.ask("read", collection=COLLECTION, keys=KEYS)
-                    if kind == "ok":
-                        break
-                    assert body["retryable"], body
-                    await trio.sleep(0.1)
-            entries = {
-                entry["key"]: (entry["version"], entry["value"])
-                for entry in body["entries"]
-                if not entry.get("deleted")
-            }
-            self.counters.check_entries(body["position"]["epoch"], entries)
-            views = [watcher.view for watcher in self.watchers]
-            await self._converge(
-                lambda: all(view.is_whole and view.entries == entries for view in views),
-                lambda: f"{entries}: {[(v.name, v.epoch, v.offset, v.entries) for v in views]}",
-            )
+    async def _check_counters(self, port: int) -> None:
+        async with open_client(port) as client:
+            while True:
+                kind, body = await client.ask("read", collection=COLLECTION, keys=KEYS)
+                if kind == "ok":
+                    break
+                assert body["retryable"], body
+                await trio.sleep(0.1)
+        entries = {
+            entry["key"]: (entry["version"], entry["value"])
+            for entry in body["entries"]
+            if not entry.get("deleted")
+        }
+        self.counters.check_entries(body["position"]["epoch"], entries)
+        views = [watcher.view for watcher in self.watchers]
+        await self._converge(
+            lambda: all(view.is_whole and view.entries == entries for view in views),
+            lambda: f"{entries}: {[(each.name, each.epoch, each.entries) for each in views]}",
+        )
 
     async def _converge(self, is_so: Callable[[], bool], what: Callable[[], str]) -> None:
         try:
@@ -182,25 +187,27 @@ class World:
 async def live_through(
     folder: Path,
     seed: int,
-    plan: Sequence[Fault],
+    happen: Callable[[Cluster], Awaitable[None]],
     *,
     appendfsync: str | None = "always",
     may_lose: bool = False,
 ) -> World:
-    """Run a plan under load and check everything; AssertionError with every breach found."""
-    async with open_cluster(
-        folder, 3, config=CONFIG, app=APP, appendfsync=appendfsync
-    ) as cluster:
+    """Have things happen to three nodes under load, and check everything; AssertionError with every breach found.
+
+    Args:
+        seed: Of what clients choose.
+        happen: To the cluster; returns when the worst is over.
+        appendfsync: Of Redis.
+        may_lose: What was acknowledged may be lost, if new epochs begin then.
+    """
+    async with open_cluster(folder, 3, config=CONFIG, app=APP, appendfsync=appendfsync) as cluster:
         world = World(cluster, random.Random(seed), may_lose)
         async with trio.open_nursery() as nursery:
             await world.begin(nursery)
             async with trio.open_nursery() as roaming:
                 roaming.start_soon(world.roam)
-                for fault in plan:
-                    print(f"  {fault}", flush=True)
-                    await do(cluster, fault)
-                    await trio.sleep(fault.pause_s)
-                roaming.cancel_scope.cancel("the plan is over")
+                await happen(cluster)
+                roaming.cancel_scope.cancel("the worst is over")
             await cluster.wait_ready(60.0)
             await world.settle()
             await world.check()
@@ -209,3 +216,26 @@ async def live_through(
         breaches = world.history.violations + world.counters.violations
         assert not breaches, "\n".join(breaches)
     return world
+
+
+def following(plan: Sequence[Fault]) -> Callable[[Cluster], Awaitable[None]]:
+    """Return what has the faults of a plan happen, one after the other."""
+
+    async def happen(cluster: Cluster) -> None:
+        for fault in plan:
+            print(f"  {fault}", flush=True)
+            await do(cluster, fault)
+            await trio.sleep(fault.pause_s)
+
+    return happen
+
+
+async def roll(cluster: Cluster) -> None:
+    """Restart every node in turn, as an operator does; the next one goes when this one is ready."""
+    for index, node in enumerate(cluster.nodes):
+        await trio.sleep(1.0)
+        code, _took_s = await trio.to_thread.run_sync(node.stop)
+        assert code == 0, f"node {index} ended with {code}"
+        await cluster.start_node(index)
+        await cluster.wait_ready(60.0)
+    await trio.sleep(1.0)
