@@ -86,8 +86,12 @@ class Run:
             self.left_for_good.pop((channel, person.client), None)
             person.announce(channel, f"s{next(self.states)}")
         elif action == "leave":
-            person.leave(channel)
             self.left_for_good[channel, person.client] = self.world.now
+            if (
+                not person.node.is_up
+            ):  # nobody hears it: an older session of theirs may live on elsewhere
+                self.left_for_good[channel, person.client] += PING_TIMEOUT_S + SETTINGS.grace_s
+            person.leave(channel)
         else:
             if action == "quit":
                 self._forget(person)
