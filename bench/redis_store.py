@@ -175,6 +175,12 @@ def growth(server: RedisServer, count: int) -> dict[str, float]:
             lambda n: MutationCommit(f"c{n // 500}", n % 500 + 1, [], [], b"ok", 1_700_000_000_000)
         ),
     }
+    return _grown(server, kinds, count)
+
+
+def _grown(
+    server: RedisServer, kinds: dict[str, Callable[[RedisStore], None]], count: int
+) -> dict[str, float]:
     found = {}
     client = server.client()
     for index, (name, fill) in enumerate(kinds.items()):

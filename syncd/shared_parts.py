@@ -60,7 +60,7 @@ def open_redis(config: Config, options: StoreOptions, node: str) -> RedisStore:
 def make_bridge(
     config: Config, line: ClusterLine, actor: StoreActor, store: Store, surroundings: Surroundings
 ) -> Bridge:
-    """Make the way to the other nodes; it starts nothing yet. The store vouches for what is heard on it.
+    """Make the way to the other nodes; it starts nothing yet.
 
     Args:
         line: Hears the topic of nodes before the bridge hears the rest.
@@ -81,7 +81,7 @@ def make_bridge(
 
     names = RedisNames(config.redis_prefix)
     assert isinstance(store, RedisStore), "opened by `open_redis`"
-    bridge = Bridge(
+    return Bridge(
         node=line.room.node,
         names=names,
         make_bus=make_bus,
@@ -89,5 +89,3 @@ def make_bridge(
         is_unsure=store.is_unsure,
         chance=surroundings.jitter,
     )
-    store.heard = bridge.heard
-    return bridge

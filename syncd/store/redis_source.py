@@ -91,7 +91,8 @@ class Source:
 
     def _pool_of_slot(self) -> Any:
         if self._cluster is None:
-            nodes = [ClusterNode(each.host, each.port) for each in self._address.seeds]
+            make_node: Any = ClusterNode
+            nodes = [make_node(each.host, each.port) for each in self._address.seeds]
             options = {**self._address.options, **self._limits}
             make: Any = RedisCluster
             self._cluster = make(startup_nodes=nodes, **options)

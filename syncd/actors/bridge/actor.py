@@ -39,8 +39,6 @@ _log = structlog.get_logger("syncd.bridge")
 
 TICK_S = 0.25
 """Between two looks at what was lost on the way up."""
-MAX_HEARD = 100_000
-"""Channels whose last position heard is kept; the one heard of longest ago goes."""
 CHECK_S = 10.0
 """Between two looks at every channel's log: finds what the bus has lost without knowing it."""
 
@@ -123,7 +121,6 @@ class Bridge:
         self._lost: dict[Interest, dict[ChannelName, None]] = {}
         """To be looked up with the next tick."""
         self._ephemeral = f"{names.prefix}:x:".encode()
-        self._heard: dict[ChannelName, Position] = {}
         self.is_up = False
         self._num_events = self._num_publications = self._num_checks = 0
         self._num_overflows = self._num_bad = 0
@@ -250,7 +247,6 @@ class Bridge:
             return  # told by the commit itself
         epoch = message.epoch
         if message.renewed_at:
-            self._note_position(channel, Position(epoch, message.renewed_at))
             self._renew(topic, channel)
             return
         taken = [
@@ -258,8 +254,6 @@ class Bridge:
             for e in message.events
         ]
         self._num_events += len(taken)
-        if taken:
-            self._note_position(channel, Position(epoch, taken[-1].offset))
         for interest in self._interests.holders(topic):
             events.setdefault(interest, []).extend(taken)
 
@@ -268,17 +262,6 @@ class Bridge:
         for interest in self._interests.holders(topic):
             told = RenewEntries if interest is self.entries_interest else RenewChannel
             self._submit(interest, [told(channel)], (channel,))
-
-    def _note_position(self, channel: ChannelName, position: Position) -> None:
-        heard = self._heard
-        heard.pop(channel, None)
-        heard[channel] = position
-        if len(heard) > MAX_HEARD:
-            del heard[next(iter(heard))]
-
-    def heard(self) -> dict[ChannelName, Position]:
-        """Return the last position heard of each channel, for the store to vouch for. May be called from any thread."""
-        return self._heard.copy()
 
     def _take_publication(self, topic: bytes, payload: bytes, taken: list[EphemeralEvent]) -> None:
         channel = self._interests.channel(topic)

@@ -193,7 +193,7 @@ class ClusterNemesis(Nemesis):
             world.counts["store away"] += 1
             world.air.leave()
             await trio.sleep(self._rng.expovariate(1 / world.plan.down_s))
-            world.air.is_away = False
+            world.air.come_back()
 
     async def _restart(self) -> None:
         """Whoever watches over the nodes starts them again, sooner or later."""
@@ -202,6 +202,5 @@ class ClusterNemesis(Nemesis):
             await world.has_died.wait()
             world.has_died = trio.Event()
             await trio.sleep(self._rng.expovariate(1 / world.plan.down_s))
-            while world.air.is_away:
-                await trio.sleep(0.1)  # a node that finds no store does not start
+            await world.air.is_there.wait()  # a node that finds no store does not start
             world.boot()

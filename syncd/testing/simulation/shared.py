@@ -37,7 +37,8 @@ class Air:
         """Share of messages that are lost without a word."""
         self.lost_replies = 0.0
         """Share of commits whose reply does not come."""
-        self.is_away = False
+        self.is_there = trio.Event()
+        self.is_there.set()
         self.buses: set[SimulatedBus] = set()
         self.numbers = itertools.count()
         self.leases: dict[str, tuple[str, float]] = {}
@@ -50,13 +51,22 @@ class Air:
 
     def leave(self) -> None:
         """The server is gone: every link breaks."""
-        self.is_away = True
+        self.is_there = trio.Event()
         for bus in sorted(self.buses, key=lambda bus: bus.number):
             bus.cut()
 
+    def come_back(self) -> None:
+        """The server is there again, with all it had."""
+        self.is_there.set()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether nobody can ask anything."""
+        return not self.is_there.is_set()
+
     def calm_down(self) -> None:
         """Lose nothing any more."""
-        self.is_away = False
+        self.come_back()
         self.lost = self.lost_replies = 0.0
         self.latency_s = 0.005
 
