@@ -36,6 +36,7 @@ from syncd.testing.redis_server import RedisServer
 
 OUTSTANDING = 256
 WANTED_RATIO = 0.5
+AT_MS = 1_700_000_000_000
 OPTIONS = StoreOptions(lambda _: Retention(size=1_000_000, age_s=86_400.0))
 
 
@@ -44,7 +45,7 @@ def requests_of(count: int, channel: str = "demo:c") -> list[AppendRequest]:
         AppendRequest(
             ChannelName(f"{channel}{n % NUM_CHANNELS}"),
             RECORD,
-            1_700_000_000_000 + n,
+            AT_MS + n,
             None,
             IdempotencyKey(f"client:{n % OUTSTANDING}", "publish", f"{channel}-{n}", b"h" * 16),
         )
@@ -131,59 +132,9 @@ async def run_actor(server: RedisServer, requests: list[AppendRequest]) -> tuple
 
 def growth(server: RedisServer, count: int) -> dict[str, float]:
     """Return how many bytes of the server's memory one more item takes."""
-    value, orders = b"v" * 160, ChannelName("orders")
-    plain = [
-        AppendRequest(ChannelName("demo:one"), RECORD, 1_700_000_000_000) for _ in range(count)
-    ]
-
-    def mutations(make: Callable[[int], MutationCommit]) -> Callable[[RedisStore], None]:
-        def fill(store: RedisStore) -> None:
-            for start in range(0, count, 500):
-                store.begin_commit([make(n) for n in range(start, start + 500)])
-                store.commit()
-
-        return fill
-
-    def entry(n: int, *tags: str, is_forwarded: bool = False) -> MutationCommit:
-        write = EntryWrite(orders, KeyName(f"order-{n:08}"), value, b"", tags, is_forwarded)
-        return MutationCommit(None, 0, [], [write], b"", 1_700_000_000_000)
-
-    def appends(made: list[AppendRequest]) -> Callable[[RedisStore], None]:
-        def fill(store: RedisStore) -> None:
-            for start in range(0, count, 500):
-                store.begin(made[start : start + 500])
-                store.commit()
-
-        return fill
-
-    kinds: dict[str, Callable[[RedisStore], None]] = {
-        "event of 160 bytes": appends(plain),
-        "the same with an idempotency key": appends(requests_of(count, "demo:k")),
-        "channel with one event": appends(
-            [
-                AppendRequest(ChannelName(f"demo:{n:08}"), RECORD, 1_700_000_000_000)
-                for n in range(count)
-            ]
-        ),
-        "entry of 160 bytes, its event empty": mutations(entry),
-        "the same with a tag": mutations(lambda n: entry(n, "tag")),
-        "the same, dirty": mutations(lambda n: entry(n, is_forwarded=True)),
-        "client with one outcome": mutations(
-            lambda n: MutationCommit(f"client-{n:08}", 1, [], [], b"ok", 1_700_000_000_000)
-        ),
-        "further outcome of a client": mutations(
-            lambda n: MutationCommit(f"c{n // 500}", n % 500 + 1, [], [], b"ok", 1_700_000_000_000)
-        ),
-    }
-    return _grown(server, kinds, count)
-
-
-def _grown(
-    server: RedisServer, kinds: dict[str, Callable[[RedisStore], None]], count: int
-) -> dict[str, float]:
     found = {}
     client = server.client()
-    for index, (name, fill) in enumerate(kinds.items()):
+    for index, (name, fill) in enumerate(kinds(count).items()):
         store = open_store(server, f"growth{index}")
         before = _used(client)
         fill(store)
@@ -191,6 +142,56 @@ def _grown(
         store.close()
     client.close()
     return found
+
+
+Fill = Callable[[RedisStore], None]
+
+
+def kinds(count: int) -> dict[str, Fill]:
+    """Return what fills a store with so many of a kind."""
+    channels = [AppendRequest(ChannelName(f"demo:{n:08}"), RECORD, AT_MS) for n in range(count)]
+    return {
+        "event of 160 bytes": appends(
+            [AppendRequest(ChannelName("demo:one"), RECORD, AT_MS)] * count
+        ),
+        "the same with an idempotency key": appends(requests_of(count, "demo:k")),
+        "channel with one event": appends(channels),
+        "entry of 160 bytes, its event empty": mutations(count, entry),
+        "the same with a tag": mutations(count, lambda n: entry(n, "tag")),
+        "the same, dirty": mutations(count, lambda n: entry(n, is_forwarded=True)),
+        "client with one outcome": mutations(count, lambda n: outcome(f"client-{n:08}", 1)),
+        "further outcome of a client": mutations(
+            count, lambda n: outcome(f"c{n // 500}", n % 500 + 1)
+        ),
+    }
+
+
+def entry(n: int, *tags: str, is_forwarded: bool = False) -> MutationCommit:
+    place = (ChannelName("orders"), KeyName(f"order-{n:08}"))
+    write = EntryWrite(*place, b"v" * 160, b"", tags, is_forwarded)
+    return MutationCommit(None, 0, [], [write], b"", AT_MS)
+
+
+def outcome(client: str, mid: int) -> MutationCommit:
+    return MutationCommit(client, mid, [], [], b"ok", AT_MS)
+
+
+def mutations(count: int, make: Callable[[int], MutationCommit]) -> Fill:
+    def fill(store: RedisStore) -> None:
+        for start in range(0, count, 500):
+            store.begin_commit([make(n) for n in range(start, start + 500)])
+            store.commit()
+
+    return fill
+
+
+def appends(made: list[AppendRequest]) -> Fill:
+    def fill(store: RedisStore) -> None:
+        for start in range(0, len(made), 500):
+            store.begin(made[start : start + 500])
+            store.commit()
+
+    return fill
 
 
 def _used(client: redis.Redis) -> int:
