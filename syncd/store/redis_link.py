@@ -73,6 +73,7 @@ class RedisLink:
             ConfigError: the URL cannot be used.
         """
         self._key = names.meta
+        self._timeout_s = timeout_s
         self._greet = greet
         self._clock = clock
         limits = {
@@ -91,8 +92,8 @@ class RedisLink:
         """Whether channels of pub/sub are spread over slots."""
         return self._source.is_cluster
 
-    def run(self, script: Script, *args: bytes | str | int) -> Any:
-        """Run a script and return its reply.
+    def run(self, script: Script, *args: bytes | str | int, timeout_s: float | None = None) -> Any:
+        """Run a script and return its reply, waiting for it as long as always or for `timeout_s`.
 
         Raises:
             StoreUnavailable: no answer, or not now; `is_unknown` if it may have run all the same.
@@ -102,20 +103,20 @@ class RedisLink:
         words = (1, self._key, *args)
         for is_last in (False, True):
             try:
-                return self._ask("EVALSHA", script.sha, *words)
+                return self._ask("EVALSHA", script.sha, *words, timeout_s=timeout_s)
             except errors.NoScriptError:
                 pass
             except errors.MovedError as error:
                 self._source.look_again()
-                self._drop()
+                self.drop()
                 if is_last:
                     raise StoreUnavailable(_HERE) from error
                 continue
             try:
-                return self._ask("EVAL", script.text, *words)
+                return self._ask("EVAL", script.text, *words, timeout_s=timeout_s)
             except errors.MovedError as error:
                 self._source.look_again()
-                self._drop()
+                self.drop()
                 if is_last:
                     raise StoreUnavailable(_HERE) from error
         raise AssertionError("it has returned or raised")
@@ -178,16 +179,16 @@ class RedisLink:
 
     def close(self) -> None:
         """Let the connection go. Never raises."""
-        self._drop()
+        self.drop()
         self._source.look_again()
 
     # -------------------------------------------------------------------------------------------- one command
 
-    def _ask(self, *words: bytes | str | int) -> Any:
+    def _ask(self, *words: bytes | str | int, timeout_s: float | None = None) -> Any:
         connection = self._connected()
         try:
             connection.send_command(*words)
-            return connection.read_response()
+            return self._reply(connection, timeout_s)
         except errors.BusyLoadingError as error:
             self._fail()
             raise StoreUnavailable(_HERE, after_ms=AFTER_MS) from error
@@ -201,8 +202,17 @@ class RedisLink:
         except errors.ResponseError as error:
             raise self._translated(error, words[0]) from error
         except BaseException:
-            self._drop()  # its answer would be the next one's
+            self.drop()  # its answer would be the next one's
             raise
+
+    def _reply(self, connection: Connection, timeout_s: float | None) -> Any:
+        if timeout_s is None:
+            return connection.read_response()
+        # Not an option of `read_response` before redis-py 8.
+        connection._sock.settimeout(timeout_s)  # noqa: SLF001
+        reply = connection.read_response()
+        connection._sock.settimeout(self._timeout_s)  # noqa: SLF001
+        return reply
 
     def _translated(self, error: errors.ResponseError, command: object) -> Exception:
         text = str(error)
@@ -216,7 +226,7 @@ class RedisLink:
             error, errors.ReadOnlyError | errors.ClusterDownError | errors.MasterDownError
         ):
             self._source.look_again()
-            self._drop()
+            self.drop()
         may_have_run = "script" in text and not isinstance(error, errors.OutOfMemoryError)
         return StoreUnavailable(
             f"{_HERE}: {text[:200]}", after_ms=AFTER_MS, is_unknown=may_have_run
@@ -227,7 +237,7 @@ class RedisLink:
         if connection is not None:
             if self._is_sound(connection):
                 return connection
-            self._drop()
+            self.drop()
         if self._clock() < self._paused_until:
             raise StoreUnavailable(_HERE, after_ms=AFTER_MS)
         try:
@@ -248,7 +258,7 @@ class RedisLink:
         try:
             self._greet()
         except BaseException:
-            self._drop()
+            self.drop()
             raise
         finally:
             self._is_greeting = False
@@ -261,11 +271,12 @@ class RedisLink:
             return False
 
     def _fail(self) -> None:
-        self._drop()
+        self.drop()
         self._source.look_again()
         self._paused_until = self._clock() + PAUSE_S
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Let the connection go; the next one greets anew. Never raises."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._source.release(connection)

@@ -22,13 +22,18 @@ __all__ = ["RedisRebuilds"]
 
 _ALL = 2**31
 
+SWAP_S = 120.0
+"""A large swap is one script, which holds the server for some 10 to 20 µs a row."""
+
 
 class _Scripts(Protocol):
     """What of its store this uses."""
 
     @property
     def publishing(self) -> list[Any]: ...
-    def run(self, script: Script, make: Callable[[], list[Any]]) -> Any: ...
+    def run(
+        self, script: Script, make: Callable[[], list[Any]], timeout_s: float | None = None
+    ) -> Any: ...
     def describe(self, channel: ChannelName) -> list[Any]: ...
     def hand_over(self) -> None: ...
     def channels(self, collection: str, limit: int) -> list[ChannelName]: ...
@@ -152,6 +157,7 @@ class RedisRebuilds:
                 blob,
                 *self._store.publishing,
             ],
+            timeout_s=SWAP_S,
         )
         if reply is None:
             return None

@@ -18,6 +18,8 @@ __all__ = ["Connection", "Source"]
 class Connection(Protocol):
     """What of a connection of redis-py is used."""
 
+    _sock: Any
+
     def connect(self) -> None: ...
     def send_command(self, *words: bytes | str | int) -> None: ...
     def read_response(self) -> Any: ...
@@ -91,11 +93,10 @@ class Source:
 
     def _pool_of_slot(self) -> Any:
         if self._cluster is None:
-            make_node: Any = ClusterNode
-            nodes = [make_node(each.host, each.port) for each in self._address.seeds]
-            options = {**self._address.options, **self._limits}
+            place: Any = ClusterNode
             make: Any = RedisCluster
-            self._cluster = make(startup_nodes=nodes, **options)
+            nodes = [place(each.host, each.port) for each in self._address.seeds]
+            self._cluster = make(startup_nodes=nodes, **self._address.options, **self._limits)
         node = self._cluster.get_node_from_key(self._key)
         if node is None:
             raise RedisError("no node of the cluster has our slot")

@@ -20,7 +20,9 @@ _MAX_LIMIT = 2**31
 class RedisState:
     """`StateReader` but for the log, on whatever runs scripts."""
 
-    def run(self, script: Script, make: Callable[[], list[Any]]) -> Any:
+    def run(
+        self, script: Script, make: Callable[[], list[Any]], timeout_s: float | None = None
+    ) -> Any:
         """Run a script, as `RedisStore.run`."""
         raise NotImplementedError
 

@@ -1,6 +1,6 @@
 """The store on Redis: the whole promise of `Store`, as durable as the server is set to be (docs/redis.md), shared by all nodes.
 
-A transaction is buffered and sent as one script when it is committed (ADR 0012); what `begin` and `begin_commit` return is empty until then.
+A transaction is buffered and sent as one script when it is committed (ADR 0015); what `begin` and `begin_commit` return is empty until then.
 Every call waits for the network, so this store `blocks`. Owned by one caller, whose thread may change between calls.
 """
 
@@ -134,7 +134,9 @@ class RedisStore(RedisState):
             self._acknowledged.clear()
             self._forwarded.clear()
 
-    def run(self, script: Script, make: Callable[[], list[Any]]) -> Any:
+    def run(
+        self, script: Script, make: Callable[[], list[Any]], timeout_s: float | None = None
+    ) -> Any:
         """Run a script; `make` returns its arguments behind the era, and is asked again if the era has changed.
 
         Raises: as `commit`.
@@ -143,9 +145,10 @@ class RedisStore(RedisState):
             # Before the arguments: a new connection may find another era.
             self._link.ready()
             try:
-                return self._link.run(script, for_script([self._epochs.era, *make()]))
+                arguments = for_script([self._epochs.era, *make()])
+                return self._link.run(script, arguments, timeout_s=timeout_s)
             except EraChanged:
-                self._greet()
+                self._link.drop()
             except StoreUnavailable as error:
                 if error.is_unknown:
                     self._unsure_at = self._timer()

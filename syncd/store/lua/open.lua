@@ -7,8 +7,10 @@ call('HSETNX', meta, 'm:node_secret', ARGV[1])
 if call('HSETNX', meta, 'm:epoch_seed', ARGV[2]) == 1 then
   call('HSET', meta, 'era', ARGV[3] .. ':0', 'run', ARGV[4])
 end
-if call('HGET', meta, 'run') ~= ARGV[4] then
-  if ARGV[5] ~= '1' then
+local run = call('HGET', meta, 'run')
+if run ~= ARGV[4] then
+  -- An operator who has brought back an older copy takes the field away.
+  if ARGV[5] ~= '1' or not run then
     local count = string.match(call('HGET', meta, 'era'), ':(%d+)$')
     call('HSET', meta, 'era', string.format('%s:%d', ARGV[3], count + 1))
   end

@@ -95,17 +95,25 @@ end
 local function put(name, key, version, tags, value)
   local entries, place = T .. ':e:' .. name, name .. '\0' .. key
   local old = call('HGET', entries, key)
+  local is_same_tags = false
   if old then
     local _, old_tags = entry_of(old)
-    for _, tag in ipairs(old_tags) do
-      call('ZREM', T .. ':t:' .. tag, place)
+    is_same_tags = value and pack(old_tags) == pack(tags)
+    if not is_same_tags then
+      for _, tag in ipairs(old_tags) do
+        call('ZREM', T .. ':t:' .. tag, place)
+      end
     end
   end
   if value then
     call('HSET', entries, key, pack({version, tags}) .. value)
-    call('ZADD', T .. ':s:' .. name, 0, key)
-    for _, tag in ipairs(tags) do
-      call('ZADD', T .. ':t:' .. tag, 0, place)
+    if not old then
+      call('ZADD', T .. ':s:' .. name, 0, key)
+    end
+    if not is_same_tags then
+      for _, tag in ipairs(tags) do
+        call('ZADD', T .. ':t:' .. tag, 0, place)
+      end
     end
   else
     call('HDEL', entries, key)
