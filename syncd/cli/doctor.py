@@ -48,7 +48,7 @@ class Finding:
 def findings(config: Config) -> Iterator[Finding]:
     """Look at the machine for a node with this configuration. Writes nothing."""
     yield _files()
-    yield from _disk(config)
+    yield from _disk(config) if config.redis is None else _redis(config)
     is_set = time.time() > OLDEST_CLOCK_S
     yield Finding(is_set, "clock", "set" if is_set else "before 2026. Start a time service (NTP).")
     is_new = sqlite3.sqlite_version_info >= OLDEST_SQLITE
@@ -86,22 +86,37 @@ def _disk(config: Config) -> Iterator[Finding]:
         yield Finding(is_well, "disk", f"{free // 2**20} MiB free{advice}")
 
 
+def _redis(config: Config) -> Iterator[Finding]:
+    try:
+        from syncd.cli.doctor_redis import redis_findings  # noqa: PLC0415 - an extra
+    except ImportError:
+        text = "its client library is missing: pip install 'syncd[redis]'."
+        yield Finding(False, "Redis", text)  # noqa: FBT003 - the first column
+        return
+    for found in redis_findings(config):
+        yield Finding(*found)
+
+
 @click.command(short_help="Look for what would keep a node from working well.")
 @click.option("--config", metavar="FILE", help="Default: $SYNCD_CONFIG, else ./syncd.toml.")
 @click.option("--db", metavar="FILE", help="As for syncd serve.")
-def doctor(*, config: str | None, db: str | None) -> int:
-    """Look at configuration, file limits, disk, clock and versions, and say what to do.
+@click.option("--redis", metavar="URL", help="As for syncd serve.")
+def doctor(*, config: str | None, db: str | None, redis: str | None) -> int:
+    """Look at configuration, file limits, disk or Redis, clock and versions, and say what to do.
 
     Exits with 0 when all is well and 1 otherwise. Starts nothing, opens no database.
 
     \b
     syncd doctor --config syncd.toml
+    syncd doctor --redis redis://127.0.0.1:6379/0
     """  # noqa: D301 - click reads the backslash: lines as they are
     python = ".".join(map(str, sys.version_info[:3]))
     click.echo(f"syncd {importlib.metadata.version('syncd')}, Python {python}")
     found: list[Finding]
     try:
-        loaded = load_config(config or find_config(os.environ), os.environ, {"db": db})
+        loaded = load_config(
+            config or find_config(os.environ), os.environ, {"db": db, "redis": redis}
+        )
         configure_logging(loaded.log_format, "error")
         check_config(loaded)
     except ConfigError as error:

@@ -4,11 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from syncd.cli.doctor import findings
 from syncd.config import Config
+from syncd.testing.redis_server import RedisServer
 from tests.integration.cli_server import Server, environment
 
 
@@ -50,6 +53,35 @@ def test_a_wrong_configuration_is_found(tmp_path):
     result = run("--config", str(config))
     assert result.returncode == 1
     assert [words[0] for words in problems(result)] == ["configuration:"]
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ((), []),
+        (("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"), ["memory:"]),
+        (("--rename-command", "EVALSHA", ""), ["rights:"]),
+    ],
+)
+def test_the_redis_of_a_node_is_looked_at(options, wanted):
+    with (
+        tempfile.TemporaryDirectory(prefix="syncd-redis-") as folder,
+        RedisServer(Path(folder), *options) as server,
+    ):
+        result = run("--redis", server.url)
+        with server.client() as client:
+            assert client.dbsize() == 0
+    assert [words[1] for words in problems(result)] == wanted, result.stdout + result.stderr
+    assert result.returncode == (1 if wanted else 0)
+    for subject in ("version", "latency", "clock"):
+        assert subject in result.stdout
+
+
+def test_a_redis_that_is_not_there_is_found(tmp_path):
+    result = run("--redis", f"unix://{tmp_path}/none.sock")
+    assert (result.returncode, [words[0] for words in problems(result)]) == (1, ["Redis:"])
 
 
 @pytest.mark.process

@@ -1,0 +1,95 @@
+"""What `syncd doctor` looks at in Redis. Imported where one is configured: its client library is an extra."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+
+from syncd.config import Config
+from syncd.errors import ConfigError, StoreUnavailable
+from syncd.store.redis_batch import for_script
+from syncd.store.redis_keys import RedisNames
+from syncd.store.redis_link import EraChanged, RedisLink, ServerInfo, refuse_policy
+from syncd.store.redis_scripts import STATE
+
+__all__ = ["Found", "redis_findings"]
+
+Found = tuple[bool, str, str]
+"""Whether it is well, what was looked at, what was found and what to do."""
+
+OLDEST = (7, 0)
+TIMEOUT_S = 3.0
+NUM_PINGS = 20
+SLOW_MS = 5.0
+"""Each commit waits for one round trip: from here on it is the larger part of an answer's time."""
+CLOCK_S = 2.0
+"""Wall times of events come from nodes, and retention by age compares them."""
+
+
+def redis_findings(config: Config) -> Iterator[Found]:
+    """Look at the Redis of a configuration. Writes nothing."""
+    assert config.redis is not None, "asked where there is one"
+    names = RedisNames(config.redis_prefix)
+    try:
+        link = RedisLink(config.redis, names, timeout_s=TIMEOUT_S, greet=lambda: None)
+    except ConfigError as error:
+        yield False, "Redis", str(error)
+        return
+    try:
+        yield from _of_server(link.info())
+        yield _rights(link)
+        yield _latency(link)
+        yield _clock(link)
+    except StoreUnavailable as error:
+        yield False, "Redis", f"{error.message}. Start it, or correct --redis."
+    finally:
+        link.close()
+
+
+def _of_server(info: ServerInfo) -> Iterator[Found]:
+    version = tuple(int(part) for part in info.version.split(".")[:2])
+    advice = "" if version >= OLDEST else ". At least 7.0 is needed."
+    yield version >= OLDEST, "Redis", f"version {info.version}{advice}"
+    try:
+        refuse_policy(info.policy)
+    except ConfigError as error:
+        yield False, "Redis memory", str(error)
+    else:
+        yield True, "Redis memory", "nothing is thrown away when it is full"
+    kept = (
+        "every commit is on disk before it is answered"
+        if info.keeps_all
+        else "commits may be lost with the server; appendfsync always keeps them (docs/redis.md)"
+    )
+    yield True, "Redis durability", kept
+
+
+def _rights(link: RedisLink) -> Found:
+    try:
+        link.run(STATE, for_script(["no era", "count", "doctor:"]))
+    except EraChanged:
+        pass  # it ran as far as it was to
+    except StoreUnavailable as error:
+        return False, "Redis rights", f"{error.message}. See the rights in docs/redis.md."
+    return True, "Redis rights", "scripts may run"
+
+
+def _latency(link: RedisLink) -> Found:
+    times = []
+    for _ in range(NUM_PINGS):
+        started = time.perf_counter()
+        link.ask("INFO", "server")
+        times.append((time.perf_counter() - started) * 1000)
+    median = statistics.median(times)
+    is_well = median < SLOW_MS
+    advice = "" if is_well else ". Bring Redis nearer, or look what it is busy with (SLOWLOG GET)."
+    return is_well, "Redis latency", f"{median:.1f} ms{advice}"
+
+
+def _clock(link: RedisLink) -> Found:
+    seconds, micros = link.ask("TIME")
+    apart = abs(time.time() - int(seconds) - int(micros) / 1e6)
+    is_well = apart < CLOCK_S
+    advice = "" if is_well else ". Start a time service (NTP) on both machines."
+    return is_well, "Redis clock", f"{apart:.1f} s from ours{advice}"
