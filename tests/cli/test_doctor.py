@@ -11,7 +11,7 @@ import pytest
 
 from syncd.cli.doctor import findings
 from syncd.config import Config
-from syncd.testing.redis_server import RedisServer
+from syncd.testing.redis_server import RedisServer, redis_executable
 from tests.integration.cli_server import Server, environment
 
 
@@ -57,6 +57,7 @@ def test_a_wrong_configuration_is_found(tmp_path):
 
 @pytest.mark.process
 @pytest.mark.slow
+@pytest.mark.skipif(redis_executable() is None, reason="no redis-server (make test installs it)")
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [

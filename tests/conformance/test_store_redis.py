@@ -21,10 +21,14 @@ from syncd.store.rebuilds import ScannedRow, SwapPlan
 from syncd.store.redis_keys import BusEvent, RedisNames, decode_message
 from syncd.store.redis_link import PAUSE_S
 from syncd.store.redis_store import RedisStore
-from syncd.testing.redis_server import RedisServer
+from syncd.testing.redis_server import RedisServer, redis_executable
 
 A, B = ChannelName("demo:a"), ChannelName("demo:b")
 TIMEOUT_S = 0.5
+
+pytestmark = pytest.mark.skipif(
+    redis_executable() is None, reason="no redis-server (make test installs it)"
+)
 
 _prefixes = itertools.count()
 
