@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from syncd.testing.holding_proxy import HoldingProxy
+from syncd.testing.chaos_proxy import ChaosProxy
 from syncd.testing.process import ServerProcess, free_port
 from syncd.testing.redis_server import RedisServer
 
@@ -24,7 +24,7 @@ class Cluster:
     """All of it. Made by `open_cluster`."""
 
     redis: RedisServer
-    proxies: list[HoldingProxy]
+    proxies: list[ChaosProxy]
     nodes: list[ServerProcess]
 
     @property
@@ -77,23 +77,22 @@ async def open_cluster(
         app: What `syncd serve` is given.
         appendfsync: Of Redis; None keeps nothing on disk.
     """
-    redis = RedisServer(folder / "redis", appendfsync=appendfsync)
-    proxies = [HoldingProxy(free_port(), redis.path) for _ in range(count)]
-    nodes = []
-    for index, proxy in enumerate(proxies):
-        own = folder / f"node{index}"
-        own.mkdir()
-        url = f"redis://127.0.0.1:{proxy.port}"
-        nodes.append(ServerProcess(own, config, arguments=("--redis", url, app)))
-    cluster = Cluster(redis, proxies, nodes)
+    port = free_port()
+    redis = RedisServer(
+        folder / "redis", "--port", str(port), "--bind", "127.0.0.1", appendfsync=appendfsync
+    )
+    proxies = [ChaosProxy("127.0.0.1", port) for _ in range(count)]
+    cluster = Cluster(redis, proxies, [])
     with contextlib.ExitStack() as stack:
         stack.enter_context(redis)
-        for node in nodes:
-            stack.enter_context(node)
         async with trio.open_nursery() as nursery:
-            for proxy in proxies:
+            for index, proxy in enumerate(proxies):
                 await nursery.start(proxy.run)
-            for index in range(count):
+                own = folder / f"node{index}"
+                own.mkdir()
+                url = f"redis://127.0.0.1:{proxy.listen_port}"
+                node = ServerProcess(own, config, arguments=("--redis", url, app))
+                cluster.nodes.append(stack.enter_context(node))
                 await cluster.start_node(index)
             await cluster.wait_ready(60.0)
             yield cluster

@@ -81,11 +81,11 @@ async def _cut(cluster: Cluster, fault: Fault) -> None:
 
 async def _hold(cluster: Cluster, fault: Fault) -> None:
     proxy = cluster.proxies[fault.node]
-    proxy.hold()
+    proxy.black_hole()
     try:
         await trio.sleep(fault.lasts_s)
     finally:
-        proxy.let_go()
+        proxy.heal()
 
 
 async def _delay(cluster: Cluster, fault: Fault) -> None:
