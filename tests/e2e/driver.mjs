@@ -15,7 +15,9 @@ const FLAGS = [
 ];
 
 const [, , executablePath, profile] = process.argv;
-const options = { executablePath, headless: true, args: FLAGS };
+// Playwright turns the back/forward cache off; users have it.
+const ignoreDefaultArgs = ["--disable-back-forward-cache"];
+const options = { executablePath, headless: true, args: FLAGS, ignoreDefaultArgs };
 // With a profile, all windows share its storage, and whoever opens it next finds what is left.
 const browser = profile ? await chromium.launchPersistentContext(profile, options) : await chromium.launch(options);
 const pages = [];
@@ -58,7 +60,12 @@ const driver = {
   // Playwright's own waitForFunction evaluates a string within the page, which the page's policy forbids.
   async waitFor({ page, condition, timeoutMs }) {
     const deadline = Date.now() + timeoutMs;
-    while (!(await pages[page].evaluate(condition))) {
+    // While the page navigates there is nowhere to ask.
+    const ask = () =>
+      pages[page].evaluate(condition).catch((error) => {
+        if (!String(error).includes("context was destroyed")) throw error;
+      });
+    while (!(await ask())) {
       if (Date.now() > deadline) throw new Error("not in time");
       await new Promise((resolve) => setTimeout(resolve, 30));
     }

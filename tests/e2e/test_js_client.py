@@ -88,6 +88,25 @@ def test_a_page_that_is_left_closes_its_socket_and_goes_on_when_it_comes_back(pa
     assert page.evaluate("() => client.state") == "closed"
 
 
+def test_a_page_comes_back_from_the_back_forward_cache_as_it_was(page, node, publisher):
+    page.evaluate(
+        "() => addEventListener('pageshow', ({persisted}) => { window.wasPersisted = persisted; })"
+    )
+    publish(publisher, 1)
+    page.wait_for(HAS_TOLD, 1)
+    page.do("goto", f"{node.url}openapi.json")
+    publish(publisher, 2)
+    page.evaluate("() => void setTimeout(() => history.back(), 0)")
+    page.wait_for("() => window.told?.length >= 2")
+    assert page.evaluate("() => [wasPersisted, told]") == [True, [1, 2]]
+    page.evaluate("() => void setTimeout(() => history.forward(), 0)")
+    page.wait_for("() => window.told === undefined && document.readyState === 'complete'")
+    publish(publisher, 3)
+    page.evaluate("() => void setTimeout(() => history.back(), 0)")
+    page.wait_for("() => window.told?.length >= 3")
+    assert page.evaluate("() => told") == [1, 2, 3]
+
+
 def test_a_page_that_gets_the_network_back_does_not_wait(page, node):
     node.kill()
     page.wait_for("() => client.status.attempt >= 4 && client.state === 'offline'")
