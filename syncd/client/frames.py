@@ -14,6 +14,7 @@ from syncd.client.errors import BadServerMessage
 from syncd.client.facts import Event, Member, MemberState
 from syncd.client.facts_state import EntryRead
 from syncd.ids import ChannelName, ClientId, Epoch, Position
+from syncd.wire.codec import MAX_DEPTH, MAX_ITEMS
 
 __all__ = [
     "Body",
@@ -41,11 +42,31 @@ def encode(kind: str, body: Body) -> bytes:
     """Encode one message; fields that are None are left out, except `data` and `state`.
 
     Raises:
-        TypeError, ValueError, OverflowError: the application's data has no msgpack form.
+        TypeError, ValueError, OverflowError: the application's data has no msgpack form, or more values than a server reads of a
+            message, or deeper ones. It would end the connection for that, each time it is sent.
     """
     kept = {k: v for k, v in body.items() if v is not None or k in ("data", "state")}
     packed: bytes = msgpack.packb([kind, kept], use_bin_type=True)
+    if len(packed) > MAX_DEPTH:
+        _check_shape(kept)
     return packed
+
+
+def _check_shape(body: Body) -> None:
+    """Refuse what has too many values, or is nested too deeply, as a server counts both (SPEC section 2)."""
+    left = MAX_ITEMS
+    waiting: list[tuple[Any, int]] = [(body, 2)]
+    while waiting:
+        value, depth = waiting.pop()
+        items = value.values() if isinstance(value, dict) else value
+        left -= len(value) + 1
+        if left < 0:
+            msg = f"A message may hold {MAX_ITEMS} values at most."
+            raise ValueError(msg)
+        if depth > MAX_DEPTH:
+            msg = f"Values may be nested {MAX_DEPTH} deep at most."
+            raise ValueError(msg)
+        waiting += [(item, depth + 1) for item in items if isinstance(item, dict | list | tuple)]
 
 
 def pack_frames(messages: Sequence[bytes], max_bytes: int) -> list[bytes]:
