@@ -83,6 +83,11 @@ class Invalidated:
         keys, tags = tuple(body.get("keys") or ()), tuple(body.get("tags") or ())
         return cls(channel, position, keys, tags, bool(body.get("all")), body.get("cause"))
 
+    @classmethod
+    def unrecovered(cls, channel: ChannelName, position: Position) -> Invalidated:
+        """Say that a watch began anew: what was invalidated since it was there last is told by nobody."""
+        return cls(channel, position, is_all=True, cause="unrecovered")
+
 
 @attrs.frozen
 class WatchEnded:

@@ -253,14 +253,15 @@ class WatchTable:
             watch.state = WatchState.LIVE if is_there else WatchState.CATCHING_UP
             channel.turn()
             return
+        if watch.is_shown:
+            self._tell(Invalidated.unrecovered(channel.name, position))
         entries = channel.entries_for(position.epoch)
         self._found_epoch(channel, position.epoch, now)
         watch.state, watch.loaded = WatchState.LOADING, position
         watch.told, watch.decided, watch.since = set(), self._decided(body), position.offset
+        live, covers = entries.live().items(), watch.selection.covers
         watch.doubtful = {
-            key
-            for key, version in entries.live().items()
-            if version <= position.offset and watch.selection.covers(key)
+            key for key, version in live if version <= position.offset and covers(key)
         }
         self._take_page(watch, channel, body, now)
 
@@ -347,8 +348,8 @@ class WatchTable:
 
     def on_invalidate(self, body: Body, _now: float) -> None:
         """Take an invalidation, and tell it."""
-        channel = self.channels.get(body["channel"])
         position = position_from_body({"position": body})
+        channel = self.channels.get(body["channel"])
         if channel is None or position is None:
             return
         self._tell(Invalidated.from_body(channel.name, position, body))
@@ -362,8 +363,7 @@ class WatchTable:
             return
         for watch in channel.watches:
             watch.advance(position.epoch, position.offset)
-            if watch.is_live:
-                watch.is_sure = True
+            watch.is_sure = watch.is_sure or watch.is_live
 
     def on_lagged(self, body: Body, now: float) -> None:
         """The watch of a channel is over: watch again, from the position where there is one.

@@ -2,10 +2,10 @@
 
 import type { Body } from "../wire/decode.js";
 import {
-  BadServerMessage,
   eventFromBody,
   field,
   listOfMaps,
+  listOfStrings,
   membersFromBody,
   optionalNumber,
   positionFromBody,
@@ -207,8 +207,7 @@ export class ChannelTable {
   }
 
   #onPresenceDiff(subscription: SubscriptionCore, body: Body): void {
-    const leaves = body["leaves"];
-    if (!Array.isArray(leaves)) throw new BadServerMessage("Field leaves is no list.");
+    const leaves = listOfStrings(body, "leaves");
     if (!subscription.hasPresence) return;
     const changed = [...membersFromBody(body, "joins"), ...membersFromBody(body, "updates")];
     if (subscription.presence.apply(field(body, "seq", "number"), changed, leaves)) {

@@ -87,36 +87,41 @@ export function field(body: Body, name: string, type: "number"): number;
 export function field(body: Body, name: string, type: "boolean"): boolean;
 export function field(body: Body, name: string, type: string): unknown {
   const value = body[name];
-  if (typeof value !== type) throw new BadServerMessage(`Field ${name} is missing or no ${type}.`);
+  if (typeof value !== type) throw wrong(name);
+  return value;
+}
+
+function wrong(name: string): BadServerMessage {
+  return new BadServerMessage(`Field ${name} is missing or of another type.`);
+}
+
+function optional(body: Body, name: string, type: string): unknown {
+  const value = body[name] ?? null;
+  if (value !== null && typeof value !== type) throw wrong(name);
   return value;
 }
 
 /** Read an optional string; null for absent. */
 export function optionalString(body: Body, name: string): string | null {
-  const value = body[name] ?? null;
-  if (value !== null && typeof value !== "string") throw new BadServerMessage(`Field ${name} is no string.`);
-  return value;
+  return optional(body, name, "string") as string | null;
 }
 
 /** Read an optional number; null for absent. */
 export function optionalNumber(body: Body, name: string): number | null {
-  const value = body[name] ?? null;
-  if (value !== null && typeof value !== "number") throw new BadServerMessage(`Field ${name} is no number.`);
-  return value;
+  return optional(body, name, "number") as number | null;
 }
 
 /** Read a list of maps that must be there. */
 export function listOfMaps(body: Body, name: string): Body[] {
   const value = body[name];
-  if (!Array.isArray(value) || !value.every(isMap))
-    throw new BadServerMessage(`Field ${name} is no list of maps.`);
+  if (!Array.isArray(value) || !value.every(isMap)) throw wrong(name);
   return value as Body[];
 }
 
 /** Read an optional list of strings; empty for absent. */
 export function listOfStrings(body: Body, name: string): string[] {
   const value = body[name] ?? [];
-  if (!Array.isArray(value)) throw new BadServerMessage(`Field ${name} is no list.`);
+  if (!Array.isArray(value)) throw wrong(name);
   return value as string[];
 }
 
@@ -131,7 +136,7 @@ export function isMap(value: unknown): value is Body {
 export function positionFromBody(body: Body, name = "position"): Position | null {
   const value = body[name] ?? null;
   if (value === null) return null;
-  if (!isMap(value)) throw new BadServerMessage(`Field ${name} is no position.`);
+  if (!isMap(value)) throw wrong(name);
   return { epoch: field(value, "epoch", "string"), offset: field(value, "offset", "number") };
 }
 
@@ -139,8 +144,8 @@ export function positionFromBody(body: Body, name = "position"): Position | null
 export function eventFromBody(body: Body): ChannelEvent {
   const offset = optionalNumber(body, "offset");
   const by = body["by"] ?? null;
-  if (!("data" in body)) throw new BadServerMessage("An event has no data.");
-  if (by !== null && !isMap(by)) throw new BadServerMessage("Field by is no map.");
+  if (!("data" in body)) throw wrong("data");
+  if (by !== null && !isMap(by)) throw wrong("by");
   return {
     channel: field(body, "channel", "string"),
     data: body["data"],

@@ -53,6 +53,14 @@ export function invalidationFromBody(
   };
 }
 
+/** A watch began anew: what was invalidated since it was there last is told by nobody. */
+export function unrecovered(
+  { collection, name }: { readonly collection: string; readonly name: string },
+  position: Position,
+): Invalidation {
+  return { collection, channel: name, position, keys: [], tags: [], isAll: true, cause: "unrecovered" };
+}
+
 /** Read the outcome of a mutation. A status that this version does not know is unknown. */
 export function outcomeFromBody(body: Body, { id, name }: Pending): MutationOutcome {
   const positions = new Map<string, Position>();

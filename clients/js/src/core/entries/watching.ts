@@ -4,7 +4,7 @@ import type { Body } from "../../wire/decode.js";
 import { field, isMap, positionFromBody } from "../../wire/frames.js";
 import type { Handler, Speech } from "../entries.js";
 import type { RequestFailed } from "../errors.js";
-import { changeFromBody, invalidationFromBody } from "./bodies.js";
+import { changeFromBody, invalidationFromBody, unrecovered } from "./bodies.js";
 import type { Mids } from "./confirmed.js";
 import type { EntriesNews } from "./facts.js";
 import { Heard, toldOf } from "./heard.js";
@@ -248,6 +248,7 @@ export class WatchTable {
       channel.turn();
       return;
     }
+    if (watch.isShown) this.#tell({ what: "invalidated", invalidation: unrecovered(channel, position) });
     const entries = channel.entriesFor(position.epoch);
     this.#foundEpoch(channel, position.epoch, now);
     this.heard.loads.push(toldOf(body));
