@@ -1,6 +1,5 @@
 """The bus on a real cluster of three masters, and behind real Sentinels: topics follow their masters, with a gap each time."""
 
-import contextlib
 import signal
 
 import pytest
@@ -8,8 +7,9 @@ import trio
 
 from syncd.bus.topology import discover, slot_of_topic
 from syncd.redis_address import Endpoint, parse_redis_url
-from syncd.testing.redis_process import RedisProcess, redis_program, wait_until
+from syncd.testing.redis_process import redis_program
 from tests.integration.bus_listener import Listener, come, publish, publish_until_heard
+from tests.integration.redis_groups import open_cluster, open_watched
 
 pytestmark = [
     pytest.mark.process,
@@ -17,36 +17,11 @@ pytestmark = [
     pytest.mark.skipif(redis_program() is None, reason="no redis-server (make test installs it)"),
 ]
 TOPICS = [b"{%d}:b:live" % number for number in range(30)]
-CLUSTER = (
-    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
-    *("--cluster-require-full-coverage", "no"),
-)
-
-
-def join(nodes):
-    """Make a cluster of masters that share the slots evenly."""
-    first = nodes[0]
-    share = 16_384 // len(nodes)
-    for number, node in enumerate(nodes):
-        last = 16_383 if node is nodes[-1] else (number + 1) * share - 1
-        node.ask("CLUSTER", "ADDSLOTSRANGE", number * share, last)
-        node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-    for node in nodes[1:]:
-        node.ask("CLUSTER", "MEET", "127.0.0.1", first.port)
-    for node in nodes:
-        wait_until(lambda node=node: knows(node, len(nodes)), "a cluster that agrees")
-
-
-def knows(node, count):
-    info = node.ask("CLUSTER", "INFO")
-    return b"cluster_state:ok" in info and b"cluster_known_nodes:%d\r" % count in info
 
 
 @pytest.fixture
 def cluster(tmp_path):
-    with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(RedisProcess(tmp_path, *CLUSTER)) for _ in range(3)]
-        join(nodes)
+    with open_cluster(tmp_path) as nodes:
         yield nodes
 
 
@@ -117,27 +92,8 @@ async def test_a_master_that_dies_and_comes_back_takes_only_its_topics_with_it(c
 
 @pytest.fixture
 def watched(tmp_path):
-    """A master, a replica, and three Sentinels that replace the one by the other after a second."""
-    with contextlib.ExitStack() as stack:
-        master = stack.enter_context(RedisProcess(tmp_path))
-        follow = ("--replicaof", f"127.0.0.1 {master.port}")
-        replica = stack.enter_context(RedisProcess(tmp_path, *follow))
-        wait_until(lambda: b"state=online" in master.ask("INFO", "replication"), "a replica")
-        config = f"""
-sentinel monitor main 127.0.0.1 {master.port} 2
-sentinel down-after-milliseconds main 1000
-sentinel failover-timeout main 3000
-"""
-        sentinels = [stack.enter_context(RedisProcess(tmp_path, config=config)) for _ in range(3)]
-        for sentinel in sentinels:
-            wait_until(lambda sentinel=sentinel: sees_all(sentinel), "Sentinels that know of all")
-        yield master, replica, sentinels
-
-
-def sees_all(sentinel):
-    facts = sentinel.ask("SENTINEL", "MASTER", "main")
-    facts = dict(zip(facts[::2], facts[1::2], strict=True))
-    return facts[b"num-slaves"] == b"1" and facts[b"num-other-sentinels"] == b"2"
+    with open_watched(tmp_path) as group:
+        yield group
 
 
 @pytest.mark.parametrize("fault", ["killed", "hung"])
