@@ -160,7 +160,8 @@ class Link:
         """
         while True:
             lost = await self._attempt()
-            reason = str(lost) or type(lost).__name__
+            # Trio tells what TLS or the system said by the cause alone.
+            reason = str(lost) or str(lost.__cause__ or "") or type(lost).__name__
             if reason != self._last_error:
                 _log.warning(
                     "bus_link_lost", role=self.role, address=str(self.endpoint), reason=reason
