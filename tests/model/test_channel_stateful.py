@@ -10,6 +10,7 @@ from syncd.config import HistoryKind, Mode, Namespace
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.channel import Channel, Verdict
 from syncd.ports import ChannelHead, StoredEvent
+from tests.examples import examples
 
 pytestmark = pytest.mark.unmeasured
 
@@ -141,5 +142,5 @@ class ChannelMachine(RuleBasedStateMachine):
         assert channel.state() == (model.kept if model.is_latest else [])
 
 
-ChannelMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=30)
+ChannelMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30)
 test_channels_under_random_histories = ChannelMachine.TestCase

@@ -28,6 +28,7 @@ from syncd.client.tables import ConnectionState, SubscriptionState
 from syncd.codes import ErrorCode
 from syncd.ids import Position
 from syncd.testing.model_server import ModelServer
+from tests.examples import examples
 
 pytestmark = pytest.mark.unmeasured
 
@@ -299,4 +300,6 @@ class ClientAndServer(RuleBasedStateMachine):
 
 
 TestClientAndServer = ClientAndServer.TestCase
-TestClientAndServer.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestClientAndServer.settings = settings(
+    max_examples=examples(60), stateful_step_count=40, deadline=None
+)

@@ -21,6 +21,7 @@ from syncd.client.values import NOTHING
 from syncd.client.watch import Selection
 from syncd.codes import ErrorCode
 from syncd.testing.model_server import ModelServer
+from tests.examples import examples
 
 pytestmark = pytest.mark.unmeasured
 
@@ -420,4 +421,6 @@ class TwoClientsAndServer(RuleBasedStateMachine):
 
 
 TestTwoClientsAndServer = TwoClientsAndServer.TestCase
-TestTwoClientsAndServer.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestTwoClientsAndServer.settings = settings(
+    max_examples=examples(60), stateful_step_count=40, deadline=None
+)

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from syncd.model.lru import ENTRY_BYTES, EXPIRED_PER_CALL, Lru
 from syncd.model.lru_facts import ABSENT, State
 from syncd.model.tag_index import TAG_BYTES
+from tests.examples import examples
 
 pytestmark = pytest.mark.unmeasured
 
@@ -284,4 +285,4 @@ class LruAgainstModel(RuleBasedStateMachine):
 
 
 TestLru = LruAgainstModel.TestCase
-TestLru.settings = settings(max_examples=250, stateful_step_count=60)
+TestLru.settings = settings(max_examples=examples(100), stateful_step_count=60)

@@ -17,6 +17,7 @@ from syncd.model.recording import MutatorTimedOut, Untimed
 from syncd.ports import Identity
 from syncd.ports_state import Committed, Conflict, EntryRead, KnownOutcome, OutOfOrder
 from syncd.wire.merge_patch import apply_patch
+from tests.examples import examples
 from tests.model.committed_state import ANYBODY, Bench, event_of, outcome_of, rejection_of
 
 
@@ -179,7 +180,7 @@ def run_to_the_end(bench, waiting):
     raise AssertionError("this never ends")
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(100))
 @given(_mutations, _places, _places)
 def test_whatever_is_missing_or_stale_the_result_is_some_order_one_by_one(mutations, absent, stale):
     bench = make_bench()

@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from syncd.model.outbox import Outbox
+from tests.examples import examples
 
 pytestmark = pytest.mark.unmeasured
 
@@ -172,5 +173,5 @@ class OutboxMachine(RuleBasedStateMachine):
         assert not self.outbox._by_key, "nothing is remembered of what is gone"
 
 
-OutboxMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
+OutboxMachine.TestCase.settings = settings(max_examples=examples(80), stateful_step_count=40)
 test_the_outbox_under_random_use = OutboxMachine.TestCase

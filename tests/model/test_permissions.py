@@ -18,6 +18,7 @@ from syncd.model.permissions import (
     parse_rule,
 )
 from syncd.ports import Identity
+from tests.examples import examples
 
 ANONYMOUS = Identity()
 ANN = Identity(user="ann", roles=frozenset({"editor"}), claims={"channels": ["orders:eu/*"]})
@@ -178,14 +179,14 @@ def _expression(pattern):
 
 
 @given(st.text("ab*:/", max_size=12), st.text("ab:/", max_size=12))
-@settings(max_examples=1000)
+@settings(max_examples=examples(300))
 def test_the_matcher_agrees_with_a_regular_expression(pattern, channel):
     expected = _expression(pattern).fullmatch(channel) is not None
     assert matches_pattern(pattern, channel) is expected
 
 
 @given(st.lists(st.sampled_from(["a", "b", ":", "/"]), min_size=1, max_size=20), st.data())
-@settings(max_examples=300)
+@settings(max_examples=examples(200))
 def test_replacing_a_run_within_a_segment_by_a_star_still_matches(parts, data):
     channel = "".join(parts)
     start = data.draw(st.integers(0, len(channel)))

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 from syncd.errors import RequestRejected
 from syncd.ids import ChannelName
 from syncd.model.presence_set import PresenceSet, PresenceSettings
+from tests.examples import examples
 
 pytestmark = pytest.mark.unmeasured
 
@@ -302,6 +303,6 @@ class PresenceMachine(RuleBasedStateMachine):
 
 
 PresenceMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=50, deadline=None
+    max_examples=examples(50), stateful_step_count=50, deadline=None
 )
 TestPresenceUnderRandomSteps = PresenceMachine.TestCase

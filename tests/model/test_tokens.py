@@ -19,6 +19,7 @@ from syncd.codes import ErrorCode
 from syncd.config import AuthSettings
 from syncd.errors import ConfigError, RequestRejected
 from syncd.model.tokens import TokenClaims, TokenRefused, TokenVerifier, make_token
+from tests.examples import examples
 
 NOW = 1_800_000_000.0
 SECRET = "correct horse battery staple, at length"
@@ -390,7 +391,7 @@ def test_without_a_key_no_token_is_good():
 
 
 @given(st.text(max_size=200) | st.from_regex(r"[A-Za-z0-9_-]{0,40}(\.[A-Za-z0-9_-]{0,40}){2}"))
-@settings(max_examples=300)
+@settings(max_examples=examples(150))
 def test_no_text_raises_anything_but_the_refusal(token):
     with pytest.raises(RequestRejected) as caught:
         TokenVerifier(hmac_settings()).verify(token, NOW)
@@ -407,7 +408,7 @@ _json = st.recursive(
 @given(
     st.sampled_from(["sub", "exp", "nbf", "iat", "aud", "iss", "jti", "roles", "channels"]), _json
 )
-@settings(max_examples=300)
+@settings(max_examples=examples(150))
 def test_a_claim_of_any_shape_is_believed_or_refused_and_nothing_else(claim, value):
     auth = hmac_settings(audience="syncd", issuer="https://issuer.example")
     try:

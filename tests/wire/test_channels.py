@@ -11,6 +11,7 @@ from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
 from syncd.ids import ChannelName
 from syncd.wire.channels import check_channel, is_namespace_name, namespace_of
+from tests.examples import examples
 
 GOOD = [
     "demo:room",
@@ -76,7 +77,7 @@ def test_any_other_spelling_is_refused_with_one_code_and_text(name):
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=300)
+@settings(max_examples=examples(150))
 def test_no_text_raises_anything_but_the_refusal(name):
     try:
         channel = check_channel(name)
@@ -87,7 +88,7 @@ def test_no_text_raises_anything_but_the_refusal(name):
 
 
 @given(st.text(alphabet="ab0_-:/.$* A~", max_size=40))
-@settings(max_examples=500)
+@settings(max_examples=examples(200))
 def test_the_checker_agrees_with_the_rule_written_out(name):
     namespace, colon, rest = name.partition(":")
     expected = (

@@ -17,6 +17,7 @@ from wsproto import events
 from wsproto.connection import SERVER, Connection
 
 from syncd.wire.frames import BINARY, CLOSE, PING, PONG, TEXT, FrameDecoder, FrameError, parse_close
+from tests.examples import examples
 
 LIMIT = 400
 FRAGMENTS = 8
@@ -134,13 +135,13 @@ close_frames = st.builds(masked, st.just(0x88), closes, keys)
 cut_places = st.lists(st.integers(0, 5000), max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.lists(messages(), max_size=5), close_frames, cut_places)
 def test_valid_conversations_are_read_alike(conversation, close, cuts):
     compare(b"".join(conversation) + close, cuts)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(
     st.lists(st.one_of(likely_frames, messages(), close_frames, loose_frames), max_size=8),
     cut_places,
@@ -151,7 +152,7 @@ def test_frames_in_any_order_are_read_alike(frames, cuts):
     compare(b"".join(frames), cuts)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(
     st.lists(st.one_of(messages(), likely_frames), min_size=1, max_size=4).map(b"".join),
     st.integers(0, 10_000),
@@ -173,7 +174,7 @@ def test_mutated_streams_are_read_alike(data, place, value, way, cuts):
     compare(data, cuts)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.binary(max_size=200), cut_places)
 def test_random_bytes_are_read_alike(data, cuts):
     compare(data, cuts)
