@@ -145,6 +145,14 @@ class ClusterWorld(World):
         """Return the node that a client talks to."""
         return None if user.shell.link is None else self._homes.get(user.shell.link)
 
+    def is_quiet(self) -> bool:
+        """Whether nobody waits for anything, and somebody alive tells the application of changes."""
+        living = {process.node.name for process in self.processes}
+        now = trio.current_time()
+        leases = self.air.leases.values()
+        are_held = all(holder in living and until > now for holder, until in leases)
+        return are_held and super().is_quiet()
+
     def nemesis(self) -> Nemesis:
         """Return who does harm here."""
         return ClusterNemesis(self)
