@@ -10,6 +10,7 @@ from syncd.app import App
 from tests.integration.nodes import make_config, running
 
 PATIENT_S = 20.0
+STALL_S = 0.3
 
 
 class Told:
@@ -22,9 +23,14 @@ class Told:
     def __call__(self, _logger, _method, event):
         if event["event"].startswith("loop_"):
             self.lines.append(event)
-            if event["event"] == "loop_stalled":
+            if "hold_everything" in event.get("stack", ""):
                 self.stalled.set()
         raise structlog.DropEvent
+
+    def is_over(self, count):
+        """So many stalls of ours were told, and that the last one ended."""
+        ours = sum("hold_everything" in line.get("stack", "") for line in self.lines)
+        return ours == count and self.lines[-1]["event"] == "loop_went_on"
 
 
 @pytest.fixture
@@ -48,25 +54,27 @@ async def test_a_mutator_that_holds_the_loop_is_named_with_its_stack_and_the_len
         num_untold += not told.stalled.wait(PATIENT_S)
         tx.put(key, 1)
 
-    config = make_config(tmp_path, timing={"stall_s": 0.1})
+    config = make_config(tmp_path, timing={"stall_s": STALL_S})
     async with running(config, app=app) as (node, connect):
         client = await connect()
         for mid in (1, 2):
             told.stalled.clear()
             await client.send("mutate", mid=mid, name="boxes.block", args=["k"])
-            assert (await client.expect("outcome"))[1]["status"] == "ok"
+            await client.expect("outcome")  # mostly a rejection: a run has 100 ms
             with trio.fail_after(PATIENT_S):
-                while len(told.lines) < 2 * mid:  # noqa: ASYNC110 - another thread writes them
+                while not told.is_over(mid):  # noqa: ASYNC110 - another thread writes them
                     await trio.sleep(0.01)
         statistics = node.statistics()
     assert num_untold == 0, "the loop stood still, and nobody said so meanwhile"
-    assert [line["event"] for line in told.lines] == ["loop_stalled", "loop_went_on"] * 2
-    assert statistics.num_stalls == 2
-    for stalled in told.lines[::2]:
-        assert "hold_everything" in stalled["stack"]
-        assert "CacheOwner.run" in stalled["task"]
-        assert stalled["after_s"] == 0.1
-    assert all(0.1 <= line["stalled_s"] < PATIENT_S for line in told.lines[1::2])
+    events = [line["event"] for line in told.lines]
+    assert events == ["loop_stalled", "loop_went_on"] * (len(events) // 2)
+    assert statistics.num_stalls == len(events) // 2, "a busy machine may stop us besides"
+    ours = [n for n, line in enumerate(told.lines) if "hold_everything" in line.get("stack", "")]
+    assert len(ours) == 2, "once a stall"
+    for n in ours:
+        assert "CacheOwner.run" in told.lines[n]["task"]
+        assert told.lines[n]["after_s"] == STALL_S
+        assert STALL_S <= told.lines[n + 1]["stalled_s"] < PATIENT_S
 
 
 async def test_the_thread_ends_with_the_node(tmp_path):
