@@ -13,6 +13,7 @@ from syncd.cache.allocator import THRESHOLD_BYTES, return_large_blocks
 from syncd.config import Config, HistoryKind, Mode, Namespace
 from syncd.ids import ChannelName
 from syncd.model.definitions import AppDefinition
+from syncd.model.reserved import RESERVED
 from syncd.store.base import Retention, Store, StoreOptions
 from syncd.store.memory import MemoryStore
 from syncd.store.sqlite import SqliteStore
@@ -51,6 +52,7 @@ def store_options(
     """Return what a store is told."""
     namespaces = {each.name: each for each in collection_namespaces(app or AppDefinition())}
     namespaces.update(config.namespaces)
+    namespaces.update({each.name: each for each in RESERVED})
     return StoreOptions(
         retention_of=partial(_retention, namespaces),
         idempotency_s=config.timing.idempotency_s,

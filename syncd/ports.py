@@ -544,5 +544,8 @@ class GatewayPort(Protocol):
     def revoke(self, target: Target, *, until_s: float | None) -> int:
         """Refuse matching user or token id from now on (`until_s` wall clock, None: 24 h) and close its sessions with 4401."""
 
+    def identify(self, token: str) -> Identity | None:
+        """Return whom a token speaks for, as `hello` would; None for one that is not accepted or is revoked."""
+
     def statistics(self) -> GatewayStatistics:
         """Return counts."""

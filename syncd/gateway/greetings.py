@@ -17,9 +17,9 @@ from syncd.gateway.connection import ANONYMOUS, Connection
 from syncd.gateway.holding import RETRY_MS, MustWait
 from syncd.gateway.hub import Hub
 from syncd.gateway.terms import Groups
+from syncd.model.admin_sessions import Verifier
 from syncd.model.client_secrets import ClientSecrets, issue_day_of
 from syncd.model.revocations import Revocations
-from syncd.model.tokens import TokenVerifier
 from syncd.ports import Identity
 from syncd.ports_collections import AddClients
 from syncd.wire import encode
@@ -42,7 +42,7 @@ class Greetings:
         hub: Hub,
         *,
         config: Config,
-        tokens: TokenVerifier,
+        tokens: Verifier,
         secrets: ClientSecrets,
         revocations: Revocations,
         wall_s: Callable[[], float],

@@ -22,9 +22,9 @@ from syncd.gateway.pages import PageAsker
 from syncd.gateway.presences import Presences
 from syncd.gateway.rechecks import Rechecks
 from syncd.ids import ChannelName
+from syncd.model.admin_sessions import Verifier
 from syncd.model.client_secrets import ClientSecrets
 from syncd.model.revocations import Revocations
-from syncd.model.tokens import TokenVerifier
 from syncd.ports import (
     IdempotencyKey,
     PublishEvent,
@@ -56,7 +56,7 @@ class Sessions:
         *,
         config: Config,
         grants: g.Grants,
-        tokens: TokenVerifier,
+        tokens: Verifier,
         secrets: ClientSecrets,
         revocations: Revocations,
         wall_s: Callable[[], float],

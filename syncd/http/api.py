@@ -18,11 +18,7 @@ from syncd.http.asking import COMMAND_BYTES, Answers, EventsAnswer, size_bytes
 from syncd.http.bodies import read_object
 from syncd.http.commands import (
     Channels,
-    parse_backup,
-    parse_disconnect,
     parse_idempotency_key,
-    parse_revoke,
-    parse_unsubscribe,
 )
 from syncd.http.failures import json_response, no_answer
 from syncd.http.fields import query_uint
@@ -33,6 +29,7 @@ from syncd.model.definitions import AppDefinition
 from syncd.ports import (
     BroadcasterHandle,
     GatewayPort,
+    Identity,
     PresenceHandle,
     PublishEvent,
     QueryPresence,
@@ -44,7 +41,7 @@ __all__ = ["Api", "actors_json"]
 
 @attrs.define(eq=False)
 class Api:
-    """The handlers of `/api/*`; `service` is the name of the caller's key."""
+    """The handlers of the routes; `service` is the name of the caller's key."""
 
     config: Config
     broadcaster: BroadcasterHandle
@@ -98,7 +95,7 @@ class Api:
         rest.set_data((await rest.get_data(as_text=True))[:-1] + f',"events":[{",".join(texts)}]}}')
         return rest
 
-    async def list_channels(self, _service: str) -> Response:
+    async def list_channels(self, _operator: Identity) -> Response:
         """Answer `GET /api/channels`."""
         limit = query_uint(request.args, "limit", default=100, maximum=1000)
         prefix = request.args.get("prefix", "")
@@ -115,7 +112,7 @@ class Api:
         ]
         return json_response({"channels": rows, "is_complete": len(found) <= limit})
 
-    async def list_presence(self, _service: str) -> Response:
+    async def list_presence(self, _operator: Identity) -> Response:
         """Answer `GET /api/presence`."""
         channel = self.channels.with_presence(request.args.get("channel"))
         limit = query_uint(request.args, "limit", default=1000, maximum=10_000)
@@ -136,7 +133,7 @@ class Api:
         }
         return json_response(payload)
 
-    async def info(self, _service: str) -> Response:
+    async def info(self, _operator: Identity) -> Response:
         """Answer `GET /api/info`."""
         payload = {
             "version": self.node.version,
@@ -152,44 +149,6 @@ class Api:
             "collections": collections_json(self.app),
         }
         return json_response(payload)
-
-    async def backup(self, _service: str) -> Response:
-        """Answer `POST /api/backup`: no deadline, a large store takes its time."""
-        path = parse_backup(await read_object())
-        report = await self.node.backup(path)
-        positions = {name: position_json(position) for name, position in report.positions.items()}
-        return json_response(
-            {
-                "path": str(path),
-                "size_bytes": report.size_bytes,
-                "num_channels": report.num_channels,
-                "positions": positions,
-            }
-        )
-
-    # -------------------------------------------------------------------------------------------- sessions
-
-    async def disconnect(self, _service: str) -> Response:
-        """Answer `POST /api/disconnect`."""
-        wanted = parse_disconnect(await read_object())
-        count = self.gateway.disconnect(
-            wanted.target, reconnect=wanted.reconnect, reason=wanted.reason
-        )
-        return json_response({"num_sessions": count})
-
-    async def unsubscribe(self, _service: str) -> Response:
-        """Answer `POST /api/unsubscribe`."""
-        wanted = parse_unsubscribe(await read_object(), self.channels)
-        return json_response(
-            {"num_sessions": self.gateway.unsubscribe(wanted.target, wanted.channel)}
-        )
-
-    async def revoke(self, _service: str) -> Response:
-        """Answer `POST /api/revoke`."""
-        wanted = parse_revoke(await read_object())
-        return json_response(
-            {"num_sessions": self.gateway.revoke(wanted.target, until_s=wanted.until_s)}
-        )
 
 
 def _settler(reply: Reply[list[dict[str, Any]]]) -> Any:

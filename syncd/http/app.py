@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from quart import Response, request
@@ -15,21 +15,21 @@ from syncd.config import Config
 from syncd.errors import SyncdError, internal_error
 from syncd.http.api import Api
 from syncd.http.batch import Batches
+from syncd.http.callers import Callers
 from syncd.http.commands import Channels
 from syncd.http.failures import error_response, http_error
 from syncd.http.guard import HostRule, secure
 from syncd.http.json_values import MAX_BODY_BYTES
-from syncd.http.keys import ApiKeys
 from syncd.http.metrics import Metrics
+from syncd.http.operator_api import Operating, OperatorApi
 from syncd.http.pages import Pages
-from syncd.http.ports import NodeInfo, Rebuilds
+from syncd.http.ports import NodeInfo
 from syncd.http.rebuild_api import RebuildApi
 from syncd.http.state_api import StateApi
 from syncd.http.static_files import load_static_files
 from syncd.model.definitions import AppDefinition
 from syncd.model.permissions import Permissions
-from syncd.model.proxy_networks import ProxyNetworks
-from syncd.ports import BroadcasterHandle, GatewayPort, PresenceHandle
+from syncd.ports import BroadcasterHandle, GatewayPort, Identity, PresenceHandle
 from syncd.ports_collections import CacheOwnerHandle
 
 __all__ = ["STATIC_FOLDER", "create_app"]
@@ -39,7 +39,8 @@ STATIC_FOLDER = Path(__file__).parent / "static"
 
 _log = structlog.get_logger("syncd.http")
 
-_Handler = Callable[[str], Awaitable[Response]]
+C = TypeVar("C")
+"""Who asks: a service by the name of its key, or an operator."""
 
 
 def create_app(
@@ -50,7 +51,7 @@ def create_app(
     gateway: GatewayPort,
     node: NodeInfo,
     cache_owner: CacheOwnerHandle,
-    rebuilds: Rebuilds,
+    operating: Operating,
     definition: AppDefinition,
     static_folder: Path | None = STATIC_FOLDER,
 ) -> QuartTrio:
@@ -63,23 +64,25 @@ def create_app(
         gateway: Acts on live sessions.
         node: Tells health and version.
         cache_owner: Asked for mutations, entries and the cache.
-        rebuilds: Asked for rebuilds.
+        operating: Rebuilds, the audit log, and the tokens of operators' pages.
         definition: What the application has defined, to be listed.
         static_folder: The demo page's files; None serves none.
     """
     app = _bare_app(config)
     channels = Channels(Permissions(config.namespaces))
     api = Api(config, broadcaster, presence, gateway, node, definition, channels)
-    state = StateApi(config, cache_owner)
+    state = StateApi(config, cache_owner, operating.audit)
     batches = Batches(config, broadcaster, channels, state)
-    rebuild = RebuildApi(rebuilds)
+    rebuild = RebuildApi(operating.rebuilds)
     metrics = Metrics(node, gateway)
     pages = Pages(
         config, node, load_static_files(static_folder), metrics, is_demo=definition.is_demo
     )
-    caller = _key_check(config)
-    _add_api(app, _routes(api, state, batches, rebuild), caller)
-    _add(app, "/metrics", _with_key(pages.tell_metrics, caller), "GET")
+    callers = Callers(config, gateway)
+    operators = OperatorApi(gateway, node, channels, operating)
+    _add_api(app, _service_routes(api, state, batches), callers.service)
+    _add_api(app, _operator_routes(api, state, rebuild, operators), callers.operator)
+    _add(app, "/metrics", _asked_by(callers.service, pages.tell_metrics), "GET")
     _add_pages(app, pages)
     _add_rules(app, HostRule(config), metrics)
     return app
@@ -100,39 +103,34 @@ def _bare_app(config: Config) -> QuartTrio:
     return app
 
 
-def _key_check(config: Config) -> Callable[[], str]:
-    keys = ApiKeys(config.api_keys)
-    networks = ProxyNetworks(config.trusted_proxies)
-
-    def caller() -> str:
-        """Return the name of the key this request carries, or raise."""
-        client: Any = request.scope.get("client")
-        peer = client[0] if client else ""
-        forwarded_for = ",".join(request.headers.getlist("X-Forwarded-For"))
-        address = networks.client_address(peer, forwarded_for)
-        return keys.admit(request.headers.get("Authorization"), address)
-
-    return caller
-
-
-def _routes(
-    api: Api, state: StateApi, batches: Batches, rebuild: RebuildApi
-) -> dict[tuple[str, str], _Handler]:
-    """Return who answers what under `/api/`."""
+def _service_routes(
+    api: Api, state: StateApi, batches: Batches
+) -> dict[tuple[str, str], Callable[[str], Awaitable[Response]]]:
+    """Return what backends do, with an API key alone."""
     return {
         ("POST", "publish"): api.publish,
         ("POST", "batch"): batches.answer,
         ("POST", "mutate"): state.mutate,
-        ("POST", "invalidate"): state.invalidate,
-        ("POST", "backup"): api.backup,
-        ("POST", "disconnect"): api.disconnect,
-        ("POST", "unsubscribe"): api.unsubscribe,
-        ("POST", "revoke"): api.revoke,
-        ("GET", "channels"): api.list_channels,
-        ("GET", "presence"): api.list_presence,
         ("GET", "history"): api.history,
         ("GET", "entries"): state.entries,
+    }
+
+
+def _operator_routes(
+    api: Api, state: StateApi, rebuild: RebuildApi, operators: OperatorApi
+) -> dict[tuple[str, str], Callable[[Identity], Awaitable[Response]]]:
+    """Return what operators do, with an API key or with a token of the admin role."""
+    return {
+        ("POST", "admin/session"): operators.session,
+        ("GET", "audit"): operators.actions,
+        ("POST", "backup"): operators.backup,
+        ("POST", "disconnect"): operators.disconnect,
+        ("POST", "unsubscribe"): operators.unsubscribe,
+        ("POST", "revoke"): operators.revoke,
+        ("GET", "channels"): api.list_channels,
+        ("GET", "presence"): api.list_presence,
         ("GET", "info"): api.info,
+        ("POST", "invalidate"): state.invalidate,
         ("GET", "cache/stats"): state.cache_stats,
         ("GET", "cache/config"): state.cache_config,
         ("POST", "cache/config"): state.change_cache_config,
@@ -146,13 +144,19 @@ def _routes(
 
 
 def _add_api(
-    app: QuartTrio, routes: dict[tuple[str, str], _Handler], caller: Callable[[], str]
+    app: QuartTrio,
+    routes: dict[tuple[str, str], Callable[[C], Awaitable[Response]]],
+    caller: Callable[[], C],
 ) -> None:
     for (method, name), handler in routes.items():
-        _add(app, f"/api/{name}", _with_key(handler, caller), method)
+        _add(app, f"/api/{name}", _asked_by(caller, handler), method)
 
 
-def _with_key(handler: _Handler, caller: Callable[[], str]) -> Callable[..., Awaitable[Response]]:
+def _asked_by(
+    caller: Callable[[], C], handler: Callable[[C], Awaitable[Response]]
+) -> Callable[..., Awaitable[Response]]:
+    """Return the handler behind the question who asks, which comes before anything of the request is looked at."""
+
     async def answer(**_place: str) -> Response:
         return await handler(caller())
 

@@ -1,6 +1,7 @@
 """Who calls: API keys, compared in constant time, and a limit on guessing them.
 
-Owns the count of wrong keys per address. A client's JWT is no API key; it is answered like any wrong key.
+Owns the count of wrong keys per address. A client's JWT is no API key; only where operators ask is a token looked at (`admit_or`),
+and a bad one counts as a wrong key.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import trio
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
 from syncd.model.rate_limit import RateLimit
+from syncd.ports import Identity
 
 __all__ = ["ApiKeys"]
 
@@ -48,6 +50,17 @@ class ApiKeys:
             RequestRejected: `unauthorized`, with one text for every reason; `rate_limited` when too many wrong keys came
                 from this address lately (then right ones are refused too, or guessing would go on unseen).
         """
+        identity = self.admit_or(authorization, address, lambda _token: None)
+        assert identity.service is not None, "no token is taken here"
+        return identity.service
+
+    def admit_or(
+        self,
+        authorization: str | None,
+        address: str,
+        identify: Callable[[str], Identity | None],
+    ) -> Identity:
+        """Return who is behind the key presented, or behind the token that `identify` knows. Raises as `admit`."""
         bucket = _bucket_of(address)
         now = self._clock()
         wait_s = self._limit.wait_s(self._full_at.get(bucket, 0.0), 1, now)
@@ -55,12 +68,15 @@ class ApiKeys:
             text = "Too many wrong keys from this address."
             raise RequestRejected(ErrorCode.RATE_LIMITED, text, after_ms=int(wait_s * 1000) + 1)
         scheme, _, key = (authorization or "").partition(" ")
-        name = self._name_of(key.strip()) if scheme.lower() == "bearer" else None
-        if name is None:
+        identity = None
+        if scheme.lower() == "bearer":
+            name = self._name_of(key.strip())
+            identity = identify(key.strip()) if name is None else Identity(service=name)
+        if identity is None:
             if authorization is not None:
                 self._count_wrong(bucket, now)
             raise RequestRejected(ErrorCode.UNAUTHORIZED)
-        return name
+        return identity
 
     def _name_of(self, key: str) -> str | None:
         digest = _digest(key)

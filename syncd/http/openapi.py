@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from syncd.http.openapi_operators import OPERATOR_PATHS, OPERATOR_SCHEMAS
 from syncd.http.openapi_parts import (
     CHANNEL_QUERY,
     KEY_HEADER,
@@ -28,7 +29,6 @@ codes are the contract, texts may change. Bodies are JSON in UTF-8 of at most 1 
 float that JSON cannot hold as `{"$float": "NaN"}`."""
 
 _POSITION = {"epoch": "4f2a9c01d7be6a53", "offset": 42}
-_WHO_EXAMPLE = {"user": "ada"}
 _ACTORS = [{"name": "broadcaster", "state": "ok", "num_restarts": 0, "last_error": None}]
 
 
@@ -48,18 +48,19 @@ def openapi_document(version: str) -> dict[str, Any]:
             **_PUBLISHING,
             **STATE_PATHS,
             **REBUILD_PATHS,
-            **_SESSIONS,
+            **OPERATOR_PATHS,
             **_READS,
             **_OPERATING,
             **_OPEN,
         },
         "components": {
-            "schemas": {**SCHEMAS, **STATE_SCHEMAS, **REBUILD_SCHEMAS},
+            "schemas": {**SCHEMAS, **STATE_SCHEMAS, **REBUILD_SCHEMAS, **OPERATOR_SCHEMAS},
             "securitySchemes": {
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "An API key of `api_keys`. Client tokens (JWT) are not accepted.",
+                    "description": "An API key of `api_keys`. Where operators ask, a token with the role `admin` does as well; other client "
+                    "tokens (JWT) are not accepted anywhere.",
                 }
             },
         },
@@ -128,46 +129,6 @@ _PUBLISHING: dict[str, Schema] = {
     },
 }
 
-
-def _session_route(
-    name: str, summary: str, doc: str, example: dict[str, Any], *failures: str
-) -> Schema:
-    return {
-        "post": operation(
-            summary,
-            answer_of("Done on this node when answered.", "Sessions", {"num_sessions": 1}),
-            "413",
-            "415",
-            *failures,
-            operationId=name,
-            tags=["sessions"],
-            description=doc,
-            requestBody=body_of(name.capitalize(), example),
-        )
-    }
-
-
-_SESSIONS: dict[str, Schema] = {
-    "/api/disconnect": _session_route(
-        "disconnect",
-        "Close sessions.",
-        "All fields given must match. Close code 4503, or 4007 with `reconnect`.",
-        {**_WHO_EXAMPLE, "reconnect": True, "reason": "new permissions"},
-    ),
-    "/api/unsubscribe": _session_route(
-        "unsubscribe",
-        "End subscriptions to a channel.",
-        "Queued events of the channel are dropped and `unsubscribed` is told.",
-        {**_WHO_EXAMPLE, "channel": "demo:lobby"},
-        "403",
-    ),
-    "/api/revoke": _session_route(
-        "revoke",
-        "Refuse a user or a token from now on.",
-        "Its sessions are closed with 4401. A token that has expired anyway needs no longer entry.",
-        {"token_id": "7c9e", "until_ms": 1767225600000},
-    ),
-}
 
 _READS: dict[str, Schema] = {
     "/api/channels": {

@@ -10,6 +10,8 @@ takes 50,000 events/s in batches of a thousand (19 ms each): who needs more than
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
@@ -105,6 +107,21 @@ class HttpServer:
                 await self._all_closed.wait()
 
     # -------------------------------------------------------------------------------------------- serving
+
+    async def run(
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve addresses of its own, if there are any, and what `serve` is given, until cancelled."""
+        async with self, trio.open_nursery() as nursery:
+            for sock in listeners:
+                sock.setblocking(False)  # noqa: FBT003
+                listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+                nursery.start_soon(trio.serve_listeners, self.serve_stream, [listener])
+            task_status.started()
+            await trio.sleep_forever()
 
     async def serve(self, stream: trio.abc.Stream, head: bytes, *, keep_alive: bool) -> None:
         """Serve one connection and close it. Raises nothing but `Cancelled`, whatever the peer does.

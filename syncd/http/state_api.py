@@ -27,7 +27,10 @@ from syncd.http.state_commands import (
     total_counts,
 )
 from syncd.ids import ChannelName, Position
+from syncd.model.audit import AuditLog
 from syncd.model.definitions import AppDefinition, CollectionDefinition
+from syncd.model.reserved import who_of
+from syncd.ports import Identity
 from syncd.ports_collections import CacheOwnerHandle
 from syncd.state_calls import Mutation, Outcome, StateCalls
 
@@ -35,10 +38,11 @@ __all__ = ["StateApi", "collections_json"]
 
 
 class StateApi:
-    """The handlers of the routes; each is given the name of the caller's key."""
+    """The handlers of the routes; each is given who asks: the name of a key, or an operator."""
 
-    def __init__(self, config: Config, owner: CacheOwnerHandle) -> None:
+    def __init__(self, config: Config, owner: CacheOwnerHandle, audit: AuditLog) -> None:
         self._owner = owner
+        self._audit = audit
         self._calls = StateCalls(owner, config.timing.http_request_s)
 
     # -------------------------------------------------------------------------------------------- changing
@@ -57,9 +61,16 @@ class StateApi:
         """Return the outcome of a mutation as JSON."""
         return _outcome_json(await self._calls.mutate(asked))
 
-    async def invalidate(self, _service: str) -> Response:
-        """Answer `POST /api/invalidate`."""
-        return json_response(await self.carry_out(parse_invalidate(await read_object())))
+    async def invalidate(self, caller: Identity) -> Response:
+        """Answer `POST /api/invalidate`. Backends do so all the time; only what an operator does is entered in the audit log."""
+        asked = parse_invalidate(await read_object())
+        if caller.service is not None:
+            return json_response(await self.carry_out(asked))
+        counts = {"num_keys": len(asked.keys or ()), "num_tags": len(asked.tags or ())}
+        with self._audit.action(
+            who_of(caller), "invalidate", collection=asked.collection, **counts
+        ):
+            return json_response(await self.carry_out(asked))
 
     async def carry_out(self, asked: Invalidate) -> dict[str, Any]:
         """Invalidate and return where that stands, as JSON."""
@@ -101,29 +112,34 @@ class StateApi:
 
     # -------------------------------------------------------------------------------------------- the cache
 
-    async def cache_stats(self, _service: str) -> Response:
+    async def cache_stats(self, _operator: Identity) -> Response:
         """Answer `GET /api/cache/stats`."""
         counts = self._named(self._owner.cache_statistics())
         return json_response({"collections": counts, "total": total_counts(counts)})
 
-    async def cache_config(self, _service: str) -> Response:
+    async def cache_config(self, _operator: Identity) -> Response:
         """Answer `GET /api/cache/config`."""
         return json_response({"collections": self._named(self._owner.cache_settings())})
 
-    async def change_cache_config(self, _service: str) -> Response:
+    async def change_cache_config(self, operator: Identity) -> Response:
         """Answer `POST /api/cache/config`."""
         asked = parse_change_settings(await read_object())
-        settings = self._owner.change_settings(asked.collection, asked.changes)
+        about = {"collection": asked.collection, "changes": dict(asked.changes)}
+        with self._audit.action(who_of(operator), "cache_config", **about):
+            settings = self._owner.change_settings(asked.collection, asked.changes)
         return json_response({"collections": {asked.collection: settings}})
 
-    async def cache_clear(self, _service: str) -> Response:
+    async def cache_clear(self, operator: Identity) -> Response:
         """Answer `POST /api/cache/clear`."""
-        return _counts_response(await self._calls.clear(parse_clear(await read_object())))
+        collection = parse_clear(await read_object())
+        with self._audit.action(who_of(operator), "cache_clear", collection=collection):
+            return _counts_response(await self._calls.clear(collection))
 
-    async def cache_warm(self, _service: str) -> Response:
+    async def cache_warm(self, operator: Identity) -> Response:
         """Answer `POST /api/cache/warm`."""
         asked = parse_warm(await read_object())
-        return _counts_response(await self._calls.warm(asked.collection, asked.keys))
+        with self._audit.action(who_of(operator), "cache_warm", collection=asked.collection):
+            return _counts_response(await self._calls.warm(asked.collection, asked.keys))
 
     def _named(self, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Return the row that the query names, or all."""

@@ -56,6 +56,8 @@ class Job:
     collection: str
     mode: Mode
     asked_at_ms: int
+    who: str = ""
+    """Who asked, as in the audit log."""
     state: JobState = JobState.QUEUED
     done: int = 0
     """Rows in the new generation."""

@@ -1,8 +1,8 @@
 """Which channel names exist at all, and how they split; everybody who takes a name from outside asks here.
 
 A name is ASCII, `namespace:name`, at most 255 bytes. There is one spelling of each name: no case folding, no percent
-encoding, no Unicode, so two names that look alike are never one channel. System names (`$...`) do not match and are
-thereby refused to clients.
+encoding, no Unicode, so two names that look alike are never one channel. Namespaces that begin with `$` are the server's own:
+they can be asked for, but nobody may call one of his own so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_CHANNEL_BYTES = 255
 _NAMESPACE = r"[a-z0-9][a-z0-9_-]{0,63}"
 _SEGMENT = r"(?!\.\.(?:/|\Z))[A-Za-z0-9_.:@#=+~,-]*"
 _is_namespace = re.compile(_NAMESPACE).fullmatch
-_is_channel = re.compile(rf"{_NAMESPACE}:(?=.){_SEGMENT}(?:/{_SEGMENT})*").fullmatch
+_is_channel = re.compile(rf"\$?{_NAMESPACE}:(?=.){_SEGMENT}(?:/{_SEGMENT})*").fullmatch
 """Every character has one way to match, so a name costs one pass whatever it holds."""
 
 

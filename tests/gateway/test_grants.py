@@ -80,7 +80,7 @@ def test_a_session_remembers_so_many_channels(monkeypatch):
     [
         ("open", "bad_channel"),
         ("", "bad_channel"),
-        ("$open:a", "bad_channel"),
+        ("$open:a", "permission_denied"),
         ("open:" + "x" * 251, "bad_channel"),
         ("open:" + "x" * 250, "allowed"),
         ("nowhere:a", "permission_denied"),

@@ -18,11 +18,15 @@ from syncd.codes import ErrorCode
 from syncd.config import Config, HistoryKind, Mode, Namespace, Timing
 from syncd.errors import RequestRejected, SyncdError
 from syncd.http.app import create_app
+from syncd.http.operator_api import Operating
 from syncd.http.serving import HttpServer
 from syncd.ids import ChannelName, Epoch, Position
+from syncd.model.admin_sessions import AdminSessions
+from syncd.model.audit import AuditEntry, AuditLog
 from syncd.ports import (
     ChannelInfo,
     GatewayStatistics,
+    Identity,
     PublishEvent,
     QueryPresence,
     ReadHistory,
@@ -213,6 +217,8 @@ class FakeGateway:
     def __init__(self) -> None:
         self.sessions = ["ada", "ada", "bob"]
         self.calls: list[tuple[Any, ...]] = []
+        self.identities: dict[str, Identity] = {}
+        """By token."""
 
     def _count(self, target: Target) -> int:
         return sum(user == target.user for user in self.sessions)
@@ -228,6 +234,9 @@ class FakeGateway:
     def revoke(self, target: Target, *, until_s: float | None) -> int:
         self.calls.append(("revoke", target, until_s))
         return self._count(target)
+
+    def identify(self, token: str) -> Identity | None:
+        return self.identities.get(token)
 
     def statistics(self) -> GatewayStatistics:
         return GatewayStatistics(3, 3, 5, 7, 0, 11, 13, 17, 0, 0, {"4000": 1}, {})
@@ -309,9 +318,12 @@ class World:
     cache_owner: FakeCacheOwner = attrs.field(factory=FakeCacheOwner)
     gateway: FakeGateway = attrs.field(factory=FakeGateway)
     node: FakeNode = attrs.field(factory=FakeNode)
+    actions: list[AuditEntry] = attrs.field(factory=list)
+    audit: AuditLog = attrs.field(init=False)
     app: Any = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.audit = AuditLog(lambda: 1_700_000_000_000, self.actions.append)
         self.app = create_app(
             self.config,
             broadcaster=self.broadcaster,
@@ -319,7 +331,12 @@ class World:
             gateway=self.gateway,
             node=self.node,
             cache_owner=self.cache_owner,
-            rebuilds=FakeRebuilds(),
+            operating=Operating(
+                self.audit,
+                AdminSessions(bytes(32), self.config.api_keys),
+                FakeRebuilds(),
+                lambda: 1_700_000_000.0,
+            ),
             definition=attrs.evolve(App().definition(), is_demo=self.is_demo),
             static_folder=self.static_folder,
         )

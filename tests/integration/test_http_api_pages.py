@@ -117,6 +117,8 @@ async def test_reads_and_refusals_are_answered_as_described(world):
         "/api/entries": "?collection=orders&key=a",
         "/api/cache/stats": "",
         "/api/cache/config": "",
+        "/api/audit": "?limit=5",
+        "/api/rebuild": "",
         "/health/live": "",
         "/health/ready": "",
     }

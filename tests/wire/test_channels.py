@@ -14,6 +14,7 @@ from syncd.wire.channels import check_channel, is_namespace_name, namespace_of
 
 GOOD = [
     "demo:room",
+    "$node:room",
     "0:x",
     "a_b-c:d",
     "orders:customer/42/items",
@@ -34,7 +35,8 @@ BAD = {
     "too long": "demo:" + "x" * 251,
     "upper-case namespace": "Demo:room",
     "namespace begins with a dash": "-demo:room",
-    "system name": "$system:room",
+    "two signs": "$$node:room",
+    "a sign alone": "$:room",
     "system name within": "demo:$x",
     "space": "demo:a b",
     "newline at the end": "demo:room\n",
@@ -81,7 +83,7 @@ def test_no_text_raises_anything_but_the_refusal(name):
     except RequestRejected:
         return
     assert channel.isascii()
-    assert is_namespace_name(namespace_of(channel))
+    assert is_namespace_name(namespace_of(channel).removeprefix("$"))
 
 
 @given(st.text(alphabet="ab0_-:/.$* A~", max_size=40))
@@ -90,7 +92,7 @@ def test_the_checker_agrees_with_the_rule_written_out(name):
     namespace, colon, rest = name.partition(":")
     expected = (
         colon == ":"
-        and re.fullmatch("[a-z0-9][a-z0-9_-]*", namespace) is not None
+        and re.fullmatch("[$]?[a-z0-9][a-z0-9_-]*", namespace) is not None
         and rest != ""
         and not set(rest) & set("$* ")
         and ".." not in rest.split("/")

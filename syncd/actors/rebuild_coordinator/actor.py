@@ -15,6 +15,7 @@ import trio
 from syncd.actors.rebuild_coordinator.running import RebuildStoreHandle, Running
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
+from syncd.model.audit import AuditLog
 from syncd.model.definitions import AppDefinition, CollectionDefinition
 from syncd.model.rebuild_plan import Job, JobState, Mode, RebuildPlan
 from syncd.store.rebuilds import SwapGeneration
@@ -39,7 +40,9 @@ class RebuildCoordinator:
         wall_ms: Callable[[], int],
         new_id: Callable[[], str],
         chance: Callable[[], float],
+        audit: AuditLog,
     ) -> None:
+        self._audit = audit
         self.store = store
         self.swap = swap
         self.num_invalidations = num_invalidations
@@ -56,21 +59,23 @@ class RebuildCoordinator:
     def start(self, collection: str, mode: Mode, *, joins: bool, who: str) -> dict[str, Any]:
         """See `Rebuilds.start`."""
         self._scanned(collection)
-        job = Job(self._new_id(), collection, mode, self.wall_ms())
-        taken = self._plan.ask(job, joins=joins)
-        _log.info("rebuild_asked", job=taken.id, collection=collection, mode=mode.value, who=who)
+        job = Job(self._new_id(), collection, mode, self.wall_ms(), who)
+        about = {"collection": collection, "mode": mode.value}
+        with self._audit.action(who, "rebuild_start", **about) as details:
+            taken = self._plan.ask(job, joins=joins)
+            details["job"] = taken.id
         self._wake.set()
         return self._facts(taken)
 
     def cancel(self, job_id: str, *, who: str) -> dict[str, Any]:
         """See `Rebuilds.cancel`."""
         job = self._find(job_id)
+        self._audit.note(who, "rebuild_cancel", job=job_id, collection=job.collection)
         running = self._running.get(job_id)
         if running is not None:
             running.scope.cancel("asked to")
         elif not job.is_ended:
             job.state = JobState.CANCELLED
-        _log.info("rebuild_cancelled", job=job_id, collection=job.collection, who=who)
         return self._facts(job)
 
     def job(self, job_id: str) -> dict[str, Any]:
@@ -142,7 +147,16 @@ class RebuildCoordinator:
         finally:
             del self._running[job.id]
             self._wake.set()
-        _log.info("rebuild_ended", job=job.id, collection=job.collection, state=job.state.value)
+        self._audit.note(
+            job.who,
+            "rebuild_end",
+            job.state.value,
+            job=job.id,
+            collection=job.collection,
+            num_rows=job.done,
+            num_changed=job.changed,
+            error=job.error,
+        )
 
     def recover(self) -> None:
         """Fail the jobs that were under way; their leases expire, their generations can be resumed."""

@@ -1,0 +1,56 @@
+"""What the node itself publishes in its own channels (`model.reserved`): progress, statistics, the audit log.
+
+Owner of nothing. The broadcaster is handed one event at a time and never waited for; when it has no room, the caller is told and tries again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from syncd.errors import ActorStopped, MailboxFull, SyncdError
+from syncd.ids import ChannelName, Epoch
+from syncd.ports import BroadcasterHandle, PublishEvent
+from syncd.wire.encode import pack
+
+__all__ = ["News"]
+
+_log = structlog.get_logger("syncd.news")
+
+
+class _Nobody:
+    """Asks and does not wait: an `Asker` without a peer."""
+
+    def reply_ok(self, request_id: int, epoch: Epoch | None = None, offset: int = 0) -> None:
+        """Nothing is to be done."""
+
+    def reply_error(self, request_id: int, error: SyncdError) -> None:
+        """The store is away; what was to be told stands in memory and in the log."""
+        _log.warning("news_refused", code=error.code.value)
+
+    def reply_events(
+        self, request_id: int, epoch: Epoch, offset: int, bodies: Sequence[bytes]
+    ) -> None:
+        """Nobody asks for events here."""
+
+
+_NOBODY = _Nobody()
+
+
+class News:
+    """Publishes in the node's own channels."""
+
+    def __init__(self, broadcaster: BroadcasterHandle) -> None:
+        self._broadcaster = broadcaster
+
+    def tell(self, channel: ChannelName, name: str, data: Any, *, key: str | None = None) -> bool:
+        """Publish one event; never waits. False: there was no room, nothing was published."""
+        encoded = pack(data)
+        event = PublishEvent(_NOBODY, 0, channel, encoded, name, key, client=None, idempotency=None)
+        try:
+            self._broadcaster.submit_nowait([event], len(encoded))
+        except (MailboxFull, ActorStopped):
+            return False
+        return True

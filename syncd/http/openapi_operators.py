@@ -1,0 +1,104 @@
+"""The routes and shapes of `/openapi.json` that operators have: sessions, their own tokens, the audit log. Data only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from syncd.http.openapi_parts import answer_of, body_of, limit, operation
+from syncd.http.openapi_schemas import Schema, list_of, obj, ref, text, uint
+
+__all__ = ["OPERATOR_PATHS", "OPERATOR_SCHEMAS"]
+
+_WHO_EXAMPLE = {"user": "ada"}
+_ACTION = {
+    "at_ms": 1_700_000_000_000,
+    "who": "service:default",
+    "what": "disconnect",
+    "outcome": "ok",
+    "details": {"user": "ada", "num_sessions": 1},
+}
+_ACTION_FIELDS: dict[str, Schema] = {
+    "at_ms": uint("When, milliseconds since 1970."),
+    "who": text("`service:` and the name of the key, or `user:` and the user of the token."),
+    "what": text("What was done."),
+    "outcome": text("`ok`, the code of the error, or how a job ended."),
+    "details": {"type": "object", "description": "Whom or what it was about."},
+}
+
+
+def _session_route(
+    name: str, summary: str, doc: str, example: dict[str, Any], *failures: str
+) -> Schema:
+    return {
+        "post": operation(
+            summary,
+            answer_of("Done on this node when answered.", "Sessions", {"num_sessions": 1}),
+            "413",
+            "415",
+            *failures,
+            operationId=name,
+            tags=["sessions"],
+            description=doc,
+            requestBody=body_of(name.capitalize(), example),
+        )
+    }
+
+
+OPERATOR_PATHS: dict[str, Schema] = {
+    "/api/disconnect": _session_route(
+        "disconnect",
+        "Close sessions.",
+        "All fields given must match. Close code 4503, or 4007 with `reconnect`.",
+        {**_WHO_EXAMPLE, "reconnect": True, "reason": "new permissions"},
+    ),
+    "/api/unsubscribe": _session_route(
+        "unsubscribe",
+        "End subscriptions to a channel.",
+        "Queued events of the channel are dropped and `unsubscribed` is told.",
+        {**_WHO_EXAMPLE, "channel": "demo:lobby"},
+        "403",
+    ),
+    "/api/revoke": _session_route(
+        "revoke",
+        "Refuse a user or a token from now on.",
+        "Its sessions are closed with 4401. A token that has expired anyway needs no longer entry.",
+        {"token_id": "7c9e", "until_ms": 1767225600000},
+    ),
+    "/api/admin/session": {
+        "post": operation(
+            "Get a token for an operator's page, or renew it.",
+            answer_of(
+                "It speaks for a user with the role `admin`: in `hello`, and here where operators ask.",
+                "AdminSession",
+                {"token": "eyJ...", "expires_at_ms": 1_767_225_600_000},
+            ),
+            "403",
+            operationId="adminSession",
+            tags=["sessions"],
+            requestBody={**body_of("AdminSessionAsked", {}), "required": False},
+            description="With an API key it lives an hour and can be renewed with itself for twelve; with a token of the issuer it lives "
+            "no longer than that. A changed API key ends all of them.",
+        )
+    },
+    "/api/audit": {
+        "get": operation(
+            "Tell what operators did.",
+            answer_of("The newest first.", "AuditLog", {"entries": [_ACTION]}),
+            "403",
+            operationId="audit",
+            tags=["sessions"],
+            parameters=[limit(1000, 100)],
+        )
+    },
+}
+
+OPERATOR_SCHEMAS: dict[str, Schema] = {
+    "AdminSessionAsked": obj({}, closed=True),
+    "AdminSession": obj(
+        {"token": text("A JWT."), "expires_at_ms": uint("When it ends, milliseconds since 1970.")},
+        "token",
+        "expires_at_ms",
+    ),
+    "AuditEntry": obj(_ACTION_FIELDS, *_ACTION_FIELDS),
+    "AuditLog": obj({"entries": list_of(ref("AuditEntry"))}, "entries"),
+}
