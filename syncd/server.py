@@ -22,6 +22,7 @@ import trio
 from syncd.actors.broadcaster import Broadcaster
 from syncd.actors.cache_owner import CacheOwner
 from syncd.actors.kit import Actor, ActorHealth, Health, NodeFailed, supervise
+from syncd.actors.news import News
 from syncd.actors.presence import Presence
 from syncd.actors.rebuild_coordinator import RebuildCoordinator
 from syncd.actors.store import StoreActor
@@ -170,8 +171,9 @@ class Node:
             new_id=surroundings.new_id,
             chance=surroundings.jitter,
             audit=self.audit.log,
+            news=News(self.broadcaster),
         )
-        self.hub.cache_owner = self.cache_owner
+        self.hub.rebuilds, self.hub.cache_owner = self.rebuild_coordinator, self.cache_owner
         self.hub.broadcaster, self.hub.presence = self.broadcaster, self.presence
 
     def _make_sessions(self, store: Store) -> Sessions:
@@ -315,6 +317,7 @@ class Node:
     # ---------------------------------------------------------------- healing
 
     def _resume_broadcaster(self) -> None:
+        self.rebuild_coordinator.tell_again()
         subscriptions = self.admin.open_subscriptions()
         if subscriptions:
             self.broadcaster.mailbox.put_reply(ResumeSubscriptions(subscriptions))

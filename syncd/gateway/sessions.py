@@ -20,6 +20,7 @@ from syncd.gateway.greetings import UNAUTHORIZED, Greetings
 from syncd.gateway.hub import Hub
 from syncd.gateway.pages import PageAsker
 from syncd.gateway.presences import Presences
+from syncd.gateway.rebuilds import RebuildRequests
 from syncd.gateway.rechecks import Rechecks
 from syncd.ids import ChannelName
 from syncd.model.admin_sessions import Verifier
@@ -96,6 +97,7 @@ class Sessions:
             m.Watch: self.collections.watch,
             m.Unwatch: self.collections.unwatch,
             m.Read: self.collections.read,
+            **RebuildRequests(hub).handlers,
             m.Probe: self.probe,
             m.Pong: _heard,
         }

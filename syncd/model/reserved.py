@@ -13,6 +13,8 @@ from syncd.ports import Identity
 __all__ = [
     "ADMIN_ROLE",
     "AUDIT_CHANNEL",
+    "JOBS_CHANNEL",
+    "JOBS_KEPT",
     "RESERVED",
     "is_admin",
     "is_reserved",
@@ -28,9 +30,13 @@ _KEYS_KEPT = 64
 """Of a channel that tells a state: enough for one that tells it in parts."""
 AUDIT_KEPT = 1000
 AUDIT_AGE_S = 90 * 86_400.0
+JOBS_KEPT = 100
+"""Rebuilds; `rebuild_plan.MAX_ENDED` holds as many in memory."""
 
 AUDIT_CHANNEL = ChannelName("$audit:node")
 """What operators did, one event each."""
+JOBS_CHANNEL = ChannelName("$jobs:node")
+"""Rebuilds as they were started and as they ended, by their id."""
 
 RESERVED: tuple[Namespace, ...] = (
     Namespace(
@@ -44,6 +50,14 @@ RESERVED: tuple[Namespace, ...] = (
         mode=Mode.LATEST,
         history_size=_KEYS_KEPT,
         allow={Action.SUBSCRIBE: _OPERATORS},
+    ),
+    Namespace(
+        "$jobs",
+        mode=Mode.LATEST,
+        history=HistoryKind.DURABLE,
+        history_size=JOBS_KEPT,
+        history_age_s=AUDIT_AGE_S,
+        allow={Action.SUBSCRIBE: _OPERATORS, Action.HISTORY: _OPERATORS},
     ),
     Namespace(
         "$audit",

@@ -23,6 +23,8 @@ from syncd.store.sqlite_state import tags_from_text
 
 __all__ = ["SqliteRebuilds"]
 
+_FILLS, _PARTIAL = 1, 2
+"""Bits of `rebuild.fills`: what kind of generation it is."""
 _SPAN = "(channel = ?1 OR channel BETWEEN ?1 || '/' AND ?1 || '/' || char(1114111))"
 _SELECT = (
     "SELECT job, token, expires_ms, is_open, fills, after, done FROM rebuild WHERE collection = ?"
@@ -94,10 +96,18 @@ class SqliteRebuilds:
     # -------------------------------------------------------------------------------------------- leases
 
     def acquire(
-        self, collection: str, job: str, now_ms: int, *, lease_ms: int, resumes: bool, fills: bool
+        self,
+        collection: str,
+        job: str,
+        now_ms: int,
+        *,
+        lease_ms: int,
+        resumes: bool,
+        fills: bool,
+        is_partial: bool = False,
     ) -> RebuildLease | str:
         """See `RebuildStore.acquire`."""
-        execute = self._connection.execute
+        execute, kind = self._connection.execute, fills + _PARTIAL * is_partial
         found = execute(_SELECT, (collection,)).fetchone()
         token, after, done = 1, None, 0
         is_kept = False
@@ -105,14 +115,14 @@ class SqliteRebuilds:
             if found[2] > now_ms:
                 return str(found[0])
             token = found[1] + 1
-            is_kept = bool(resumes and found[3] and bool(found[4]) == fills)
+            is_kept = bool(resumes and found[3] and found[4] == fills)
             if is_kept:
                 after, done = found[5], found[6]
         with self._transaction():
             if not is_kept:
                 execute(_CLEAR, (collection,))
                 execute(_TOUCH_DIRTY, (collection,))
-            execute(_PUT, (collection, job, token, now_ms + lease_ms, fills, after, done))
+            execute(_PUT, (collection, job, token, now_ms + lease_ms, kind, after, done))
         self._open.add(collection)
         return RebuildLease(collection, job, token, after, done)
 
@@ -161,7 +171,7 @@ class SqliteRebuilds:
             state = self._state(lease)
             if state is None:
                 return False
-            fills = bool(state[1])
+            fills = bool(state[1] & _FILLS)
             self._connection.executemany(_ADD, [self._scanned(row, fills=fills) for row in rows])
             sql = "UPDATE rebuild SET after = ?, done = ? WHERE collection = ?"
             self._connection.execute(sql, (after, done, lease.collection))
@@ -208,9 +218,25 @@ class SqliteRebuilds:
             for key, tags, value in execute(_CHANGED, (channel,)):
                 yield EntryWrite(channel, key, value, record(key, value), tags_from_text(tags))
             row = self._rows.find(channel)
-            if plan.deletes_missing and row is not None:
-                for (key,) in execute(f"SELECT key {_MISSING}", (row.id, channel)):
-                    yield EntryWrite(channel, key, None, record(key, None))
+            for key in self._missing(row, channel, plan):
+                yield EntryWrite(channel, key, None, record(key, None))
+
+    def _missing(
+        self, row: ChannelRow | None, channel: ChannelName, plan: SwapPlan
+    ) -> Iterable[KeyName]:
+        """Return the entries of a channel that are to be deleted because they were not scanned."""
+        if row is None or not plan.deletes_missing:
+            return
+        execute = self._connection.execute
+        if plan.among is None:
+            for (key,) in execute(f"SELECT key {_MISSING}", (row.id, channel)):
+                yield key
+            return
+        for of_channel, key in plan.among:
+            if of_channel == channel:
+                found = f"SELECT 1 {_MISSING} AND entry.key = ?3"
+                if execute(found, (row.id, channel, key)).fetchone() is not None:
+                    yield key
 
     def _swap_each(self, writes: list[EntryWrite], plan: SwapPlan) -> Swapped:
         commit = MutationCommit(None, 0, [], writes, b"", plan.at_ms)
@@ -223,31 +249,28 @@ class SqliteRebuilds:
         self._store.begin([])
         for channel in channels:
             row = self._rows.find(channel)
-            span = (0 if row is None else row.id, channel)
-            missing = 0
-            if plan.deletes_missing:
-                missing = self._count(f"SELECT count(*) {_MISSING}", span)
+            missing = list(self._missing(row, channel, plan))
             filled = "SELECT count(*) FROM generation WHERE channel = ? AND value IS NOT NULL"
-            count = missing + self._count(filled, (channel,))
+            count = len(missing) + self._count(filled, (channel,))
             if count:
                 request = AppendRequest(channel, plan.whole_record, plan.at_ms)
                 appended = self._store.begin([request])[0]
                 assert isinstance(appended, Appended), "it has no idempotency key"
                 positions[channel] = Position(appended.epoch, appended.offset)
-                self._swap_channel(channel, appended.offset, deletes_missing=bool(missing))
+                self._swap_channel(channel, appended.offset, missing)
                 num_changed += count
         return Swapped(num_changed, positions)
 
     def _count(self, sql: str, values: tuple[object, ...]) -> int:
         return int(self._connection.execute(sql, values).fetchone()[0])
 
-    def _swap_channel(self, channel: ChannelName, offset: int, *, deletes_missing: bool) -> None:
+    def _swap_channel(self, channel: ChannelName, offset: int, missing: Sequence[KeyName]) -> None:
         """Write a channel's rows, all at one version; what its log tells of before is not how this came about, so it ends."""
         execute, row = self._connection.execute, self._rows.find(channel)
         assert row is not None, "an event was appended"
         execute(_FILL, (row.id, offset, channel))
-        if deletes_missing:
-            execute(f"DELETE {_MISSING}", (row.id, channel))
+        delete = "DELETE FROM entry WHERE channel_id = ? AND key = ?"
+        self._connection.executemany(delete, [(row.id, key) for key in missing])
         execute("DELETE FROM tag WHERE channel = ?", (channel,))
         execute(_RETAG, (channel, row.id))
         self._cut_log(row, offset)
