@@ -7,9 +7,9 @@ from collections.abc import Callable
 import attrs
 import structlog
 
-from syncd.actors.news import News
 from syncd.model.audit import AuditEntry, AuditLog
 from syncd.model.reserved import AUDIT_CHANNEL, AUDIT_KEPT
+from syncd.news import News
 from syncd.ports import BroadcasterHandle
 
 __all__ = ["AuditTrail"]

@@ -22,7 +22,6 @@ import trio
 from syncd.actors.broadcaster import Broadcaster
 from syncd.actors.cache_owner import CacheOwner
 from syncd.actors.kit import Actor, ActorHealth, Health, NodeFailed, supervise
-from syncd.actors.news import News
 from syncd.actors.presence import Presence
 from syncd.actors.rebuild_coordinator import RebuildCoordinator
 from syncd.actors.store import StoreActor
@@ -51,6 +50,7 @@ from syncd.model.reserved import RESERVED
 from syncd.model.revocations import Revocations
 from syncd.model.state_permissions import StatePermissions
 from syncd.model.tokens import TokenVerifier
+from syncd.news import News
 from syncd.node_parts import (
     calm_collector,
     collection_namespaces,

@@ -1,6 +1,6 @@
 """The server's own namespaces, whose names begin with `$`, and who is an operator.
 
-Nobody configures them, no application publishes there; what they carry is told by the node alone (`actors.news`). Whoever is no operator is
+Nobody configures them, no application publishes there; what they carry is told by the node alone (`syncd.news`). Whoever is no operator is
 answered as for a channel that does not exist.
 """
 

@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 import trio
 
-from syncd.actors.news import News
 from syncd.actors.rebuild_coordinator.running import RebuildStoreHandle, Running
 from syncd.actors.rebuild_coordinator.telling import Telling
 from syncd.codes import ErrorCode
@@ -22,6 +21,7 @@ from syncd.model.definitions import AppDefinition, CollectionDefinition
 from syncd.model.rebuild_plan import Job, JobState, Mode, RebuildPlan, Wish
 from syncd.model.recording import Rejected
 from syncd.model.reserved import JOBS_CHANNEL, JOBS_KEPT
+from syncd.news import News
 from syncd.store.rebuilds import SwapGeneration
 
 __all__ = ["RebuildCoordinator"]

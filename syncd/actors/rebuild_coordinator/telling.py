@@ -12,9 +12,9 @@ from typing import Any
 
 import trio
 
-from syncd.actors.news import News
 from syncd.model.rebuild_plan import Job
 from syncd.model.reserved import JOBS_CHANNEL, progress_channel
+from syncd.news import News
 
 __all__ = ["TELL_S", "Telling"]
 
