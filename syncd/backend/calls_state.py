@@ -238,6 +238,11 @@ def rebuild_job(job: str) -> Call[Json]:
     return Call("GET", f"/api/rebuild/{job}", dict)
 
 
+def rebuild_jobs() -> Call[list[Json]]:
+    """Read the last jobs."""
+    return Call("GET", "/api/rebuild", lambda body: list(body["jobs"]))
+
+
 def cancel_rebuild(job: str) -> Call[Json]:
     """Have a job end."""
     return Call("DELETE", f"/api/rebuild/{job}", dict)

@@ -110,6 +110,10 @@ class StateMethods(ABC):
         """Return how far a job is: `state`, `done`, `total`, ... as the API tells it."""
         return self._do(calls.rebuild_job(job))
 
+    def rebuild_jobs(self) -> list[dict[str, Any]]:
+        """Return the last hundred jobs, the newest last."""
+        return self._do(calls.rebuild_jobs())
+
     def cancel_rebuild(self, job: str) -> dict[str, Any]:
         """Have a job end without a change of entries, unless it is swapping already; return it as it is now."""
         return self._do(calls.cancel_rebuild(job))
@@ -180,6 +184,10 @@ class AsyncStateMethods(ABC):
     async def rebuild_job(self, job: str) -> dict[str, Any]:
         """As `Publisher.rebuild_job`."""
         return await self._do(calls.rebuild_job(job))
+
+    async def rebuild_jobs(self) -> list[dict[str, Any]]:
+        """As `Publisher.rebuild_jobs`."""
+        return await self._do(calls.rebuild_jobs())
 
     async def cancel_rebuild(self, job: str) -> dict[str, Any]:
         """As `Publisher.cancel_rebuild`."""
