@@ -209,6 +209,10 @@ class RebuildPlan:
         self._jobs[job.id] = job
         self._forget_oldest()
 
+    def forget(self, job: Job) -> None:
+        """It is not told any more."""
+        del self._jobs[job.id]
+
     def _forget_oldest(self) -> None:
         ended = [job.id for job in self._jobs.values() if job.is_ended]
         for job_id in ended[: max(0, len(ended) - MAX_ENDED)]:

@@ -87,13 +87,16 @@ class MemoryRebuilds:
         resumes: bool,
         fills: bool,
         is_partial: bool = False,
-    ) -> RebuildLease | str:
+    ) -> RebuildLease | str | None:
         """See `RebuildStore.acquire`."""
         found, token = self._all.get(collection), 1
         if found is not None:
             if found.expires_ms > now_ms:
                 return found.job
+            if found.job == job and not found.is_open:
+                return None
             token = found.token + 1
+            resumes = resumes or found.job == job
         kind = (fills, is_partial)
         if found is None or not (
             resumes and found.is_open and (found.fills, found.is_partial) == kind

@@ -111,7 +111,7 @@ class RebuildStore(Protocol):
         resumes: bool,
         fills: bool,
         is_partial: bool = False,
-    ) -> RebuildLease | str:
+    ) -> RebuildLease | str | None:
         """Take a collection's lease, with a new token; opens a new generation, or goes on with the open one if `resumes`.
 
         Args:
@@ -119,7 +119,8 @@ class RebuildStore(Protocol):
             is_partial: The generation will hold some of the collection only: it is never resumed.
 
         Returns:
-            The lease, or the job that holds it until it expires.
+            The lease, or the job that holds it until it expires, or None: `job` itself was the last one, and has ended. After its crash it
+            goes on with its generation.
         """
 
     def renew(self, lease: RebuildLease, now_ms: int, lease_ms: int) -> bool:

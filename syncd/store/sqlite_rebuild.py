@@ -105,7 +105,7 @@ class SqliteRebuilds:
         resumes: bool,
         fills: bool,
         is_partial: bool = False,
-    ) -> RebuildLease | str:
+    ) -> RebuildLease | str | None:
         """See `RebuildStore.acquire`."""
         execute, kind = self._connection.execute, fills + _PARTIAL * is_partial
         found = execute(_SELECT, (collection,)).fetchone()
@@ -114,8 +114,10 @@ class SqliteRebuilds:
         if found is not None:
             if found[2] > now_ms:
                 return str(found[0])
+            if found[0] == job and not found[3]:
+                return None
             token = found[1] + 1
-            is_kept = bool(resumes and found[3] and found[4] == fills)
+            is_kept = bool((resumes or found[0] == job) and found[3] and found[4] == fills)
             if is_kept:
                 after, done = found[5], found[6]
         with self._transaction():

@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from syncd.actors.rebuild_coordinator.running import RebuildStoreHandle, Running
+from syncd.actors.rebuild_coordinator.schedule import SCHEDULE, Schedule
 from syncd.actors.rebuild_coordinator.telling import Telling
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
@@ -62,6 +63,9 @@ class RebuildCoordinator:
         self._news = news
         self._telling = Telling(news, self._facts)
         self._has_restored = False
+        self._schedule = Schedule(
+            app, wall_ms=wall_ms, ask=self._queue_scheduled, last_run_ms=self._last_run_ms
+        )
         self._running: dict[str, Running] = {}
         self._wake = trio.Event()
 
@@ -148,6 +152,23 @@ class RebuildCoordinator:
             "error": job.error,
         }
 
+    # ---------------------------------------------------------------- the schedule
+
+    def _queue_scheduled(self, job: Job) -> bool:
+        if self._plan.active(job.collection) is not None or self._plan.find(job.id) is not None:
+            return False
+        self._plan.ask(job, joins=False)
+        self._wake.set()
+        return True
+
+    def _last_run_ms(self) -> dict[str, int]:
+        """See `Schedule`."""
+        return {
+            job.collection: job.asked_at_ms
+            for job in self._plan
+            if job.state is JobState.DONE and job.wish.mode in (Mode.FULL, Mode.RESUME)
+        }
+
     # ---------------------------------------------------------------- over restarts
 
     def _restore(self, jobs: Iterable[Mapping[str, Any]]) -> None:
@@ -184,6 +205,7 @@ class RebuildCoordinator:
             self._has_restored = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._telling.run)
+            nursery.start_soon(self._schedule.run)
             task_status.started()
             while True:
                 self._wake = trio.Event()
@@ -193,7 +215,8 @@ class RebuildCoordinator:
 
     def _begin(self, nursery: trio.Nursery, job: Job) -> None:
         job.state = JobState.RUNNING
-        self.tell(job)
+        if job.who != SCHEDULE:
+            self.tell(job)
         definition: CollectionDefinition = self._app.collections[job.collection]
         is_owned = self._app.is_owned(job.collection)
         running = self._running[job.id] = Running(self, job, definition, is_owned=is_owned)
@@ -202,6 +225,13 @@ class RebuildCoordinator:
     def tell(self, job: Job) -> None:
         """Something of a job has changed; see `running.Ground`."""
         self._telling.note(job)
+
+    def acquired(self, job: Job) -> None:
+        """See `running.Ground`."""
+        if job.who == SCHEDULE:
+            about = {"collection": job.collection, "mode": job.wish.mode.value}
+            self._audit.note(SCHEDULE, "rebuild_start", **about, job=job.id)
+        self._telling.note(job, keeps=True)
 
     async def _perform(self, running: Running) -> None:
         job = running.job
@@ -213,7 +243,10 @@ class RebuildCoordinator:
         finally:
             del self._running[job.id]
             self._wake.set()
-        self._ended(job)
+        if running.is_done_elsewhere:
+            self._plan.forget(job)
+        else:
+            self._ended(job)
 
     def _ended(self, job: Job) -> None:
         job.message, job.ended_at = None, trio.current_time()

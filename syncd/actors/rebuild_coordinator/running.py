@@ -77,6 +77,9 @@ class Ground(Protocol):
     def tell(self, job: Job) -> None:
         """Something of a job has changed."""
 
+    def acquired(self, job: Job) -> None:
+        """A job has its lease: nobody else will do it."""
+
 
 class Running:
     """One job under way."""
@@ -92,6 +95,8 @@ class Running:
         self._is_partial = job.wish.mode in (Mode.KEYS, Mode.TAG)
         self._lease: RebuildLease | None = None
         self._has_lost = False
+        self.is_done_elsewhere = False
+        """It had been done before it had its lease: a scheduled one, by another node."""
 
     async def run(self) -> None:
         """Rebuild. The job's state tells what came of it.
@@ -150,6 +155,10 @@ class Running:
         job, ground = self.job, self._ground
         num_invalidations = ground.num_invalidations(job.collection)
         lease = self._lease = await self._acquire()
+        if lease is None:
+            self.is_done_elsewhere = True
+            return
+        ground.acquired(job)
         job.done = job.resumed_at = lease.done
         job.started_at = trio.current_time()
         failure: Failed | SyncdError | None = None
@@ -174,13 +183,13 @@ class Running:
         if not job.is_ended:
             raise Failed(f"The swap has not ended within {SWAP_S:g} s.")
 
-    async def _acquire(self) -> RebuildLease:
-        """Take the lease, once nobody else holds it."""
+    async def _acquire(self) -> RebuildLease | None:
+        """Take the lease, once nobody else holds it; None: this very job has ended elsewhere."""
         job, resumes = self.job, self.job.wish.mode is Mode.RESUME
         while True:
             now_ms = self._ground.wall_ms()
 
-            def acquire(store: RebuildStore, now_ms: int = now_ms) -> RebuildLease | str:
+            def acquire(store: RebuildStore, now_ms: int = now_ms) -> RebuildLease | str | None:
                 return store.acquire(
                     job.collection,
                     job.id,
@@ -192,7 +201,7 @@ class Running:
                 )
 
             answer = await self._ask(acquire)
-            if isinstance(answer, RebuildLease):
+            if answer is None or isinstance(answer, RebuildLease):
                 job.message = None
                 return answer
             if job.message is None:
