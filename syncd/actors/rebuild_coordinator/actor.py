@@ -155,8 +155,13 @@ class RebuildCoordinator:
     # ---------------------------------------------------------------- the schedule
 
     def _queue_scheduled(self, job: Job) -> bool:
-        if self._plan.active(job.collection) is not None or self._plan.find(job.id) is not None:
+        known = self._plan.find(job.id)
+        if self._plan.active(job.collection) is not None:
             return False
+        if known is not None:
+            if known.state is JobState.DONE:
+                return False
+            self._plan.forget(known)  # a crash cut it off; under its id it gets its lease again
         self._plan.ask(job, joins=False)
         self._wake.set()
         return True
