@@ -37,9 +37,23 @@ _TOUCH_DIRTY = f"""INSERT OR REPLACE INTO generation (channel, key, is_touched, 
 _CLEAR = f"DELETE FROM generation WHERE {_SPAN}"  # noqa: S608 - a constant
 _ADD = """INSERT INTO generation (channel, key, is_touched, tags, value) VALUES (?, ?, 0, ?, ?)
     ON CONFLICT (channel, key) DO UPDATE SET tags = excluded.tags, value = excluded.value WHERE is_touched = 0"""
+_Scanned = tuple[ChannelName, KeyName, str | None, bytes | None]
+
+STRETCH = 4
+"""Entries read for each row of a page at most, before they are read one by one: a page with gaps must not read all that lies in them."""
+_SELECT_STRETCH = (
+    """SELECT key, value, tags FROM entry WHERE channel_id = ? AND key BETWEEN ? AND ? LIMIT ?"""
+)
 _SELECT_ENTRY = "SELECT value, tags FROM entry WHERE channel_id = ? AND key = ?"
-_CHANNELS = f"""SELECT channel FROM generation WHERE {_SPAN} GROUP BY channel
-    UNION SELECT name FROM channel WHERE {_SPAN.replace("channel", "name")}"""  # noqa: S608 - a constant
+_CHANNELS = f"SELECT name FROM channel WHERE {_SPAN.replace('channel', 'name')}"  # noqa: S608 - a constant
+_HAS_ROWS = "SELECT 1 FROM generation WHERE channel = ? LIMIT 1"
+_NEXT_CHANNEL = (
+    """SELECT channel FROM generation WHERE channel > ? AND channel < ? ORDER BY channel LIMIT 1"""
+)
+_FIRST_CHANNEL = "SELECT channel FROM generation ORDER BY channel LIMIT 1"
+_LAST_CHANNEL = "SELECT channel FROM generation ORDER BY channel DESC LIMIT 1"
+LAST = chr(1_114_111)
+"""Behind every character there is."""
 _CHANGED = """SELECT key, tags, value FROM generation WHERE channel = ? AND value IS NOT NULL"""
 _MISSING = """FROM entry WHERE channel_id = ?1
     AND NOT EXISTS (SELECT 1 FROM generation g WHERE g.channel = ?2 AND g.key = entry.key)
@@ -122,7 +136,7 @@ class SqliteRebuilds:
                 after, done = found[5], found[6]
         with self._transaction():
             if not is_kept:
-                execute(_CLEAR, (collection,))
+                self._clear(collection)
                 execute(_TOUCH_DIRTY, (collection,))
             execute(_PUT, (collection, job, token, now_ms + lease_ms, kind, after, done))
         self._open.add(collection)
@@ -154,7 +168,7 @@ class SqliteRebuilds:
 
     def _end(self, collection: str, *, is_open: bool) -> None:
         if not is_open:
-            self._connection.execute(_CLEAR, (collection,))
+            self._clear(collection)
         sql = "UPDATE rebuild SET expires_ms = 0, is_open = ? WHERE collection = ?"
         self._connection.execute(sql, (is_open, collection))
 
@@ -174,22 +188,40 @@ class SqliteRebuilds:
             if state is None:
                 return False
             fills = bool(state[1] & _FILLS)
-            self._connection.executemany(_ADD, [self._scanned(row, fills=fills) for row in rows])
+            self._connection.executemany(_ADD, list(self._scanned(rows, fills=fills)))
             sql = "UPDATE rebuild SET after = ?, done = ? WHERE collection = ?"
             self._connection.execute(sql, (after, done, lease.collection))
         return True
 
-    def _scanned(
-        self, row: ScannedRow, *, fills: bool
-    ) -> tuple[ChannelName, KeyName, str | None, bytes | None]:
-        """Return a scanned row, without its value if the entry is to stay as it is."""
-        tags = json.dumps(row.tags) if row.tags else None
-        channel, found = self._rows.find(row.channel), None
-        if channel is not None:
-            found = self._connection.execute(_SELECT_ENTRY, (channel.id, row.key)).fetchone()
-        if found is not None and (fills or found == (row.value, tags)):
-            return row.channel, row.key, None, None
-        return row.channel, row.key, tags, row.value
+    def _scanned(self, rows: Sequence[ScannedRow], *, fills: bool) -> Iterable[_Scanned]:
+        """Return scanned rows, without their value if the entry is to stay as it is."""
+        channels = list({row.channel for row in rows})
+        known = {channel: self._entries(channel, rows) for channel in channels}
+        for row in rows:
+            key, channel = row.key, row.channel
+            tags = json.dumps(row.tags) if row.tags else None
+            found = known[channel].get(key)
+            if found is not None and (fills or found == (row.value, tags)):
+                yield channel, key, None, None
+            else:
+                yield channel, key, tags, row.value
+
+    def _entries(
+        self, name: ChannelName, rows: Sequence[ScannedRow]
+    ) -> dict[KeyName, tuple[bytes, str | None]]:
+        """Return the entries that a page's rows of one channel might be: a page is a stretch of keys, mostly read with one statement."""
+        channel = self._rows.find(name)
+        if channel is None:
+            return {}
+        execute = self._connection.execute
+        keys = [row.key for row in rows if row.channel == name]
+        most = len(keys) * STRETCH
+        span = (channel.id, min(keys), max(keys), most + 1)
+        found = execute(_SELECT_STRETCH, span).fetchall()
+        if len(found) <= most:
+            return {key: (value, tags) for key, value, tags in found}
+        each = {key: execute(_SELECT_ENTRY, (channel.id, key)).fetchone() for key in keys}
+        return {key: entry for key, entry in each.items() if entry is not None}
 
     # -------------------------------------------------------------------------------------------- the swap
 
@@ -197,8 +229,7 @@ class SqliteRebuilds:
         """See `RebuildStore.swap`."""
         if self._state(lease) is None:
             return None
-        found = self._connection.execute(_CHANNELS, (lease.collection,)).fetchall()
-        channels = [ChannelName(row[0]) for row in found]
+        channels = self._channels(lease.collection)
         try:
             writes = list(itertools.islice(self._writes(channels, plan), plan.max_events + 1))
             if len(writes) > plan.max_events:
@@ -213,6 +244,31 @@ class SqliteRebuilds:
         self._open.discard(lease.collection)
         self._known.clear()
         return swapped
+
+    def _channels(self, collection: str) -> list[ChannelName]:
+        """Return the channels that have rows scanned or entries."""
+        execute = self._connection.execute
+        found = {row[0] for row in execute(_CHANNELS, (collection,))}
+        if execute(_HAS_ROWS, (collection,)).fetchone() is not None:
+            found.add(collection)
+        at, end = f"{collection}/", f"{collection}/{LAST}"
+        while (row := execute(_NEXT_CHANNEL, (at, end)).fetchone()) is not None:
+            at = row[0]
+            found.add(at)
+        return [ChannelName(name) for name in sorted(found)]
+
+    def _clear(self, collection: str) -> None:
+        """Delete the rows of a generation: all pages at once where there are no others, which is nearly always."""
+        execute = self._connection.execute
+        first, last = (execute(sql).fetchone() for sql in (_FIRST_CHANNEL, _LAST_CHANNEL))
+        if first is None:
+            return
+        # Between `orders` and `orders/eu` lies `orders-old`, so a span of several has to be of partitions alone.
+        is_one = first == last or first[0].startswith(f"{collection}/")
+        if is_one and collection_of(first[0]) == collection_of(last[0]) == collection:
+            execute("DELETE FROM generation")
+        else:
+            execute(_CLEAR, (collection,))
 
     def _writes(self, channels: Iterable[ChannelName], plan: SwapPlan) -> Iterable[EntryWrite]:
         execute, record = self._connection.execute, plan.entry_record

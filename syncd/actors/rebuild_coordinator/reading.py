@@ -1,6 +1,6 @@
 """Reading a source: its rows page by page through the scanner, over the scanner's failures, or some keys through the loader.
 
-Owner of: how far a source was read. What is read is handed on as pages, each of which is waited for before the next is read.
+Owner of: how far a source was read. What is read is handed on as pages: while one is written down the next is read, and no more than that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 import structlog
 import trio
 
-from syncd.actors.rebuild_coordinator.rows import BadRow, row_from_scan
+from syncd.actors.kit import Reply
+from syncd.actors.rebuild_coordinator.rows import BadRow, RowReader
 from syncd.errors import SyncdError
 from syncd.model.definitions import CollectionDefinition, Tagged
 from syncd.model.rebuild_plan import Job
@@ -28,8 +29,8 @@ MAX_RETRY_S = 30.0
 MAX_ATTEMPTS = 5
 """Failures of a source in a row, without a page between them; then the job fails, its checkpoint kept."""
 
-Write = Callable[[Sequence[ScannedRow], str, int], Awaitable[None]]
-"""Has rows written down: the rows, the last key read, how many were read since the last page."""
+Write = Callable[[Sequence[ScannedRow], str, int], Reply[bool]]
+"""Has rows written down: the rows, the last key read, how many were read since the last page. False: the lease is lost."""
 
 
 class Failed(Exception):
@@ -45,16 +46,21 @@ class Reading:
         definition: CollectionDefinition,
         *,
         write: Write,
+        lose: Callable[[], None],
         chance: Callable[[], float],
         tell: Callable[[], None],
     ) -> None:
         self._job = job
         self._definition = definition
+        self._row = RowReader(definition).row
         self._write = write
+        self._lose = lose
         self._chance = chance
         self._tell = tell
         self._next_at = 0.0
         self._after: str | None = None
+        self._pending: tuple[Reply[bool], str] | None = None
+        """The page that is being written, and its last key."""
 
     async def scan(self, after: str | None, wanted: Collection[Place] | None) -> None:
         """Read all rows after a key, and hand on those that are `wanted` or carry the job's tag; None: all.
@@ -77,11 +83,14 @@ class Reading:
             done = self._job.done
             try:
                 await read()
+                await self._finish()
             except (SyncdError, Failed):
                 raise
             except BadRow as failure:
+                await self._finish()
                 raise Failed(f"The source delivered what cannot be kept: {failure}.") from None
             except Exception as failure:
+                await self._finish()
                 if self._job.done > done:
                     num_failures, retry_s = 0, RETRY_S
                 num_failures += 1
@@ -104,13 +113,13 @@ class Reading:
 
     async def _scan_once(self, wanted: Collection[Place] | None) -> None:
         """Call the scanner once and hand on its pages."""
-        definition, scanner = self._definition, self._definition.scanner
+        scanner, read_row = self._definition.scanner, self._row
         assert scanner is not None, "it was checked when the job was asked for"
         rows: list[ScannedRow] = []
         num_read, key = 0, ""
         async with contextlib.aclosing(scanner.call(self._after)) as scan:
             async for yielded in scan:
-                row = row_from_scan(definition, yielded)
+                row = read_row(yielded)
                 num_read, key = num_read + 1, row.key
                 if wanted is None or self._is_wanted(row, wanted):
                     rows.append(row)
@@ -130,10 +139,20 @@ class Reading:
         if limit is not None:
             await trio.sleep_until(self._next_at)
             self._next_at = max(self._next_at, trio.current_time()) + num_read / limit
-        await self._write(rows, key, num_read)
-        self._after = key
+        await self._finish()
+        self._pending = self._write(rows, key, num_read), key
         if self._job.message is not None:
             self._job.message = None
+
+    async def _finish(self) -> None:
+        """Wait until the last page is written. Cancelled: it is or it is not."""
+        if self._pending is None:
+            return
+        (reply, key), self._pending = self._pending, None
+        if not await reply.wait():
+            self._lose()
+            await trio.lowlevel.checkpoint()
+        self._after = key
 
     # -------------------------------------------------------------------------------------------- the loader
 
@@ -150,7 +169,7 @@ class Reading:
                 else:
                     values = await _each(keys, loader.call)
             loaded = [_plain(key, values.get(key)) for key in keys]
-            rows = [row_from_scan(definition, each) for each in loaded if each[1] is not None]
+            rows = [self._row(each) for each in loaded if each[1] is not None]
             await self._page(rows, keys[-1], len(keys))
             del left[:size]
 

@@ -245,13 +245,14 @@ class Running:
         """Bring what the source has into the generation; returns the entries that this was about, None for all."""
         job, definition, wish = self.job, self._definition, self.job.wish
 
-        async def write(rows: Sequence[ScannedRow], after: str, num_read: int) -> None:
-            await self._write(lease, rows, after, num_read)
-
-        def tell() -> None:
-            self._ground.tell(job)
-
-        reading = Reading(job, definition, write=write, chance=self._ground.chance, tell=tell)
+        reading = Reading(
+            job,
+            definition,
+            write=partial(self._write, lease),
+            lose=self._lose,
+            chance=self._ground.chance,
+            tell=partial(self._ground.tell, job),
+        )
         if wish.mode is Mode.KEYS:
             about = [definition.rules.place(key) for key in wish.keys]
             if definition.loader is not None:
@@ -285,15 +286,24 @@ class Running:
             if len(places) < TAG_PAGE:
                 return found
 
-    async def _write(
+    def _write(
         self, lease: RebuildLease, rows: Sequence[ScannedRow], after: str, num_read: int
-    ) -> None:
+    ) -> Reply[bool]:
+        """See `reading.Write`. The job's count follows as soon as the store has answered."""
+        reply: Reply[bool] = Reply()
         done = self.job.done + num_read
-        if not await self._ask(lambda store: store.write_page(lease, rows, after, done)):
-            self._lose()
-            await trio.lowlevel.checkpoint()
-        self.job.done = done
-        self._ground.tell(self.job)
+
+        def settle(answer: bool | SyncdError) -> None:  # noqa: FBT001 - as the store answers
+            if isinstance(answer, SyncdError):
+                reply.reject(answer)
+                return
+            if answer:
+                self.job.done = done
+                self._ground.tell(self.job)
+            reply.resolve(answer)
+
+        self._ground.store.rebuild(lambda store: store.write_page(lease, rows, after, done), settle)
+        return reply
 
     async def _swap(
         self, lease: RebuildLease, about: Sequence[Place] | None, *, was_invalidated: bool
