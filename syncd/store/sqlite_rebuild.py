@@ -230,6 +230,8 @@ class SqliteRebuilds:
         if self._state(lease) is None:
             return None
         channels = self._channels(lease.collection)
+        # A swap may be larger than memory should be: what the cache cannot hold goes to the file before the commit.
+        self._connection.execute("PRAGMA cache_spill = ON")
         try:
             writes = list(itertools.islice(self._writes(channels, plan), plan.max_events + 1))
             if len(writes) > plan.max_events:
@@ -241,6 +243,8 @@ class SqliteRebuilds:
         except BaseException:
             self._store.rollback()
             raise
+        finally:
+            self._connection.execute("PRAGMA cache_spill = OFF")
         self._open.discard(lease.collection)
         self._known.clear()
         return swapped

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from functools import partial
 
 import attrs
 import pytest
@@ -278,3 +279,68 @@ async def test_jobs_are_told_after_a_restart_and_those_cut_off_as_failed(tmp_pat
             assert "resume" in state.error
         done = await ended(client, mode="resume")
         assert (done.resumed_at, done.changed) == (20, 0)
+
+
+class Tunnel:
+    """Bytes to and from a node, until it is cut; cut, nobody gets through."""
+
+    def __init__(self, port):
+        self.port = port
+        self.is_cut = False
+        self._scopes = []
+
+    async def serve(self, stream):
+        if self.is_cut:
+            await trio.aclose_forcefully(stream)
+            return
+        async with await trio.open_tcp_stream("127.0.0.1", self.port) as node:
+            with trio.CancelScope() as scope:
+                self._scopes.append(scope)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._pump, stream, node, scope)
+                    nursery.start_soon(self._pump, node, stream, scope)
+        await trio.aclose_forcefully(stream)
+
+    @staticmethod
+    async def _pump(source, sink, scope):
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await source.receive_some(65536):
+                await sink.send_all(data)
+        scope.cancel()
+
+    def cut(self):
+        self.is_cut = True
+        for scope in self._scopes:
+            scope.cancel()
+
+
+async def test_who_watches_over_a_cut_connection_sees_the_true_state_on_return(tmp_path):
+    source = Source({f"k{n:03}": (n, ()) for n in range(60)}, hold_at=25)
+    async with node_of(tmp_path, source) as (node, connect), connect("admin") as operator:
+        tunnel = Tunnel(node.addresses[0][1])
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(
+                partial(trio.serve_tcp, tunnel.serve, 0, host="127.0.0.1")
+            )
+            port = listeners[0].socket.getsockname()[1]
+            async with (
+                open_client(f"ws://127.0.0.1:{port}", token=token("admin")) as watcher,
+                watcher.rebuild_progress("orders") as progress,
+            ):
+                job = await operator.rebuild("orders")
+                with trio.fail_after(20):
+                    async for state in progress:
+                        if state.done == 20:
+                            break
+                    tunnel.cut()
+                    source.gate.set()
+                    async with operator.rebuild_progress("orders") as seen:
+                        await seen.until_ended(job.job)
+                    tunnel.is_cut = False
+                    watcher.wake()
+                    state = await anext(progress)
+                    while not state.is_ended:  # told before the cut, and not taken yet
+                        assert state.done <= 30
+                        state = await anext(progress)
+            assert (state.job, state.state, state.done) == (job.job, "done", 60)
+            nursery.cancel_scope.cancel()
