@@ -81,29 +81,33 @@ class Reading:
         num_failures, retry_s = 0, RETRY_S
         while True:
             done = self._job.done
-            try:
-                await read()
-                await self._finish()
-            except (SyncdError, Failed):
-                raise
-            except BadRow as failure:
-                await self._finish()
-                raise Failed(f"The source delivered what cannot be kept: {failure}.") from None
-            except Exception as failure:
-                await self._finish()
-                if self._job.done > done:
-                    num_failures, retry_s = 0, RETRY_S
-                num_failures += 1
-                kind = type(failure).__name__
-                _log.error("scan_failed", job=self._job.id, attempt=num_failures, exc_info=failure)
-                if num_failures >= MAX_ATTEMPTS:
-                    text = f"The source failed {num_failures} times in a row ({kind})."
-                    raise Failed(text) from failure
-            else:
+            failure = await self._attempt(read)
+            await self._finish()
+            if failure is None:
                 return
+            if isinstance(failure, BadRow):
+                raise Failed(f"The source delivered what cannot be kept: {failure}.")
+            if self._job.done > done:
+                num_failures, retry_s = 0, RETRY_S
+            num_failures += 1
+            kind = type(failure).__name__
+            _log.error("scan_failed", job=self._job.id, attempt=num_failures, exc_info=failure)
+            if num_failures >= MAX_ATTEMPTS:
+                raise Failed(f"The source failed {num_failures} times in a row ({kind}).")
             self._say(f"The source failed ({kind}); it is asked again.")
             await trio.sleep(retry_s * (1.0 - self._chance() / 2))
             retry_s = min(retry_s * 2, MAX_RETRY_S)
+
+    @staticmethod
+    async def _attempt(read: Callable[[], Awaitable[None]]) -> Exception | None:
+        """Have it read; returns what the source failed with."""
+        try:
+            await read()
+        except (SyncdError, Failed):
+            raise
+        except Exception as failure:  # noqa: BLE001 - isolation: one source
+            return failure
+        return None
 
     def _say(self, message: str | None) -> None:
         self._job.message = message
