@@ -55,7 +55,7 @@ bench:
 	@scripts/venv.sh bench
 	$(BIN)/python -m bench $(ARGS)
 
-soak: system
+soak: system npm
 	@scripts/venv.sh dev
 	$(BIN)/python -m pytest tests -m soak -s $(ARGS)
 

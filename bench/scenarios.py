@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.bus import bus_rows
 from bench.cache import rows as cache_rows
 from bench.process import SERVER_CORE, pause, pinned
 from bench.rebuild import MEMORY_ROWS, rebuild_rows
@@ -359,4 +360,5 @@ SCENARIOS = [
     Scenario("watch", watch, 30),
     Scenario("cache", cache, 35),
     Scenario("rebuild", rebuild, 30),
+    Scenario("bus", lambda _, plan: bus_rows(plan), 40),
 ]

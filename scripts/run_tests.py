@@ -37,7 +37,7 @@ PARTS = (
     Part("house", ("house",), 40, is_measured=False),
     Part(
         "unit",
-        ("wire", "model", "cache", "actors", "gateway", "http", "cli", "bench"),
+        ("wire", "model", "cache", "actors", "gateway", "http", "cli", "bench", "bus"),
         60,
         is_spread=True,
     ),
@@ -59,7 +59,7 @@ class PackagePart:
     budget_s: int
 
 
-PACKAGES = (PackagePart("js", "clients/js", 60),)
+PACKAGES = (PackagePart("js", "clients/js", 150),)
 
 
 @attrs.frozen

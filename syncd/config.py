@@ -147,6 +147,12 @@ class Timing:
     presence_grace_s: float = 15.0
     presence_diff_s: float = 0.1
     """Diffs of a channel are gathered for this long."""
+    node_beat_s: float = 5.0
+    """Between two signs of life that a node of a cluster gives the others."""
+    node_dead_s: float = 15.0
+    """A node that is not heard for this long is dead."""
+    node_orphan_s: float = 10.0
+    """Members of a dead node stay for this long, so that they can come back elsewhere."""
     close_s: float = 5.0
     """Wait for the peer's close frame."""
     stop_s: float = 10.0
@@ -154,6 +160,8 @@ class Timing:
     idempotency_s: float = 86_400.0
     tick_s: float = 0.25
     """The one coarse timer."""
+    stall_s: float = 1.0
+    """A loop that stands still for longer is told in the log, with the stack of what holds it."""
 
 
 @attrs.frozen
@@ -201,6 +209,10 @@ class Config:
     """Own address for HTTP; the shared port then serves `/ws` alone."""
     db: str = "syncd.db"
     """SQLite file, or `:memory:` for a store that forgets."""
+    redis: str | None = attrs.field(default=None, repr=False)
+    """URL of the Redis that this node shares with others; `db` is not used then. It may hold a password."""
+    redis_prefix: str = "syncd"
+    """What the names of all keys begin with: two installations that share a Redis differ in it."""
     tls_cert: str | None = None
     tls_key: str | None = None
     origins: tuple[str, ...] = ()

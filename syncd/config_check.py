@@ -189,6 +189,11 @@ def _timing_problems(timing: Timing) -> Iterator[str]:
             yield f"timing.{field.name} must be above 0."
     if timing.tick_s < MIN_TICK_S:
         yield f"timing.tick_s must be at least {MIN_TICK_S:g}."
+    if timing.node_dead_s < 2 * timing.node_beat_s:
+        yield (
+            f"timing.node_dead_s ({timing.node_dead_s:g}) must be at least twice "
+            f"timing.node_beat_s ({timing.node_beat_s:g})."
+        )
     if timing.ping_s <= timing.tick_s:
         yield f"timing.ping_s ({timing.ping_s:g}) must be above timing.tick_s ({timing.tick_s:g})."
     for low, high in (

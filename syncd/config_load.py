@@ -46,6 +46,7 @@ _SERVER_ENVIRONMENT = {
     "SYNCD_LISTEN": "listen",
     "SYNCD_API_LISTEN": "api_listen",
     "SYNCD_DB": "db",
+    "SYNCD_REDIS": "redis",
     "SYNCD_LOG_FORMAT": "log_format",
     "SYNCD_LOG_LEVEL": "log_level",
 }
@@ -71,7 +72,7 @@ def load_config(
     Args:
         path: A file in TOML, or None for none.
         environ: `SYNCD_API_KEY` (kept under the name `default`), `SYNCD_HMAC_SECRET`, `SYNCD_LISTEN`, `SYNCD_API_LISTEN`,
-            `SYNCD_DB`, `SYNCD_LOG_FORMAT`, `SYNCD_LOG_LEVEL`.
+            `SYNCD_DB`, `SYNCD_REDIS`, `SYNCD_LOG_FORMAT`, `SYNCD_LOG_LEVEL`.
         overrides: Keys of [server] as given on the command line; None stands for not given.
 
     Raises:

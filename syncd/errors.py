@@ -42,6 +42,11 @@ class SyncdError(Exception):
     def __str__(self) -> str:
         return f"{self.code.value}: {self.message}"
 
+    @property
+    def leaves_unknown(self) -> bool:
+        """Whether what was asked for may have happened all the same: whoever remembers how things were has to look again."""
+        return self.code is ErrorCode.INTERNAL_ERROR
+
 
 class RequestRejected(SyncdError):
     """The request is refused; the connection goes on."""
@@ -61,10 +66,22 @@ class RebuildRunning(RequestRejected):
 
 
 class StoreUnavailable(SyncdError):
-    """The store cannot read or commit now; nothing was half done."""
+    """The store cannot read or commit now; nothing was half done.
 
-    def __init__(self, message: str = "", *, after_ms: int | None = 1000) -> None:
+    Attributes:
+        is_unknown: The answer to a commit was lost: it may have taken effect, whole, or may yet.
+    """
+
+    def __init__(
+        self, message: str = "", *, after_ms: int | None = 1000, is_unknown: bool = False
+    ) -> None:
         super().__init__(ErrorCode.STORE_UNAVAILABLE, message, after_ms=after_ms)
+        self.is_unknown = is_unknown
+
+    @property
+    def leaves_unknown(self) -> bool:
+        """See `SyncdError`."""
+        return self.is_unknown
 
 
 class MailboxFull(SyncdError):

@@ -7,8 +7,11 @@ name, tokens also by their looks. Lines of other libraries (`logging`) go the sa
 
 from __future__ import annotations
 
+import collections
+import itertools
 import logging
 import re
+import secrets
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -16,7 +19,17 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["MASK", "MAX_TEXT_CHARS", "configure_logging", "mask_secrets", "printable"]
+__all__ = [
+    "MASK",
+    "MAX_TEXT_CHARS",
+    "RecentProblems",
+    "begin_request",
+    "configure_logging",
+    "mask_secrets",
+    "printable",
+    "recent_problems",
+    "request_id",
+]
 
 MASK = "***"
 
@@ -24,6 +37,8 @@ MAX_TEXT_CHARS = 512
 """Of one field; enough for any name syncd accepts, too little to fill a disk with."""
 
 MAX_TRACEBACK_CHARS = 16_384
+_STACKS = ("exception", "stack")
+"""Fields whose lines are kept."""
 MAX_ITEMS = 16
 """Of one list or map in a field."""
 MAX_DEPTH = 2
@@ -35,6 +50,31 @@ _SECRET_NAMES = frozenset(
 _SECRET_ENDINGS = ("_token", "_secret", "_password", "_api_key", "-api-key")
 
 _token_like = re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*){0,2}|(?<=\bBearer )\S+")
+
+
+MAX_PROBLEMS = 200
+"""Warnings and errors remembered: some 0.1 MB, with tracebacks at most 3."""
+
+
+class RecentProblems:
+    """A processor that remembers the newest warnings and errors, masked and cut as they go into the log."""
+
+    def __init__(self, size: int = MAX_PROBLEMS) -> None:
+        self._ring: collections.deque[dict[str, Any]] = collections.deque(maxlen=size)
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Keep a copy if it is one."""
+        if event.get("level") in {"warning", "error", "critical"}:
+            self._ring.append(dict(event))
+        return event
+
+    def newest(self, limit: int = MAX_PROBLEMS) -> list[dict[str, Any]]:
+        """Return them, the newest first."""
+        return list(itertools.islice(reversed(self._ring), limit))
+
+
+recent_problems = RecentProblems()
+"""Of this process, as its log is; operators see it on the dashboard."""
 
 
 def configure_logging(log_format: str, log_level: str, stream: TextIO | None = None) -> None:
@@ -58,6 +98,30 @@ def configure_logging(log_format: str, log_level: str, stream: TextIO | None = N
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+_request_id_like = re.compile(r"[\w.:+/=-]{1,64}", re.ASCII)
+
+
+def begin_request(given: str | None) -> str:
+    """Have all log lines of this task and those it starts carry an id of the request they serve.
+
+    Args:
+        given: By the caller or a proxy before us. Taken if it is at most 64 of A-Z, a-z, 0-9, _ . : + / = and -.
+
+    Returns:
+        That id, or a new one.
+    """
+    is_good = given is not None and _request_id_like.fullmatch(given) is not None
+    made = given if is_good and given is not None else secrets.token_hex(8)
+    structlog.contextvars.bind_contextvars(request_id=made)
+    return made
+
+
+def request_id() -> str | None:
+    """Return the id that log lines of this task carry; None outside a request."""
+    found = structlog.contextvars.get_contextvars().get("request_id")
+    return found if isinstance(found, str) else None
+
+
 def _processors(log_format: str, *, is_terminal: bool) -> list[Processor]:
     renderer: Processor = structlog.processors.JSONRenderer(ensure_ascii=True)
     if log_format == "console":
@@ -71,6 +135,7 @@ def _processors(log_format: str, *, is_terminal: bool) -> list[Processor]:
         structlog.processors.format_exc_info,
         mask_secrets,
         _make_printable,
+        recent_problems,
         renderer,
     ]
 
@@ -97,7 +162,7 @@ def _is_secret_name(name: str) -> bool:
 def _make_printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     made: EventDict = {}
     for name, value in event.items():
-        if name == "exception" and isinstance(value, str):
+        if name in _STACKS and isinstance(value, str):
             made[name] = _printable_traceback(value)
         else:
             made[printable(name)] = _plain(value, MAX_DEPTH)

@@ -23,6 +23,7 @@ from syncd.wire.channels import namespace_of
 __all__ = [
     "calm_collector",
     "collection_namespaces",
+    "new_name",
     "open_store",
     "raise_file_limit",
     "return_large_values",
@@ -60,13 +61,22 @@ def store_options(
     )
 
 
-def open_store(config: Config, app: AppDefinition) -> Store:
-    """Open the store that the configuration names.
+def new_name(surroundings: Surroundings) -> str:
+    """Return a name for a node, its own among those that share its store."""
+    return surroundings.entropy(4).hex()
+
+
+def open_store(config: Config, app: AppDefinition, node: str = "") -> Store:
+    """Open the store that the configuration names, for a node of this name.
 
     Raises:
         ConfigError: it cannot be used.
     """
     options = store_options(config, app)
+    if config.redis is not None:
+        from syncd.shared_parts import open_redis  # noqa: PLC0415 - an extra
+
+        return open_redis(config, options, node)
     store: Store
     store = MemoryStore(options) if config.db == ":memory:" else SqliteStore(config.db, options)
     store.open()

@@ -6,7 +6,7 @@ ports returns at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -41,6 +41,7 @@ __all__ = [
     "Run",
     "SessionDrained",
     "SessionGone",
+    "SessionOrders",
     "SessionPort",
     "StoreHandle",
     "StoredEvent",
@@ -419,6 +420,8 @@ class ChannelInfo:
     num_subscribers: int
     epoch: Epoch | None
     offset: int
+    num_events: int = 0
+    """Since some start; where there are offsets, the newest one."""
 
 
 class BroadcasterHandle(Protocol):
@@ -432,6 +435,12 @@ class BroadcasterHandle(Protocol):
 
     def channels(self, prefix: str, limit: int) -> list[ChannelInfo]:
         """Channels with subscribers or state in memory whose name starts with `prefix`."""
+
+    def each_channel(self) -> Iterator[ChannelInfo]:
+        """Channels as they are now, each told when it is asked for: whoever has many of them may rest in between."""
+
+    def num_subscribers(self, channel: ChannelName) -> int:
+        """How many are subscribed to a channel."""
 
 
 # ------------------------------------------------------------------------------------------------ presence
@@ -530,9 +539,31 @@ class GatewayStatistics:
     """Asked for, whatever became of them."""
     num_reads: int = 0
     num_watches: int = 0
+    num_messages_out: int = 0
+    """Messages handed to sockets or outboxes: deliveries, answers and the rest."""
 
 
-class GatewayPort(Protocol):
+@attrs.frozen
+class SessionInfo:
+    """One session as operators see it. Ages are in seconds."""
+
+    session: str
+    user: str | None
+    clients: tuple[str, ...]
+    peer: str
+    num_subscriptions: int
+    outbox_bytes: int
+    """What waits because its socket takes no more."""
+    outbox_budget_bytes: int
+    behind_s: float
+    """How long its socket has taken nothing of what waits; 0 when nothing does."""
+    silent_s: float
+    """Since anything was heard of it."""
+    is_paused: bool
+    """Nothing is read of it, because it does not read our answers or asks more than is done."""
+
+
+class SessionOrders(Protocol):
     """What operators may do to live sessions. All synchronous, effective when they return; counts are sessions touched."""
 
     def disconnect(self, target: Target, *, reconnect: bool, reason: str) -> int:
@@ -544,8 +575,24 @@ class GatewayPort(Protocol):
     def revoke(self, target: Target, *, until_s: float | None) -> int:
         """Refuse matching user or token id from now on (`until_s` wall clock, None: 24 h) and close its sessions with 4401."""
 
+
+class GatewayPort(SessionOrders, Protocol):
+    """What operators may do to live sessions, and ask of them."""
+
     def identify(self, token: str) -> Identity | None:
         """Return whom a token speaks for, as `hello` would; None for one that is not accepted or is revoked."""
 
     def statistics(self) -> GatewayStatistics:
-        """Return counts."""
+        """Return counts. Looks at every session."""
+
+    def counters(self) -> dict[str, int]:
+        """Return what is counted anyway, since the start; looks at no session."""
+
+    def gauges(self) -> dict[str, int]:
+        """Return how many connections and sessions there are; looks at none of them."""
+
+    def sessions(self, channel: ChannelName | None = None) -> Iterator[SessionInfo]:
+        """Sessions as they are now, or those in a channel, each told when it is asked for."""
+
+    def channels_of(self, session: str) -> list[ChannelName] | None:
+        """Channels that a session is subscribed to or watches; None: there is no such session."""

@@ -5,6 +5,7 @@ Waiting goes gateway, http -> cache_owner -> presence -> broadcaster -> store. P
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -82,6 +83,8 @@ class MutateState:
     """Services only."""
     size_bytes: int = 0
     """About what the arguments take; counted while it waits."""
+    asked_at: float = math.inf
+    """When it came, on Trio's clock; inf: nobody measures its age."""
 
 
 @attrs.define(eq=False)
@@ -286,6 +289,8 @@ class DeliverCommitted:
     publications: list[PublishEvent] = attrs.field(factory=list)
     """For channels without a log; nobody waits for their answers."""
     outcomes: list[OutcomeToTell] = attrs.field(factory=list)
+    since: float = math.inf
+    """When the oldest of the mutations came, on Trio's clock."""
 
 
 @attrs.define(eq=False)

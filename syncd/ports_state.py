@@ -16,6 +16,7 @@ from syncd.ids import ChannelName, Position
 from syncd.ports import (
     Appended,
     AppendRequest,
+    ChannelHead,
     IdempotencyKey,
     LoadedChannel,
     LogPage,
@@ -69,6 +70,9 @@ class EntryRead:
     written_by: int | None = None
     """It saw what the mutation with this index in the group writes, before there was a version (`version` is -1, which no entry
     has): still so if that one was `Committed` now and the entry has the version it got."""
+    unless_dirty: bool = False
+    """What is to be written comes from the source: it does not stand while the source has not heard of a change (DESIGN 5.9), whichever
+    node committed that."""
 
 
 @attrs.define(eq=False)
@@ -145,6 +149,8 @@ class Conflict:
     """A read is not true any more: run the mutator again. Nothing was written, `last` did not advance."""
 
     read: EntryRead
+    is_dirty: bool = False
+    """The version is still so, but the entry is dirty (`EntryRead.unless_dirty`)."""
 
 
 MutationResult = Committed | KnownOutcome | OutOfOrder | Conflict | SyncdError
@@ -196,6 +202,16 @@ class StateReader(Protocol):
         two of them is in the log.
         """
 
+    def scan_for(
+        self,
+        clients: Sequence[str],
+        channel: ChannelName,
+        after_key: KeyName | None,
+        limit: int,
+        max_bytes: int,
+    ) -> tuple[EntryPage, list[int]]:
+        """Return `scan` and `last_mids` of one moment: what of each client's mutations is in the page."""
+
     def keys_by_tag(
         self, collection: str, tag: str, after: TaggedKey | None, limit: int
     ) -> list[TaggedKey]:
@@ -215,6 +231,9 @@ class StateReader(Protocol):
 
     def load(self, channel: ChannelName, tail_events: int, tail_bytes: int) -> LoadedChannel:
         """Return a channel's head and newest events, as `Store.load`."""
+
+    def heads(self, channels: Sequence[ChannelName]) -> list[ChannelHead]:
+        """Return where the logs of some channels begin and end, in their order; of each as of its own moment."""
 
     def read(self, query: LogQuery) -> LogPage:
         """Return a slice of a channel's log, as `Store.read`."""

@@ -11,24 +11,25 @@ import importlib.metadata
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
-import attrs
 import structlog
 import trio
 
+from syncd.actors.bridge import Bridge
+from syncd.actors.bridge.cluster import ClusterRoom
 from syncd.actors.broadcaster import Broadcaster
 from syncd.actors.cache_owner import CacheOwner
-from syncd.actors.kit import Actor, ActorHealth, Health, NodeFailed, supervise
+from syncd.actors.kit import ActorHealth, NodeFailed
 from syncd.actors.presence import Presence
 from syncd.actors.rebuild_coordinator import RebuildCoordinator
 from syncd.actors.store import StoreActor
 from syncd.audit_trail import AuditTrail
 from syncd.config import Config
 from syncd.config_check import is_loopback
-from syncd.errors import ActorStopped, ConfigError, MailboxFull
+from syncd.errors import ConfigError
 from syncd.gateway.admin import GatewayAdmin
 from syncd.gateway.authorizer import AuthorizerCalls
 from syncd.gateway.gateway import Gateway, bind
@@ -41,7 +42,9 @@ from syncd.http.operator_api import Operating
 from syncd.http.ports import NodeStatistics
 from syncd.http.serving import HttpServer
 from syncd.ids import Epoch
+from syncd.ladder import Ladder
 from syncd.loop_lag import LoopLag
+from syncd.membership import Membership
 from syncd.model.admin_sessions import AdminSessions, NodeTokens
 from syncd.model.client_secrets import ClientSecrets
 from syncd.model.definitions import AppDefinition
@@ -54,36 +57,24 @@ from syncd.news import News
 from syncd.node_parts import (
     calm_collector,
     collection_namespaces,
+    new_name,
     open_store,
     raise_file_limit,
     return_large_values,
     ssl_context,
     url_of,
 )
-from syncd.ports import ResumeSubscriptions
-from syncd.ports_collections import ResumeWatches
+from syncd.resuming import Resuming
 from syncd.runtime import Runtime
+from syncd.stats import Stats
 from syncd.store.base import NODE_SECRET, Store, StoreFailed
 from syncd.surroundings import REAL, Surroundings
 from syncd.upkeep import Upkeep
+from syncd.watchdog import Watchdog
 
 __all__ = ["Node", "open_node", "serve"]
 
 _log = structlog.get_logger("syncd.server")
-
-LAG_LIMIT_MS = 1000.0
-"""A loop that wakes sleepers later than this is not ready for traffic."""
-STEP_STOP_S = 5.0
-"""For one rung on the way down; a shield never stands without a deadline."""
-
-
-@attrs.define(eq=False)
-class _Rung:
-    """One running part: how to end it, and when it has ended."""
-
-    name: str
-    scope: trio.CancelScope
-    done: trio.Event
 
 
 class Node:
@@ -95,7 +86,17 @@ class Node:
         store: Store,
         app: AppDefinition | None = None,
         surroundings: Surroundings = REAL,
+        name: str = "",
     ) -> None:
+        """Make its parts; nothing runs yet.
+
+        Args:
+            config: In force already, as is `app`.
+            store: Open; closed by the node.
+            surroundings: Clocks and the like.
+            name: Its own among those that share the store, as the store was told.
+        """
+        self.name = name or new_name(surroundings)
         self.config = config
         self.app = app or AppDefinition()
         self.surroundings = surroundings
@@ -103,8 +104,9 @@ class Node:
         self.started_at_ms = int(surroundings.wall_s() * 1000)
         self._started_at = trio.current_time()
         self._lag = LoopLag()
-        self._health: list[ActorHealth] = []
-        self._rungs: list[_Rung] = []
+        self.watchdog = Watchdog(config.timing.stall_s)
+        """Watches while `open_node` holds it open; a simulated node has a clock of its own."""
+        self._ladder = Ladder()
         self.is_stopping = False
         self.authorizer = None
         if self.app.authorizer is not None:
@@ -113,6 +115,7 @@ class Node:
         self.sessions = self.hub.sessions = self._make_sessions(store)
         self.admin = GatewayAdmin(self.hub, self.sessions, surroundings.wall_s)
         self._make_actors(store)
+        self.stats = Stats(self, self.admin, self.broadcaster, surroundings.wall_ms)
         self.http = self._make_http()
         heads = Heads(
             config,
@@ -138,6 +141,7 @@ class Node:
         self.store = StoreActor(
             store, worker, wall_clock=surroundings.wall_s, timer=surroundings.timer
         )
+        self._make_ways_to_others(store)
         self.upkeep = Upkeep(self.store, store)
         self.check_store, self.backup = self.upkeep.check, self.upkeep.copy
         self.broadcaster = Broadcaster(
@@ -148,9 +152,11 @@ class Node:
             new_epoch=lambda: Epoch(surroundings.new_id()),
             collections=[*collection_namespaces(self.app), *RESERVED],
             volatile_head=lambda channel: self.cache_owner.volatile_head(channel),  # noqa: PLW0108 - it is made below
+            bridge=self.bridge,
         )
         self.audit = AuditTrail(self.broadcaster, surroundings.wall_ms)
-        self.presence = Presence(config.limits, config.timing, self.hub.writer.flush)
+        flush = self.hub.writer.flush
+        self.presence = Presence(config.limits, config.timing, flush, self.cluster)
         self.cache_owner = CacheOwner(
             self.app,
             config,
@@ -159,8 +165,10 @@ class Node:
             wall_ms=surroundings.wall_ms,
             new_epoch=lambda: Epoch(surroundings.new_id()),
             chance=surroundings.jitter,
-            flush=self.hub.writer.flush,
+            flush=flush,
             timer=surroundings.timer,
+            interest=None if self.bridge is None else self.bridge.entries_interest,
+            node=self.name,
         )
         self.rebuild_coordinator = RebuildCoordinator(
             self.app,
@@ -173,8 +181,30 @@ class Node:
             audit=self.audit.log,
             news=News(self.broadcaster),
         )
+        self._connect_rooms()
+
+    def _connect_rooms(self) -> None:
+        """Tell rooms of those that were made after them."""
         self.hub.rebuilds, self.hub.cache_owner = self.rebuild_coordinator, self.cache_owner
         self.hub.broadcaster, self.hub.presence = self.broadcaster, self.presence
+        if self.bridge is not None:
+            self.bridge.connect(self.broadcaster, self.cache_owner)
+        if self.members is not None:
+            parts = (self.presence, self.hub, self.sessions, self.admin)
+            self.members.join(self, *parts, self.store.statistics)
+
+    def _make_ways_to_others(self, store: Store) -> None:
+        """Make what leads to the nodes that share the store, if there is a Redis."""
+        self.bridge: Bridge | None = None
+        self.members: Membership | None = None
+        self.cluster: ClusterRoom | None = None
+        if self.config.redis is not None:
+            from syncd.shared_parts import make_bridge  # noqa: PLC0415 - an extra
+
+            self.members = Membership(self.config, self.name, self.surroundings)
+            self.cluster = self.members.room
+            line = self.members.line
+            self.bridge = make_bridge(self.config, line, self.store, store, self.surroundings)
 
     def _make_sessions(self, store: Store) -> Sessions:
         config, surroundings = self.config, self.surroundings
@@ -189,7 +219,7 @@ class Node:
             secrets=ClientSecrets(node_secret, surroundings.entropy),
             revocations=Revocations(),
             wall_s=surroundings.wall_s,
-            node=surroundings.entropy(3).hex(),
+            node=self.name,
         )
 
     def _make_grants(self) -> Grants:
@@ -209,6 +239,7 @@ class Node:
                 self.admin_sessions,
                 self.rebuild_coordinator,
                 self.surroundings.wall_s,
+                self.cluster,
             ),
             definition=self.app,
         )
@@ -226,7 +257,7 @@ class Node:
 
     def health(self) -> Sequence[ActorHealth]:
         """What became of each actor, in start order."""
-        return self._health
+        return self._ladder.health
 
     def statistics(self) -> NodeStatistics:
         """Counts of every part, read when asked for."""
@@ -239,24 +270,18 @@ class Node:
                 **{a.name: a.mailbox.statistics() for a in (self.broadcaster, self.cache_owner)},
                 "presence": self.presence.statistics().mailbox,
             },
+            rebuilds=self.rebuild_coordinator.statistics(),
             loop_lag=self._lag.histogram.counts(),
+            num_stalls=self.watchdog.num_stalls,
         )
 
     def reasons_not_ready(self) -> Sequence[str]:
         """Why the node should get no traffic, one sentence each."""
-        reasons = [
-            f"The actor {health.name} is {health.state.value}."
-            for health in self._health
-            if health.state is not Health.OK
-        ]
-        if not self.store.statistics().is_writable:
-            reasons.append("The store cannot commit.")
-        elif self.upkeep.refusal is not None:
-            reasons.append(self.upkeep.refusal)
-        if self.loop_lag_ms() > LAG_LIMIT_MS:
-            reasons.append("The event loop lags.")
-        if self.is_stopping:
-            reasons.append("The node is stopping.")
+        reasons = self.upkeep.reasons_not_ready(
+            self._ladder.health, self.loop_lag_ms(), is_stopping=self.is_stopping
+        )
+        if self.bridge is not None and not self.bridge.is_up:
+            return [*reasons, "The bus to the other nodes is down."]
         return reasons
 
     # ---------------------------------------------------------------- up and down
@@ -268,73 +293,34 @@ class Node:
         api_listeners: Sequence[socket.socket],
     ) -> None:
         """Start every part in order; each is ready when the next one starts. The application may call from the first on."""
+        ladder = self._ladder
+        rooms = (self.broadcaster, self.cache_owner, self.presence, self.rebuild_coordinator)
+        resuming = Resuming(self.hub, self.admin, *rooms)
         self.app.bind(Runtime(self.cache_owner, self.config.timing.http_request_s))
-        await self._climb(nursery, "loop_lag", self._lag.run)
-        await self._climb_actor(nursery, self.store)
-        await self._climb_actor(nursery, self.broadcaster, self._resume_broadcaster)
+        await ladder.climb(nursery, "loop_lag", self._lag.run)
+        await ladder.climb_actor(nursery, self.store)
+        await ladder.climb_actor(nursery, self.broadcaster, resuming.broadcaster)
         await self.audit.restore()
-        await self._climb_actor(nursery, self.presence, self._resume_presence)
-        await self._climb_actor(nursery, self.cache_owner, self._resume_watches)
-        await self._climb_actor(nursery, self.rebuild_coordinator)
-        await self._climb(nursery, "http", partial(self.http.run, api_listeners))
-        await self._climb(nursery, "gateway", partial(self.gateway.run, listeners))
+        await ladder.climb_actor(nursery, self.presence, resuming.presence)
+        await ladder.climb_actor(nursery, self.cache_owner, resuming.watches)
+        await ladder.climb_actor(nursery, self.rebuild_coordinator)
+        if self.bridge is not None:
+            await ladder.climb_actor(nursery, self.bridge)
+        if self.members is not None:
+            self.members.listens_at(self.addresses)
+            await ladder.climb(nursery, "cluster", self.members.line.run)
+        await ladder.climb(nursery, "stats", self.stats.run)
+        await ladder.climb(nursery, "http", partial(self.http.run, api_listeners))
+        await ladder.climb(nursery, "gateway", partial(self.gateway.run, listeners))
 
     async def stop(self) -> None:
         """Stop accepting, say good-bye, then stop every part in reverse, each within its deadline."""
         self.is_stopping = True
         self.gateway.stop_accepting()
         await self.gateway.drain(self.config.timing.stop_s / 2)
-        for rung in reversed(self._rungs):
-            rung.scope.cancel(f"stopping {rung.name}")
-            with trio.move_on_after(STEP_STOP_S) as waiting:
-                await rung.done.wait()
-            if waiting.cancelled_caught:
-                _log.error("stop_overdue", part=rung.name)
-
-    async def _climb_actor(
-        self, nursery: trio.Nursery, actor: Actor, on_restart: Callable[[], None] = lambda: None
-    ) -> None:
-        health = ActorHealth(actor.name)
-        self._health.append(health)
-        run = partial(supervise, actor, health, on_restart=on_restart)
-        await self._climb(nursery, actor.name, run)
-
-    async def _climb(
-        self, nursery: trio.Nursery, name: str, run: Callable[..., Awaitable[None]]
-    ) -> None:
-        rung = _Rung(name, trio.CancelScope(), trio.Event())
-
-        async def part(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            try:
-                with rung.scope:
-                    await run(task_status=task_status)
-            finally:
-                rung.done.set()
-
-        await nursery.start(part)
-        self._rungs.append(rung)
-
-    # ---------------------------------------------------------------- healing
-
-    def _resume_broadcaster(self) -> None:
-        self.rebuild_coordinator.tell_again()
-        subscriptions = self.admin.open_subscriptions()
-        if subscriptions:
-            self.broadcaster.mailbox.put_reply(ResumeSubscriptions(subscriptions))
-
-    def _resume_watches(self) -> None:
-        subscriptions = self.admin.open_watches()
-        if subscriptions:
-            self.cache_owner.mailbox.put_reply(ResumeWatches(subscriptions))
-
-    def _resume_presence(self) -> None:
-        commands = self.admin.presence_commands()
-        if not commands:
-            return
-        try:
-            self.presence.submit_nowait(commands, 0)
-        except (MailboxFull, ActorStopped):
-            self.hub.to_presence.extend(commands)
+        if self.cluster is not None:
+            self.cluster.leave()
+        await self._ladder.descend()
 
 
 @contextlib.asynccontextmanager
@@ -351,22 +337,27 @@ async def open_node(config: Config, app: AppDefinition | None = None) -> AsyncIt
 
     Cancellation: everything stops at once, as by a crash: nothing acknowledged is lost.
     """
-    app = app or AppDefinition()
-    store = open_store(config, app)
+    app, name = app or AppDefinition(), new_name(REAL)
+    if config.redis is not None:
+        from syncd.shared_parts import with_shared_history  # noqa: PLC0415 - an extra
+
+        config, app = with_shared_history(config, app)
+    store = open_store(config, app, name)
     try:
         listeners = bind(config.listen)
         api_listeners = [] if config.api_listen is None else bind(config.api_listen)
     except ConfigError:
         store.close()
         raise
-    node = Node(config, store, app)
+    node = Node(config, store, app, name=name)
     node.addresses = [sock.getsockname() for sock in listeners]
     try:
-        async with trio.open_nursery() as nursery:
-            await node.start(nursery, listeners, api_listeners)
-            yield node
-            await node.stop()
-            nursery.cancel_scope.cancel("node stopped")
+        with node.watchdog:
+            async with trio.open_nursery() as nursery:
+                await node.start(nursery, listeners, api_listeners)
+                yield node
+                await node.stop()
+                nursery.cancel_scope.cancel("node stopped")
     finally:
         node.app.bind(None)
 

@@ -17,6 +17,7 @@ import trio
 from syncd.actors.kit import Reply
 from syncd.errors import MailboxFull, NoAnswer, SyncdError, internal_error
 from syncd.ids import ChannelName, Position
+from syncd.logs import request_id
 from syncd.ports import IdempotencyKey, Identity, Subscription
 from syncd.ports_collections import (
     CacheOwnerCommand,
@@ -75,6 +76,8 @@ class _OutcomeReply:
     """Waits for one outcome. Implements `MutationAsker`."""
 
     def __init__(self) -> None:
+        self.request = request_id()
+        """For the log."""
         self.reply: Reply[Outcome] = Reply()
 
     def subscription(self, _channel: ChannelName) -> Subscription | None:
@@ -127,6 +130,7 @@ class StateCalls:
             asked.identity,
             idempotency=asked.idempotency,
             size_bytes=asked.size_bytes,
+            asked_at=trio.current_time(),
         )
         return await self._ask(command, asker.reply, asked.size_bytes)
 

@@ -1,15 +1,18 @@
-"""What an operator asks of a running node's store besides the log: whether it can commit, and a copy of it. Owned by `server.Node`."""
+"""What an operator asks of a running node besides the log: whether it is well and can commit, and a copy of its store.
+
+Owned by `server.Node`.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
 
-from syncd.actors.kit import Reply
+from syncd.actors.kit import ActorHealth, Health, Reply
 from syncd.actors.store import StoreActor
 from syncd.codes import ErrorCode
 from syncd.errors import ConfigError, RequestRejected, StoreUnavailable, SyncdError
@@ -23,6 +26,8 @@ T = TypeVar("T")
 
 CHECK_S = 0.8
 """Readiness is told within a second of asking."""
+LAG_LIMIT_MS = 1000.0
+"""A loop that wakes sleepers later than this is not ready for traffic."""
 TRUST_S = 0.5
 """A check is good for this long, so that nobody makes the node write by asking whether it is well."""
 
@@ -56,6 +61,25 @@ class Upkeep:
         finally:
             self._is_checking = False
             self._checked_at = trio.current_time()
+
+    def reasons_not_ready(
+        self, health: Sequence[ActorHealth], lag_ms: float, *, is_stopping: bool
+    ) -> Sequence[str]:
+        """Return why the node should get no traffic, one sentence each, with the store as last checked."""
+        reasons = [
+            f"The actor {each.name} is {each.state.value}."
+            for each in health
+            if each.state is not Health.OK
+        ]
+        if not self._actor.statistics().is_writable:
+            reasons.append("The store cannot commit.")
+        elif self.refusal is not None:
+            reasons.append(self.refusal)
+        if lag_ms > LAG_LIMIT_MS:
+            reasons.append("The event loop lags.")
+        if is_stopping:
+            reasons.append("The node is stopping.")
+        return reasons
 
     async def copy(self, path: Path) -> CopyReport:
         """Copy the store to a new file while it is written, in slices.

@@ -25,6 +25,7 @@ __all__ = [
     "MailboxStatistics",
     "NodeFailed",
     "Reply",
+    "origin_of",
     "supervise",
 ]
 
@@ -66,8 +67,15 @@ class Mailbox(Generic[M]):
     outlives a crash of its actor.
     """
 
-    def __init__(self, name: str, capacity: int, capacity_bytes: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        capacity: int,
+        capacity_bytes: int,
+        now: Callable[[], float] = trio.current_time,
+    ) -> None:
         self.name = name
+        self._now = now
         self.capacity = capacity
         self.capacity_bytes = capacity_bytes
         self._waiting: list[M] = []
@@ -75,6 +83,8 @@ class Mailbox(Generic[M]):
         self._peak = 0
         self._num_refused = 0
         self._is_closed = False
+        self._oldest_at = self.taken_since = math.inf
+        """When what waits, and what was taken last, began to come: on Trio's clock; inf: nothing but replies."""
         self._taker = trio.lowlevel.ParkingLot()
         self._putters: collections.deque[_Putter[M]] = collections.deque()
 
@@ -130,6 +140,8 @@ class Mailbox(Generic[M]):
         )
 
     def _add(self, messages: Sequence[M], size_bytes: int) -> None:
+        if self._oldest_at == math.inf:
+            self._oldest_at = self._now()
         self._waiting.extend(messages)
         self._bytes += size_bytes
         self._taker.unpark()
@@ -162,6 +174,7 @@ class Mailbox(Generic[M]):
         batch = self._waiting
         self._waiting = []
         self._bytes = 0
+        self.taken_since, self._oldest_at = self._oldest_at, math.inf
         self._peak = max(self._peak, len(batch))
         self._admit_putters()
         return batch
@@ -216,6 +229,15 @@ class Reply(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._value[0]
+
+
+def origin_of(message: object) -> dict[str, str]:
+    """Return who asked, as fields of a log line: the `session`, or the `request_id` of an HTTP request; nothing if nobody did."""
+    held = getattr(message, "subscription", message)
+    asker = getattr(message, "asker", None) or getattr(held, "session", None)
+    asker = getattr(asker, "connection", asker)
+    found = {"session": getattr(asker, "id", None), "request_id": getattr(asker, "request", None)}
+    return {name: value for name, value in found.items() if value}
 
 
 class Health(enum.Enum):

@@ -1,6 +1,7 @@
-"""Presence actor: one task that owns who is present on this node, and tells the watchers.
+"""Presence actor: one task that owns who is present on this node and, in a cluster, on all others, and tells the watchers.
 
-Owns the `PresenceSet`; the gateway and HTTP submit commands, sessions take what is sent. It waits for nobody: whatever a
+Owns the `PresenceSet`; the gateway and HTTP submit commands, sessions take what is sent. In a cluster the bridge submits what peers
+tell, and is told what changed here. It waits for nobody: whatever a
 session does not take is replaced later by a fresh state. When its mailbox is full, presence commands of the gateway stall
 and with them the sessions that sent them.
 """
@@ -8,16 +9,18 @@ and with them the sessions that sent them.
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Callable, Sequence
 
 import attrs
 import structlog
 import trio
 
-from syncd.actors.kit import Mailbox, MailboxStatistics
+from syncd.actors.kit import Mailbox, MailboxStatistics, origin_of
 from syncd.codes import ErrorCode
 from syncd.config import Limits, Timing
 from syncd.errors import ActorStopped, RequestRejected, SyncdError, internal_error
+from syncd.model.presence_merged import MergedPresence
 from syncd.model.presence_set import Delivery, PresenceSet, PresenceSettings
 from syncd.ports import (
     Announce,
@@ -27,6 +30,15 @@ from syncd.ports import (
     SessionPort,
     UnwatchPresence,
     WatchPresence,
+)
+from syncd.ports_cluster import (
+    ClusterPresence,
+    PeerChanges,
+    PeerClaims,
+    PeerCommand,
+    PeerGone,
+    ReleaseClient,
+    RestampPresence,
 )
 
 __all__ = ["Presence", "PresenceStatistics"]
@@ -66,6 +78,7 @@ class Presence:
         limits: For `presence_members` and `channels`.
         timing: For `presence_grace_s` and `presence_diff_s`.
         flush: Called after every slice: writes what was queued to sessions.
+        cluster: Told what changes here, for the peers; None: there are none.
 
     After a crash the set starts empty; whoever starts the actor anew (`supervise(on_restart=...)`) submits every announced
     state and every watcher again. Members in their grace at that moment are lost: the fresh state that every watcher gets
@@ -74,8 +87,14 @@ class Presence:
 
     name = "presence"
 
-    def __init__(self, limits: Limits, timing: Timing, flush: Callable[[], None]) -> None:
-        self._mailbox: Mailbox[PresenceCommand] = Mailbox(
+    def __init__(
+        self,
+        limits: Limits,
+        timing: Timing,
+        flush: Callable[[], None],
+        cluster: ClusterPresence | None = None,
+    ) -> None:
+        self._mailbox: Mailbox[PresenceCommand | PeerCommand] = Mailbox(
             self.name, MAILBOX_COMMANDS, MAILBOX_BYTES
         )
         self._settings = PresenceSettings(
@@ -85,17 +104,36 @@ class Presence:
             max_channels=limits.channels,
         )
         self._flush = flush
-        self._set: PresenceSet[SessionPort] = PresenceSet(self._settings)
-        self._in_hand: collections.deque[PresenceCommand] = collections.deque()
+        self._cluster = cluster
+        self._merged: MergedPresence[SessionPort] | None = None
+        """The set itself, where there is a cluster."""
+        self._set = self._new_set(first_seq=0, settle_until=-math.inf)
+        self._in_hand: collections.deque[PresenceCommand | PeerCommand] = collections.deque()
         """Taken and not answered yet."""
         self._num_deliveries = 0
         self._num_refused = 0
         self._num_diffs_before = 0
         """Of sets that a crash ended."""
 
+    def _new_set(self, *, first_seq: int, settle_until: float) -> PresenceSet[SessionPort]:
+        cluster = self._cluster
+        if cluster is None:
+            return PresenceSet(self._settings, first_seq=first_seq, settle_until=settle_until)
+        self._merged = MergedPresence(
+            self._settings,
+            node=cluster.node,
+            next_stamp=cluster.next_stamp,
+            orphan_s=cluster.timing.orphan_s,
+            first_seq=first_seq,
+            settle_until=settle_until,
+        )
+        return self._merged
+
     # ------------------------------------------------------------------------------------------------ handle
 
-    def submit_nowait(self, commands: Sequence[PresenceCommand], size_bytes: int) -> None:
+    def submit_nowait(
+        self, commands: Sequence[PresenceCommand | PeerCommand], size_bytes: int
+    ) -> None:
         """Hand over all or none; raises `MailboxFull` or `ActorStopped`."""
         self._mailbox.put_nowait(commands, size_bytes)
 
@@ -143,12 +181,12 @@ class Presence:
     def recover(self) -> None:
         """Prepare for another `run` after a crash: nobody waits for ever, and `seq` does not go back."""
         self._num_diffs_before += self._set.num_diffs
-        self._set = PresenceSet(
-            self._settings,
-            first_seq=self._set.top_seq + 1,
-            settle_until=trio.current_time() + SETTLE_S,
+        self._set = self._new_set(
+            first_seq=self._set.top_seq + 1, settle_until=trio.current_time() + SETTLE_S
         )
         self._fail_in_hand(internal_error())
+        if self._cluster is not None:
+            self._cluster.presence_anew()
 
     def _fail_in_hand(self, error: SyncdError) -> None:
         while self._in_hand:
@@ -156,34 +194,40 @@ class Presence:
 
     # ------------------------------------------------------------------------------------------------ serving
 
-    async def _next_batch(self) -> list[PresenceCommand]:
+    async def _next_batch(self) -> list[PresenceCommand | PeerCommand]:
         """Wait for commands, or return none when something is due."""
         with trio.move_on_at(self._set.next_deadline()):
             return await self._mailbox.take()
         return []
 
-    async def _serve(self, batch: list[PresenceCommand]) -> None:
+    async def _serve(self, batch: list[PresenceCommand | PeerCommand]) -> None:
         in_hand = self._in_hand
         in_hand.extend(batch)
         while True:
             now = trio.current_time()
-            for _ in range(min(SLICE, len(in_hand))):
-                self._apply(in_hand[0], now)
+            room = SLICE
+            while in_hand and room > 0:
+                command = in_hand[0]
+                self._apply(command, now)
                 in_hand.popleft()
-            await self._deliver(self._set.advance(now))
+                room -= len(command.changes) if isinstance(command, PeerChanges) else 1
+            deliveries = self._set.advance(now)
+            self._tell_peers()
+            await self._deliver(deliveries)
             if not in_hand:
                 return
 
-    def _apply(self, command: PresenceCommand, now: float) -> None:
+    def _apply(self, command: PresenceCommand | PeerCommand, now: float) -> None:
         try:
             self._obey(command, now)
         except RequestRejected as error:
             self._fail(command, error)
         except Exception as error:  # noqa: BLE001 - one command fails, presence goes on
-            _log.error("presence_command_failed", command=type(command).__name__, exc_info=error)
+            about = {"command": type(command).__name__, **origin_of(command)}
+            _log.error("presence_command_failed", **about, exc_info=error)
             self._fail(command, internal_error())
 
-    def _obey(self, command: PresenceCommand, now: float) -> None:
+    def _obey(self, command: PresenceCommand | PeerCommand, now: float) -> None:
         match command:
             case Announce():
                 self._announce(command, now)
@@ -196,6 +240,38 @@ class Presence:
                 self._set.session_gone(command.session, now)
             case QueryPresence():
                 command.done(self._set.members(command.channel))
+            case _:
+                self._obey_peer(command, now)
+
+    def _obey_peer(self, command: PeerCommand, now: float) -> None:
+        merged = self._merged
+        if merged is None:
+            return  # nobody submits these without a cluster
+        match command:
+            case PeerChanges():
+                merged.peer_changed(command.node, command.changes, now)
+            case PeerClaims():
+                merged.keep_only(command.node, command.keys, now)
+            case PeerGone():
+                merged.peer_gone(command.node, now, is_clean=command.is_clean)
+            case RestampPresence():
+                merged.restamp()
+            case ReleaseClient():
+                session, client = command.session, command.client
+                for channel in merged.release_client(session, client, now):
+                    session.remember_presence(channel, client, None)
+
+    def _tell_peers(self) -> None:
+        """Hand over what changed here, and have sessions forget whom they do not speak for any more."""
+        merged, cluster = self._merged, self._cluster
+        if merged is None or cluster is None:
+            return
+        for session, (channel, client) in merged.taken:
+            session.remember_presence(channel, client, None)
+        merged.taken.clear()
+        if merged.own_changes:
+            changes, merged.own_changes = merged.own_changes, {}
+            cluster.told(changes)
 
     def _announce(self, command: Announce, now: float) -> None:
         session = command.session
@@ -219,7 +295,7 @@ class Presence:
         if command.request_id is not None:
             session.reply_ok(command.request_id)
 
-    def _fail(self, command: PresenceCommand, error: SyncdError) -> None:
+    def _fail(self, command: PresenceCommand | PeerCommand, error: SyncdError) -> None:
         """Answer with an error whoever waits for this command."""
         try:
             if isinstance(command, QueryPresence):

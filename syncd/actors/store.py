@@ -1,7 +1,7 @@
 """The store actor: the one owner of the durable log and state. Asked by the rooms above, asks nobody.
 
 Whatever was asked while a commit ran is the next transaction. Write statements run on the loop and only `COMMIT` in the
-worker (ADR 0002); reads and trimming are jobs in the worker, in slices. Invariant: between the first statement of a batch and
+worker (ADR 0002), unless the store `blocks`; reads and trimming are jobs in the worker, in slices. Invariant: between the first statement of a batch and
 the end of its commit no other statement runs.
 """
 
@@ -31,7 +31,7 @@ from syncd.actors.store_asks import (
 )
 from syncd.actors.store_statistics import CommitCounts, StoreActorStatistics
 from syncd.actors.store_worker import Job, Worker
-from syncd.actors.store_writes import begin, next_group
+from syncd.actors.store_writes import begin, commit_whole, next_group
 from syncd.errors import (
     ActorStopped,
     MailboxFull,
@@ -276,9 +276,13 @@ class StoreActor:
     async def _commit(self, asks: list[Write]) -> list[object] | SyncdError:
         try:
             self._acknowledged.hand_over(self._store, self._settings.transaction_requests)
-            answers = begin(self._store, asks)
             started = self._timer()
-            await self._perform(self._store.commit)
+            if self._store.blocks:
+                answers = await self._perform(lambda: commit_whole(self._store, asks))
+            else:
+                tell, started = begin(self._store, asks), self._timer()
+                await self._perform(self._store.commit)
+                answers = tell()
         except StoreUnavailable as error:
             self._failed += 1
             self._note_unwritable(error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -19,7 +19,7 @@ from syncd.errors import StoreUnavailable, internal_error
 from syncd.ports import AppendResult
 from syncd.store.base import Store, StoreFailed
 
-__all__ = ["begin", "next_group"]
+__all__ = ["begin", "commit_whole", "next_group"]
 
 _log = structlog.get_logger("syncd.store")
 
@@ -38,11 +38,23 @@ def next_group(writes: collections.deque[Write], settings: StoreSettings) -> lis
     return group
 
 
-def begin(store: Store, asks: Sequence[Write]) -> list[object]:
+def commit_whole(store: Store, asks: Sequence[Write]) -> list[object]:
+    """Run a transaction from its first statement to its commit, waiting for both; return one answer per ask, as `begin` tells.
+
+    Raises:
+        StoreUnavailable, StoreFailed: as `Store.commit`.
+    """
+    tell = begin(store, asks)
+    store.commit()
+    return tell()
+
+
+def begin(store: Store, asks: Sequence[Write]) -> Callable[[], list[object]]:
     """Run the statements of a transaction and leave it open.
 
     Returns:
-        One answer per ask: its results, or an error for a group of mutations that cannot be stored at all.
+        What tells, after the commit, one answer per ask: its results, or an error for a group of mutations that cannot be
+        stored at all.
 
     Raises:
         StoreUnavailable, StoreFailed: as `Store.begin`.
@@ -54,38 +66,56 @@ def begin(store: Store, asks: Sequence[Write]) -> list[object]:
     except Exception as error:  # noqa: BLE001 - isolation: one request must not fail those beside it
         _log.error("append_failed", num_requests=_num_requests(asks), exc_info=error)
     sound = [_sound_part(store, ask) for ask in asks]
-    answers = iter(_run(store, [part for part in sound if part is not None]))
-    return [
-        internal_error() if part is None else _whole_answer(ask, part, next(answers))
-        for ask, part in zip(asks, sound, strict=True)
-    ]
+    tell_sound = _run(store, [part for part in sound if part is not None])
+
+    def tell() -> list[object]:
+        answers = iter(tell_sound())
+        return [
+            internal_error() if part is None else _whole_answer(ask, part, next(answers))
+            for ask, part in zip(asks, sound, strict=True)
+        ]
+
+    return tell
 
 
 def _num_requests(asks: Sequence[Write]) -> int:
     return sum(ask.num_requests for ask in asks)
 
 
-def _run(store: Store, asks: Sequence[Write]) -> list[Any]:
+def _run(store: Store, asks: Sequence[Write]) -> Callable[[], list[Any]]:
     """Run asks in order; an empty transaction is opened all the same."""
     if not asks:
         store.begin([])
-    answers: list[Any] = []
+    # Per call of the store the asks it was for, and its results: not looked at before the commit.
+    begun: list[tuple[list[Append] | None, list[Any]]] = []
     appends: list[Append] = []
     for ask in asks:
         if isinstance(ask, Append):
             appends.append(ask)
-        else:
-            answers += _run_appends(store, appends)
+            continue
+        if appends:
+            begun.append((appends, _begin_appends(store, appends)))
             appends = []
-            answers.append(store.begin_commit(ask.group))
-    return answers + _run_appends(store, appends)
+        begun.append((None, store.begin_commit(ask.group)))
+    if appends:
+        begun.append((appends, _begin_appends(store, appends)))
+
+    def tell() -> list[Any]:
+        answers: list[Any] = []
+        for appended, results in begun:
+            answers += [results] if appended is None else _by_ask(appended, results)
+        return answers
+
+    return tell
 
 
-def _run_appends(store: Store, asks: Sequence[Append]) -> list[list[AppendResult]]:
-    if not asks:
-        return []
-    results = iter(store.begin([request for ask in asks for request in ask.batch]))
-    return [list(itertools.islice(results, len(ask.batch))) for ask in asks]
+def _begin_appends(store: Store, asks: Sequence[Append]) -> list[AppendResult]:
+    return store.begin([request for ask in asks for request in ask.batch])
+
+
+def _by_ask(asks: Sequence[Append], results: list[AppendResult]) -> list[list[AppendResult]]:
+    left = iter(results)
+    return [list(itertools.islice(left, len(ask.batch))) for ask in asks]
 
 
 def _sound_part(store: Store, ask: Write) -> Write | None:

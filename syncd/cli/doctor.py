@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
@@ -113,19 +114,31 @@ def doctor(*, config: str | None, db: str | None) -> int:
 
 
 @click.command(short_help="Print what a running node tells of itself.")
+@click.option("--cluster", is_flag=True, help="Print all nodes of its cluster, one a line.")
 @api_options
-def info(*, url: str, api_key: str | None) -> None:
+def info(*, url: str, api_key: str | None, cluster: bool) -> None:
     """Print version, health and counts of the node at --url, as one line of JSON.
+
+    With --cluster, each node's state, load, version and lag, as the one at --url knows them.
 
     \b
     syncd info --url http://127.0.0.1:8400
+    syncd info --cluster
     """  # noqa: D301 - click reads the backslash: lines as they are
+    if cluster:
+        for node in _told(url, api_key, "/api/nodes")["nodes"]:
+            click.echo(json_line(node))
+    else:
+        click.echo(json_line(_told(url, api_key, "/api/info")))
+
+
+def _told(url: str, api_key: str | None, path: str) -> dict[str, Any]:
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/api/info", headers=headers, timeout=INFO_S)
-        told = answer.json()
+        answer = httpx.get(url.rstrip("/") + path, headers=headers, timeout=INFO_S)
+        told: dict[str, Any] = answer.json()
     except (httpx.TransportError, ValueError) as error:
         raise Failed(f"No answer from {url}: {error}", ExitCode.UNREACHABLE) from None
     if answer.status_code != 200:
         raise Failed(told["error"]["message"], exit_code_of_code(told["error"]["code"]))
-    click.echo(json_line(told))
+    return told

@@ -36,6 +36,11 @@ __all__ = ["serve"]
     "--db", metavar="FILE", help="SQLite file. Default syncd.db; :memory: forgets all at the end."
 )
 @click.option(
+    "--redis",
+    metavar="URL",
+    help="Share this Redis with other nodes, in place of a file: redis://, rediss:// or unix://.",
+)
+@click.option(
     "--config", metavar="FILE", help="Default: $SYNCD_CONFIG, else ./syncd.toml if it is there."
 )
 @click.option(
@@ -76,6 +81,7 @@ def serve(app: str | None, config: str | None, *, demo: bool, **overrides: Any) 
     syncd serve app.py
     syncd serve --config /etc/syncd.toml --log-format json
     SYNCD_API_KEY=... syncd serve --listen 0.0.0.0:8400 --tls-cert cert.pem --tls-key key.pem
+    syncd serve --redis redis://127.0.0.1:6379/0
     syncd serve --listen unix:/run/syncd.sock --api-listen 127.0.0.1:8401
     """  # noqa: D301 - click reads the backslash: lines as they are
     loaded = load_config(config or find_config(os.environ), os.environ, overrides)

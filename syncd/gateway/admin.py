@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from syncd.codes import CloseCode, Reason
 from syncd.gateway.connection import Connection
@@ -14,6 +14,7 @@ from syncd.ports import (
     GatewayStatistics,
     Identity,
     PresenceCommand,
+    SessionInfo,
     Subscription,
     Target,
     WatchPresence,
@@ -109,7 +110,45 @@ class GatewayAdmin:
             num_mutations=hub.num_mutations,
             num_reads=hub.num_reads,
             num_watches=hub.num_watches,
+            num_messages_out=hub.writer.num_deliveries + hub.writer.num_queued,
         )
+
+    def counters(self) -> dict[str, int]:
+        """See `GatewayPort.counters`."""
+        hub, writer = self._hub, self._hub.writer
+        return {
+            "messages_in": hub.num_messages_in,
+            "messages_out": writer.num_deliveries + writer.num_queued,
+            "deliveries": writer.num_deliveries,
+            "bytes_out": writer.num_bytes,
+            "accepted": hub.num_accepted,
+            "disconnects": sum(hub.closes.values()),
+            "errors": sum(hub.errors.values()),
+            "lagged": writer.num_lagged,
+            "conflated": writer.num_conflated,
+            "mutations": hub.num_mutations,
+            "reads": hub.num_reads,
+        }
+
+    def gauges(self) -> dict[str, int]:
+        """See `GatewayPort.gauges`."""
+        return {"connections": len(self._hub.connections), "sessions": self._sessions.num_open}
+
+    def sessions(self, channel: ChannelName | None = None) -> Iterator[SessionInfo]:
+        """See `GatewayPort.sessions`."""
+        now = self._hub.clock()
+        for connection in list(self._hub.connections):
+            if connection.phase is Phase.OPEN and (
+                channel is None or connection.subscription(channel) is not None
+            ):
+                yield _session_info(connection, now, self._hub.config.limits.outbox_bytes)
+
+    def channels_of(self, session: str) -> list[ChannelName] | None:
+        """See `GatewayPort.channels_of`."""
+        for connection in self._hub.connections:
+            if connection.id == session and connection.phase is Phase.OPEN:
+                return sorted(connection.subscriptions or ())
+        return None
 
     # ---------------------------------------------------------------- healing (DESIGN 5.12)
 
@@ -135,6 +174,22 @@ class GatewayAdmin:
             ]
             commands += [WatchPresence(connection, name) for name in connection.watched or ()]
         return commands
+
+
+def _session_info(connection: Connection, now: float, budget_bytes: int) -> SessionInfo:
+    outbox = connection.outbox
+    return SessionInfo(
+        session=connection.id,
+        user=connection.identity.user,
+        clients=connection.clients,
+        peer=connection.peer,
+        num_subscriptions=len(connection.subscriptions or ()),
+        outbox_bytes=0 if outbox is None else outbox.size_bytes,
+        outbox_budget_bytes=budget_bytes,
+        behind_s=max(now - connection.drained_at, 0.0) if outbox else 0.0,
+        silent_s=max(now - connection.last_seen, 0.0),
+        is_paused=connection.is_paused,
+    )
 
 
 def _matches(connection: Connection, target: Target) -> bool:

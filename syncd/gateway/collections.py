@@ -78,6 +78,7 @@ class Collections:
                 message.args,
                 connection.identity,
                 None if is_allowed else _DENIED,
+                asked_at=hub.now,
             )
         )
 

@@ -45,6 +45,8 @@ class ConnectionOwner(Protocol):
     dirty: list[Connection]
     """Connections with something in `tick`."""
     num_lagged: int
+    num_queued: int
+    """Frames handed over one by one, deliveries not among them."""
     paged: list[Connection]
     """Connections that wait for room they have already: they are asked for their next page after the flush."""
 
@@ -297,6 +299,7 @@ class Connection:
         """Queue one WebSocket frame for this tick's send. Nothing follows a close frame."""
         if self.phase >= _CLOSING:
             return
+        self.owner.num_queued += 1
         if self.outbox is None:
             tick = self.tick
             if not tick:

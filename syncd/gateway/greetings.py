@@ -21,6 +21,7 @@ from syncd.model.admin_sessions import Verifier
 from syncd.model.client_secrets import ClientSecrets, issue_day_of
 from syncd.model.revocations import Revocations
 from syncd.ports import Identity
+from syncd.ports_cluster import ClusterSessions
 from syncd.ports_collections import AddClients
 from syncd.wire import encode
 from syncd.wire import messages as m
@@ -60,9 +61,13 @@ class Greetings:
         self._open_session = open_session
         self._on_taken_over = on_taken_over
         self._num_opened = 0
-        self._groups = Groups()
+        self.groups = Groups()
+        self.cluster: ClusterSessions | None = None
+        """Told who comes, for the other nodes; None: there are none."""
         self.by_user: dict[str, set[Connection]] = {}
         self.by_client: dict[str, Connection] = {}
+        self.taken_at: dict[str, int] = {}
+        """Since which stamp of the cluster a session here speaks for a client that it had before."""
 
     def hello(self, connection: Connection, message: m.Hello) -> None:
         """Open the session, or close the connection: 4501, 4401, 4505, 4004."""
@@ -100,11 +105,15 @@ class Greetings:
         connection.id = f"{self._node}-{self._num_opened:x}"
         connection.identity = identity
         if message.group is not None:
-            self._groups.enter(connection, message.group, message.term or 0)
+            self.groups.enter(connection, message.group, message.term or 0)
+            if self.cluster is not None:
+                self.cluster.entered(identity.user, message.group, message.term or 0)
         connection.after = message.after or None
         connection.clients = clients
         for client in clients:
             self._take_over(client, connection)
+        if clients and self.cluster is not None:
+            self.taken_at.update(dict.fromkeys(clients, self.cluster.took_over(clients)))
         if identity.user is not None:
             self.by_user.setdefault(identity.user, set()).add(connection)
         self._open_session(connection)
@@ -145,19 +154,21 @@ class Greetings:
                 clients.append(self._issue())
         if not clients:
             clients.append(self._issue())
-        self._rename(connection, tuple(item["client"] for item in clients))
+        self._rename(connection, [item["client"] for item in clients], claimed)
         connection.send(self._welcome_message(connection, clients))
         for client in forgotten:
             body = {"scope": "client", "client": client, "code": Reason.CLIENT_UNKNOWN.value}
             connection.send(encode.message("reset", body))
 
-    def _rename(self, connection: Connection, clients: tuple[str, ...]) -> None:
-        """From now on the session speaks for these; of those it spoke for others may be gone to newer sessions."""
+    def _rename(self, connection: Connection, clients: list[str], claimed: list[str]) -> None:
+        """From now on the session speaks for these; of those it claimed some may be gone to newer sessions, here or elsewhere."""
         for client in connection.clients:
             if client not in clients and self.by_client.get(client) is connection:
-                del self.by_client[client]
+                self._disown(client)
         taken = [
-            client for client in clients if self.by_client.get(client, connection) is connection
+            client
+            for client in clients
+            if client not in claimed or self.by_client.get(client) is connection
         ]
         for client in taken:
             self.by_client[client] = connection
@@ -207,10 +218,22 @@ class Greetings:
         self.by_client[client] = connection
         if older is None or older is connection:
             return
-        older.clients = tuple(name for name in older.clients if name != client)
         self._on_taken_over(older, client)
+        self._end_claim(client, older)
+
+    def give_up(self, client: str, older: Connection) -> None:
+        """A newer session of another node speaks for a client of this one."""
+        self._disown(client)
+        self._end_claim(client, older)
+
+    def _end_claim(self, client: str, older: Connection) -> None:
+        older.clients = tuple(name for name in older.clients if name != client)
         if not older.clients:
             self._hub.close(older, CloseCode.TAKEN_OVER, "a newer connection took over")
+
+    def _disown(self, client: str) -> None:
+        del self.by_client[client]
+        self.taken_at.pop(client, None)
 
     def forget(self, connection: Connection) -> None:
         """The session ended: take it out of the indexes."""
@@ -221,13 +244,13 @@ class Greetings:
                 del self.by_user[user]
         for client in connection.clients:
             if self.by_client.get(client) is connection:
-                del self.by_client[client]
-        self._groups.leave(connection)
+                self._disown(client)
+        self.groups.leave(connection)
 
     @property
     def num_groups(self) -> int:
         """Groups with sessions."""
-        return len(self._groups)
+        return len(self.groups)
 
 
 class _Greeting:

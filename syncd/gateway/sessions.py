@@ -65,8 +65,9 @@ class Sessions:
     ) -> None:
         self._hub = hub
         self._config = config
-        self.grants = grants
-        grants.holding = hub.holding
+        self.num_open = 0
+        """Sessions past hello that have not ended."""
+        self.grants, grants.holding = grants, hub.holding
         self.presences = Presences(hub, config, grants)
         self.collections = Collections(hub, config, grants)
         self.rechecks = Rechecks(grants, self.end_subscription, self.presences)
@@ -107,11 +108,13 @@ class Sessions:
     def _open(self, connection: Connection) -> None:
         """A session begins: the timer looks at it from now on."""
         hub = self._hub
+        self.num_open += 1
         connection.ping_due = hub.now + self._config.timing.ping_s * (1 - hub.jitter() / 2)
         hub.wheel.schedule(connection, self.next_due(connection))
 
     def forget(self, connection: Connection) -> None:
         """The session ended: take it out of the indexes."""
+        self.num_open -= connection.ping_due > 0  # one whose hello failed half-way never counted
         self.greetings.forget(connection)
 
     @property

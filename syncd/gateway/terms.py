@@ -1,7 +1,7 @@
 """Groups of sessions that share a client store, and the newest term of each: a session with a lower one may not mutate any more.
 
 Owner of: the groups that have sessions on this node. A group is one user's (or anonymous); without sessions it is forgotten, so the table
-is bounded by the connections.
+is bounded by the connections. Other nodes of a cluster raise terms here, and are told ours.
 """
 
 from __future__ import annotations
@@ -41,6 +41,19 @@ class Groups:
         group.num_sessions += 1
         group.term = max(group.term, term)
         connection.group, connection.term = group, term
+
+    def raise_term(self, user: str | None, name: str, term: int) -> int:
+        """A session of the group with this term is elsewhere; return the term that was known here, 0 for no such group."""
+        group = self._by_key.get((user, name))
+        if group is None:
+            return 0
+        known = group.term
+        group.term = max(known, term)
+        return known
+
+    def terms(self) -> list[tuple[str | None, str, int]]:
+        """Return user, name and term of each."""
+        return [(*group.key, group.term) for group in self._by_key.values()]
 
     def leave(self, connection: Connection) -> None:
         """The session is over."""

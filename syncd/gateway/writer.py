@@ -38,6 +38,7 @@ class Writer:
         self.dirty: list[Connection] = []
         self.paged: list[Connection] = []
         self.num_deliveries = 0
+        self.num_queued = 0
         self.num_bytes = 0
         self.num_conflated = 0
         self.num_lagged = 0

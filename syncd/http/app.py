@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from quart import Response, request
+from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -17,6 +17,7 @@ from syncd.http.api import Api
 from syncd.http.batch import Batches
 from syncd.http.callers import Callers
 from syncd.http.commands import Channels
+from syncd.http.dashboard_api import DashboardApi
 from syncd.http.failures import error_response, http_error
 from syncd.http.guard import HostRule, secure
 from syncd.http.json_values import MAX_BODY_BYTES
@@ -27,6 +28,7 @@ from syncd.http.ports import NodeInfo
 from syncd.http.rebuild_api import RebuildApi
 from syncd.http.state_api import StateApi
 from syncd.http.static_files import load_static_files
+from syncd.logs import begin_request
 from syncd.model.definitions import AppDefinition
 from syncd.model.permissions import Permissions
 from syncd.ports import BroadcasterHandle, GatewayPort, Identity, PresenceHandle
@@ -36,6 +38,9 @@ __all__ = ["STATIC_FOLDER", "create_app"]
 
 STATIC_FOLDER = Path(__file__).parent / "static"
 """Where the demo page lies in the package."""
+
+REQUEST_ID = "X-Request-Id"
+"""Told with every answer, and in every line logged about the request; one that the caller sends is kept."""
 
 _log = structlog.get_logger("syncd.http")
 
@@ -83,6 +88,8 @@ def create_app(
     _add_api(app, _service_routes(api, state, batches), callers.service)
     _add_api(app, _operator_routes(api, state, rebuild, operators), callers.operator)
     _add(app, "/metrics", _asked_by(callers.service, pages.tell_metrics), "GET")
+    dashboard = DashboardApi(node.stats, broadcaster, gateway)
+    _add_api(app, _dashboard_routes(dashboard), callers.operator)
     _add_pages(app, pages)
     _add_rules(app, HostRule(config), metrics)
     return app
@@ -123,6 +130,7 @@ def _operator_routes(
     return {
         ("POST", "admin/session"): operators.session,
         ("GET", "audit"): operators.actions,
+        ("GET", "nodes"): operators.nodes,
         ("POST", "backup"): operators.backup,
         ("POST", "disconnect"): operators.disconnect,
         ("POST", "unsubscribe"): operators.unsubscribe,
@@ -140,6 +148,18 @@ def _operator_routes(
         ("GET", "rebuild"): rebuild.jobs,
         ("GET", "rebuild/<job>"): rebuild.job,
         ("DELETE", "rebuild/<job>"): rebuild.cancel,
+    }
+
+
+def _dashboard_routes(
+    dashboard: DashboardApi,
+) -> dict[tuple[str, str], Callable[[Identity], Awaitable[Response]]]:
+    return {
+        ("GET", "admin/stats"): dashboard.stats,
+        ("GET", "admin/channels"): dashboard.channels,
+        ("GET", "admin/sessions"): dashboard.sessions,
+        ("GET", "admin/sessions/<session>"): dashboard.session,
+        ("GET", "admin/errors"): dashboard.errors,
     }
 
 
@@ -176,6 +196,7 @@ def _add(app: QuartTrio, rule: str, handler: Callable[..., Any], method: str) ->
 def _add_pages(app: QuartTrio, pages: Pages) -> None:
     _add(app, "/", pages.index, "GET")
     _add(app, "/channels", pages.channels, "GET")
+    _add(app, "/admin", pages.admin, "GET")
     _add(app, "/static/<path:name>", pages.static, "GET")
     _add(app, "/health/live", pages.live, "GET")
     _add(app, "/health/ready", pages.ready, "GET")
@@ -185,12 +206,16 @@ def _add_pages(app: QuartTrio, pages: Pages) -> None:
 
 def _add_rules(app: QuartTrio, hosts: HostRule, metrics: Metrics) -> None:
     async def check_host() -> None:
+        g.request_id = begin_request(request.headers.get(REQUEST_ID))
         hosts.check(request.headers.get("Host"))
 
     async def add_headers(response: Response) -> Response:
         metrics.note_answer(
-            request.url_rule.rule if request.url_rule else "none", response.status_code
+            request.url_rule.rule if request.url_rule else "none",
+            response.status_code,
+            g.get("error_codes", ()),
         )
+        response.headers[REQUEST_ID] = g.request_id
         return secure(response)
 
     app.before_request(check_host)

@@ -12,6 +12,7 @@ import trio
 
 from syncd.errors import SyncdError
 from syncd.ids import Epoch, Position
+from syncd.logs import request_id
 from syncd.ports import PublishEvent, ReadHistory
 
 __all__ = ["COMMAND_BYTES", "Answer", "Answers", "EventsAnswer", "size_bytes"]
@@ -36,9 +37,11 @@ Answer = Position | EventsAnswer | SyncdError | None
 class Answers:
     """The `Asker` of one HTTP request: `count` asks, numbered from 0, each answered once."""
 
-    __slots__ = ("_all_in", "_answers", "_missing")
+    __slots__ = ("_all_in", "_answers", "_missing", "request")
 
     def __init__(self, count: int) -> None:
+        self.request = request_id()
+        """For the log."""
         self._answers: dict[int, Answer] = {}
         self._missing = count
         self._all_in = trio.Event()

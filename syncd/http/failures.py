@@ -9,7 +9,7 @@ import json
 import math
 from typing import Any
 
-from quart import Response
+from quart import Response, g
 from werkzeug.exceptions import HTTPException
 
 from syncd.codes import ErrorCode
@@ -74,7 +74,8 @@ def no_answer() -> NoAnswer:
 
 
 def error_body(error: SyncdError) -> dict[str, Any]:
-    """Return what stands under `error` in an answer."""
+    """Return what stands under `error` in the answer to this request, and note its code for the counts."""
+    g.setdefault("error_codes", []).append(error.code)
     body: dict[str, Any] = {
         "code": error.code.value,
         "message": error.message,

@@ -1,6 +1,6 @@
 """`GET /metrics`: what the parts of a node count anyway, read when Prometheus asks, in its text format.
 
-Owns one number: answers of the HTTP API by route and status. Labels are bounded: codes of the protocol, actors, collections of the
+Owns two numbers: answers of the HTTP API by route and status, and the errors told in them by code. Labels are bounded: codes of the protocol, actors, collections of the
 application, routes. A name once shipped is a contract, like a code: alert rules and dashboards are made of it.
 """
 
@@ -24,6 +24,7 @@ from syncd.actors.kit import Health
 from syncd.codes import CloseCode, ErrorCode
 from syncd.http.ports import NodeInfo, NodeStatistics
 from syncd.model.histogram import HistogramCounts
+from syncd.model.rebuild_plan import JobState
 from syncd.ports import GatewayPort, GatewayStatistics
 
 __all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "Metrics"]
@@ -72,14 +73,16 @@ class Metrics(Collector):
         self._node = node
         self._gateway = gateway
         self._answers: Counter[tuple[str, str]] = Counter()
+        self._errors: Counter[str] = Counter()
         self._registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._registry.register(self)
 
-    def note_answer(self, route: str, status: int) -> None:
-        """Count one HTTP answer; `route` is a rule of ours, never what a caller sent."""
+    def note_answer(self, route: str, status: int, errors: Iterable[ErrorCode] = ()) -> None:
+        """Count one HTTP answer and the errors told in it; `route` is a rule of ours, never what a caller sent."""
         self._answers[route, str(status)] += 1
+        self._errors.update(code.value for code in errors)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format 0.0.4."""
@@ -97,13 +100,18 @@ class Metrics(Collector):
         yield from _of_actors(node)
         yield from _of_store(node)
         yield from _of_collections(node.collections)
+        yield from _of_rebuilds(node)
         yield _histogram(
             "event_loop_lag_seconds",
             "How late the event loop woke a sleeper, twice a second.",
             node.loop_lag,
         )
+        stalls = {(): node.num_stalls}
+        yield _counter("event_loop_stalls", "Times the loop stood still; see the log.", stalls)
         rows = dict(sorted(self._answers.items()))
         yield _counter("http_answers", "Answers to HTTP requests.", rows, ("route", "status"))
+        errors = _rows(dict.fromkeys(_ERRORS, 0) | self._errors)
+        yield _counter("http_errors", "Errors told over HTTP, by code.", errors, ("code",))
 
     def _of_node(self) -> Iterator[Metric]:
         build = GaugeMetricFamily("syncd_build_info", "Always 1.", labels=("version",))
@@ -142,6 +150,8 @@ def _of_actors(node: NodeStatistics) -> Iterator[Metric]:
     yield _counter("recoveries", text, recoveries, ("result",))
     text = "Publications answered from their idempotency key."
     yield _counter("dedupe_hits", text, {(): rooms.num_dedupe_hits})
+    text = "From a publication or mutation to its writes; of each batch its oldest."
+    yield _histogram("delivery_age_seconds", text, rooms.ages)
     yield _gauge("presence_members", "Members present.", members.num_members)
     yield _gauge("presence_watchers", "Sessions that watch presence.", members.num_watchers)
     yield _counter("presence_diffs", "Presence diffs encoded.", {(): members.num_diffs})
@@ -195,6 +205,19 @@ def _of_collections(collections: Mapping[str, Mapping[str, Any]]) -> Iterator[Me
     yield _counter("mutations", "Mutations decided.", decided, ("collection", "result"))
     for name, field, text in _CACHE_COUNTERS:
         yield _counter(name, text, {(each,): c[field] for each, c in rows}, ("collection",))
+
+
+def _of_rebuilds(node: NodeStatistics) -> Iterator[Metric]:
+    rebuilds, collections = node.rebuilds, list(node.collections)
+    yield _gauge("rebuilds_active", "Rebuilds queued or under way.", rebuilds.num_active)
+    rows = {(name,): rebuilds.rows.get(name, 0) for name in collections}
+    yield _counter("rebuild_rows", "Rows that rebuilds have written.", rows, ("collection",))
+    ended = {
+        (name, state.value): rebuilds.ended.get((name, state), 0)
+        for name in collections
+        for state in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+    }
+    yield _counter("rebuilds", "Rebuilds that ended.", ended, ("collection", "result"))
 
 
 # ---------------------------------------------------------------- families

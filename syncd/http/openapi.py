@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from syncd.http.openapi_dashboard import DASHBOARD_PATHS, DASHBOARD_SCHEMAS
 from syncd.http.openapi_operators import OPERATOR_PATHS, OPERATOR_SCHEMAS
 from syncd.http.openapi_parts import (
     CHANNEL_QUERY,
@@ -51,10 +52,17 @@ def openapi_document(version: str) -> dict[str, Any]:
             **OPERATOR_PATHS,
             **_READS,
             **_OPERATING,
+            **DASHBOARD_PATHS,
             **_OPEN,
         },
         "components": {
-            "schemas": {**SCHEMAS, **STATE_SCHEMAS, **REBUILD_SCHEMAS, **OPERATOR_SCHEMAS},
+            "schemas": {
+                **SCHEMAS,
+                **STATE_SCHEMAS,
+                **REBUILD_SCHEMAS,
+                **OPERATOR_SCHEMAS,
+                **DASHBOARD_SCHEMAS,
+            },
             "securitySchemes": {
                 "key": {
                     "type": "http",
@@ -329,6 +337,11 @@ _OPEN: dict[str, Schema] = {
     "/channels": _open(
         "The channel viewer.",
         "channels_page",
+        {"200": _text_answer("A page.", "text/html"), "404": _NOT_FOUND},
+    ),
+    "/admin": _open(
+        "The dashboard for operators; what it shows it asks for with their token.",
+        "admin_page",
         {"200": _text_answer("A page.", "text/html"), "404": _NOT_FOUND},
     ),
     "/static/{name}": _open(

@@ -25,6 +25,39 @@ _ACTION_FIELDS: dict[str, Schema] = {
     "details": {"type": "object", "description": "Whom or what it was about."},
 }
 
+_NODE = {
+    "node": "5f0c6e21d1b0a9e4",
+    "is_self": True,
+    "state": "alive",
+    "heard_ago_s": 0.0,
+    "num_members": 12,
+    "version": "0.1.0",
+    "address": "10.0.0.7:8400",
+    "num_connections": 410,
+    "num_sessions": 408,
+    "loop_lag_ms": 0.4,
+    "store_lag_ms": 0.9,
+    "started_at_ms": 1_700_000_000_000,
+}
+_NOT_YET = "null: nothing heard of it yet"
+_NODE_FIELDS: dict[str, Schema] = {
+    "node": {"type": ["string", "null"], "description": "Its name; null without a cluster."},
+    "is_self": {"type": "boolean"},
+    "state": {
+        "enum": ["alive", "silent"],
+        "description": "silent: two signs of life are missing, or this node's own link is down.",
+    },
+    "heard_ago_s": {"type": "number", "minimum": 0, "description": "Since its last word."},
+    "num_members": uint("Clients present there, counted once a channel."),
+    "version": {"type": ["string", "null"], "description": f"{_NOT_YET}."},
+    "address": {"type": ["string", "null"], "description": "Where it listens, as it sees it."},
+    "num_connections": {"type": ["integer", "null"], "minimum": 0},
+    "num_sessions": {"type": ["integer", "null"], "minimum": 0},
+    "loop_lag_ms": {"type": ["number", "null"], "description": "How late its loop wakes sleepers."},
+    "store_lag_ms": {"type": ["number", "null"], "description": "How long its store took lately."},
+    "started_at_ms": {"type": ["integer", "null"], "description": "Milliseconds since 1970."},
+}
+
 
 def _session_route(
     name: str, summary: str, doc: str, example: dict[str, Any], *failures: str
@@ -32,7 +65,11 @@ def _session_route(
     return {
         "post": operation(
             summary,
-            answer_of("Done on this node when answered.", "Sessions", {"num_sessions": 1}),
+            answer_of(
+                "Done on this node, and on the others of the cluster that answered within half a second.",
+                "Sessions",
+                {"num_sessions": 1, "nodes_answered": 3, "nodes": 3},
+            ),
             "413",
             "415",
             *failures,
@@ -90,6 +127,16 @@ OPERATOR_PATHS: dict[str, Schema] = {
             parameters=[limit(1000, 100)],
         )
     },
+    "/api/nodes": {
+        "get": operation(
+            "List the nodes of the cluster.",
+            answer_of("This node first.", "Nodes", {"nodes": [_NODE]}),
+            "403",
+            operationId="nodes",
+            tags=["node"],
+            description="As this node knows them: each says how it is every 5 s.",
+        )
+    },
 }
 
 OPERATOR_SCHEMAS: dict[str, Schema] = {
@@ -101,4 +148,6 @@ OPERATOR_SCHEMAS: dict[str, Schema] = {
     ),
     "AuditEntry": obj(_ACTION_FIELDS, *_ACTION_FIELDS),
     "AuditLog": obj({"entries": list_of(ref("AuditEntry"))}, "entries"),
+    "Node": obj(_NODE_FIELDS, *_NODE_FIELDS),
+    "Nodes": obj({"nodes": list_of(ref("Node"))}, "nodes"),
 }

@@ -210,7 +210,12 @@ SCHEMAS: dict[str, Schema] = {
         *("path", "size_bytes", "num_channels", "positions"),
     ),
     "Sessions": obj(
-        {"num_sessions": uint("Sessions of this node that were touched.")}, "num_sessions"
+        {
+            "num_sessions": uint("Sessions that were touched, on all nodes that answered."),
+            "nodes_answered": uint("Nodes that did it and said so in time, this one included."),
+            "nodes": uint("Nodes that were to do it, this one included."),
+        },
+        *("num_sessions", "nodes_answered", "nodes"),
     ),
     "ChannelList": obj(
         {

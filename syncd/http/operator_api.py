@@ -17,13 +17,22 @@ from syncd.http.commands import (
     parse_revoke,
     parse_unsubscribe,
 )
+from syncd.http.everywhere import done_everywhere, nodes_json
 from syncd.http.failures import json_response
 from syncd.http.fields import only, query_uint
 from syncd.http.ports import NodeInfo
 from syncd.model.admin_sessions import AdminSessions
 from syncd.model.audit import AuditLog
 from syncd.model.reserved import AUDIT_KEPT, who_of
-from syncd.ports import GatewayPort, Identity, Target
+from syncd.model.revocations import DEFAULT_REVOCATION_S
+from syncd.ports import GatewayPort, Identity
+from syncd.ports_cluster import (
+    ClusterPort,
+    DisconnectOrder,
+    Order,
+    RevokeOrder,
+    UnsubscribeOrder,
+)
 
 __all__ = ["Operating", "OperatorApi"]
 
@@ -38,6 +47,8 @@ class Operating:
     """Signs the tokens of their pages."""
     rebuilds: Rebuilds
     wall_s: Callable[[], float]
+    cluster: ClusterPort | None = None
+    """The other nodes; None: there are none."""
 
 
 @attrs.define(eq=False)
@@ -88,35 +99,51 @@ class OperatorApi:
     async def disconnect(self, operator: Identity) -> Response:
         """Answer `POST /api/disconnect`."""
         wanted = parse_disconnect(await read_object())
+        order = DisconnectOrder(wanted.target, wanted.reconnect, wanted.reason)
 
         def act() -> int:
             reason, reconnect = wanted.reason, wanted.reconnect
             return self.gateway.disconnect(wanted.target, reconnect=reconnect, reason=reason)
 
-        return self._act(operator, "disconnect", wanted.target, act)
+        return await self._act(operator, "disconnect", order, act)
 
     async def unsubscribe(self, operator: Identity) -> Response:
         """Answer `POST /api/unsubscribe`."""
         wanted = parse_unsubscribe(await read_object(), self.channels)
+        order = UnsubscribeOrder(wanted.target, wanted.channel)
 
         def act() -> int:
             return self.gateway.unsubscribe(wanted.target, wanted.channel)
 
-        return self._act(operator, "unsubscribe", wanted.target, act, channel=wanted.channel)
+        return await self._act(operator, "unsubscribe", order, act, channel=wanted.channel)
 
     async def revoke(self, operator: Identity) -> Response:
         """Answer `POST /api/revoke`."""
         wanted = parse_revoke(await read_object())
+        until_s = wanted.until_s
+        if until_s is None:
+            until_s = self.operating.wall_s() + DEFAULT_REVOCATION_S
+        order = RevokeOrder(wanted.target, until_s)
 
         def act() -> int:
-            return self.gateway.revoke(wanted.target, until_s=wanted.until_s)
+            return self.gateway.revoke(wanted.target, until_s=order.until_s)
 
-        return self._act(operator, "revoke", wanted.target, act)
+        return await self._act(operator, "revoke", order, act)
 
-    def _act(
-        self, operator: Identity, what: str, target: Target, act: Callable[[], int], **more: str
+    async def _act(
+        self, operator: Identity, what: str, order: Order, act: Callable[[], int], **more: str
     ) -> Response:
-        whom = {name: value for name, value in attrs.asdict(target).items() if value is not None}
+        """Do it here, have the other nodes do it, and tell what came of it."""
+        target = attrs.asdict(order.target)
+        whom = {name: value for name, value in target.items() if value is not None}
         with self.operating.audit.action(who_of(operator), what, **whom, **more) as details:
-            details["num_sessions"] = act()
-        return json_response({"num_sessions": details["num_sessions"]})
+            count = act()
+            everywhere = await done_everywhere(self.operating.cluster, order, count)
+            details.update(everywhere)
+        return json_response(everywhere)
+
+    # -------------------------------------------------------------------------------------------- the cluster
+
+    async def nodes(self, _operator: Identity) -> Response:
+        """Answer `GET /api/nodes`."""
+        return json_response({"nodes": nodes_json(self.operating.cluster, self.node, self.gateway)})

@@ -24,6 +24,7 @@ __all__ = ["Pages"]
 
 VIEWER = "index.html"
 BOARD = "board/index.html"
+ADMIN = "admin/index.html"
 
 
 @attrs.define(eq=False)
@@ -69,6 +70,10 @@ class Pages:
     async def channels(self) -> Response:
         """Answer `GET /channels`: the channel viewer."""
         return self._answer(VIEWER)
+
+    async def admin(self) -> Response:
+        """Answer `GET /admin`: the dashboard. The page is open and knows nothing; what it asks for wants a token."""
+        return self._answer(ADMIN)
 
     async def static(self, name: str) -> Response:
         """Answer `GET /static/...`."""

@@ -8,14 +8,15 @@ from typing import Any, Protocol
 
 import attrs
 
-from syncd.actors.broadcaster.actor import BroadcasterStatistics
+from syncd.actors.broadcaster.statistics import BroadcasterStatistics
 from syncd.actors.kit import ActorHealth, MailboxStatistics
 from syncd.actors.presence import PresenceStatistics
+from syncd.actors.rebuild_coordinator.statistics import RebuildStatistics
 from syncd.actors.store_statistics import StoreActorStatistics
 from syncd.model.histogram import HistogramCounts
 from syncd.store.sqlite_backup import CopyReport
 
-__all__ = ["NodeInfo", "NodeStatistics"]
+__all__ = ["NodeInfo", "NodeStatistics", "StatsInfo"]
 
 
 @attrs.frozen
@@ -29,8 +30,21 @@ class NodeStatistics:
     """By collection, see `CacheOwnerHandle.cache_statistics`."""
     mailboxes: dict[str, MailboxStatistics]
     """By actor."""
+    rebuilds: RebuildStatistics
     loop_lag: HistogramCounts
     """Seconds."""
+    num_stalls: int
+    """Times the loop stood still for longer than `timing.stall_s`."""
+
+
+class StatsInfo(Protocol):
+    """What a node samples of itself once a second. Both return at once."""
+
+    def columns(self) -> dict[str, list[float | None]]:
+        """Return the last ten minutes: a list of each number's samples, oldest first."""
+
+    def now(self) -> dict[str, Any]:
+        """Return the newest sample, and how the node, its actors and its collections stand."""
 
 
 class NodeInfo(Protocol):
@@ -39,6 +53,10 @@ class NodeInfo(Protocol):
     version: str
     started_at_ms: int
     """Wall clock, milliseconds since 1970."""
+
+    @property
+    def stats(self) -> StatsInfo:
+        """What is sampled of it."""
 
     def uptime_s(self) -> float:
         """Return seconds since the start."""

@@ -186,6 +186,7 @@ def _collection_json(app: AppDefinition, each: CollectionDefinition) -> dict[str
         "history_size": each.history_size,
         "history_age_s": each.history_age_s,
         "has_loader": each.loader is not None,
+        "has_scanner": each.scanner is not None,
         "has_on_commit": each.on_commit is not None,
         "mutators": sorted(
             mutator.name for mutator in app.mutators if mutator.collection == each.name

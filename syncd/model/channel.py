@@ -125,6 +125,10 @@ class Channel:
         self.top = event.offset
         self._keep(event)
 
+    def skip_superseded(self, upto: int) -> None:
+        """Whatever the log of a latest channel does not have below an offset was superseded."""
+        self.top = max(self.top, upto - 1)
+
     def _keep(self, event: StoredEvent) -> None:
         if self._max_events == 0:
             self.floor = event.offset

@@ -40,6 +40,10 @@ class Entry(Generic[S]):
     """Who announced it last; None while it waits for its client to come back."""
     deadline: float | None = None
     """When it leaves, if its client does not come back."""
+    peer: str | None = None
+    """The node whose session announced it, in a cluster; None: one of ours. Kept by `presence_merged`, like the stamp."""
+    stamp: int = 0
+    """When it was announced, on the cluster's clock; 0: its node is gone, or there is no cluster."""
 
 
 @attrs.define(eq=False)
@@ -88,9 +92,9 @@ class PresenceChannel(Generic[S]):
     # ------------------------------------------------------------------------------------------------ members
 
     def put(
-        self, session: S, client: str, user: str | None, member_id: str, state: bytes
+        self, session: S | None, client: str, user: str | None, member_id: str, state: bytes
     ) -> Entry[S]:
-        """Set a client's state; a client that was another member before is moved."""
+        """Set a client's state; a client that was another member before is moved. No session: it is another node's."""
         encoded = client_state(client, state)
         member = self._member(member_id, user)
         entry = self.entries.get(client)
@@ -122,7 +126,7 @@ class PresenceChannel(Generic[S]):
             self.members[member_id] = member
         return member
 
-    def _add(self, session: S, client: str, member: Member[S], encoded: bytes) -> Entry[S]:
+    def _add(self, session: S | None, client: str, member: Member[S], encoded: bytes) -> Entry[S]:
         entry = Entry(self, member, client, encoded, session)
         self.num_members += not member.entries
         self.entries[client] = member.entries[client] = entry

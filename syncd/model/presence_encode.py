@@ -20,6 +20,7 @@ __all__ = [
     "member_parts",
     "presence_diff",
     "presence_state",
+    "raw_state",
 ]
 
 MemberParts = tuple[bytes, ...]
@@ -45,6 +46,11 @@ _LEAVES = pack("leaves")
 def client_state(client: str, state: bytes) -> bytes:
     """Encode `{client, state}`; `state` is encoded already."""
     return _CLIENT_STATE + pack(client) + _STATE + state
+
+
+def raw_state(client: str, encoded: bytes) -> bytes:
+    """Return the `state` that `client_state` encoded for this client."""
+    return encoded[len(_CLIENT_STATE) + len(pack(client)) + len(_STATE) :]
 
 
 def member_head(member: str, user: str | None) -> bytes:

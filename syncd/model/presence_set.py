@@ -176,11 +176,8 @@ class PresenceSet(Generic[S]):
         """End a session: it watches no more, and its clients leave after the grace unless they are announced again."""
         for channel in self._watched.pop(session, ()):
             self._drop_watcher(session, channel)
-        deadline = now + self._settings.grace_s
         for entry in self._entries.pop(session, ()):
-            entry.session = None
-            entry.deadline = deadline
-            self._leaving.append((deadline, entry))
+            self._give_grace(entry, now)
 
     def refused(self, session: S, name: ChannelName, now: float) -> None:
         """Note that a watcher did not take what `advance` returned: it gets a fresh state later instead."""
@@ -224,10 +221,13 @@ class PresenceSet(Generic[S]):
         return deliveries
 
     def _expire(self, now: float) -> None:
+        self._expire_from(self._leaving, now)
+
+    def _expire_from(self, leaving: collections.deque[tuple[float, Entry[S]]], now: float) -> None:
         for _ in range(EXPIRIES_PER_ADVANCE):
-            if not self._leaving or self._leaving[0][0] > now:
+            if not leaving or leaving[0][0] > now:
                 return
-            deadline, entry = self._leaving.popleft()
+            deadline, entry = leaving.popleft()
             if entry.deadline == deadline:
                 self._remove(entry, now)
 
@@ -279,6 +279,16 @@ class PresenceSet(Generic[S]):
     def _free_if_idle(self, channel: PresenceChannel[S]) -> None:
         if channel.is_idle and self._channels.get(channel.name) is channel:
             del self._channels[channel.name]
+
+    def _give_grace(self, entry: Entry[S], now: float) -> None:
+        """Nobody speaks for it any more: it leaves unless somebody does again."""
+        entry.session = None
+        entry.deadline = now + self._settings.grace_s
+        self._leaving.append((entry.deadline, entry))
+
+    def _entry(self, name: ChannelName, client: str) -> Entry[S] | None:
+        channel = self._channels.get(name)
+        return None if channel is None else channel.entries.get(client)
 
     def _release(self, session: S, entry: Entry[S]) -> None:
         """Make the end of a session no longer matter to an entry."""

@@ -16,6 +16,7 @@ __all__ = [
     "JOBS_CHANNEL",
     "JOBS_KEPT",
     "RESERVED",
+    "STATS_CHANNEL",
     "is_admin",
     "is_reserved",
     "progress_channel",
@@ -37,6 +38,8 @@ AUDIT_CHANNEL = ChannelName("$audit:node")
 """What operators did, one event each."""
 JOBS_CHANNEL = ChannelName("$jobs:node")
 """Rebuilds as they were started and as they ended, by their id."""
+STATS_CHANNEL = ChannelName("$node:stats")
+"""How the node stands, once a second while somebody is subscribed."""
 
 RESERVED: tuple[Namespace, ...] = (
     Namespace(

@@ -1,7 +1,7 @@
 """Users and tokens that are refused until a time, although their signature is good.
 
-Owned by the gateway, asked at every `hello` and `auth`. Lives in memory: a revocation that must outlive the node is the
-issuer's to enforce, by short tokens.
+Owned by the gateway, asked at every `hello` and `auth`. Lives in memory, in a cluster in that of every node: a revocation that must
+outlive all of them is the issuer's to enforce, by short tokens.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import attrs
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
 from syncd.ports import Identity
+from syncd.ports_cluster import Revoked
 
 __all__ = ["DEFAULT_REVOCATION_S", "MAX_REVOCATIONS", "Revocations"]
 
@@ -49,6 +50,21 @@ class Revocations:
         if identity.user is not None and self._users.get(identity.user, 0.0) > now_s:
             return True
         return identity.token_id is not None and self._tokens.get(identity.token_id, 0.0) > now_s
+
+    def has(self, revoked: Revoked) -> bool:
+        """Tell whether this is known, for as long or longer."""
+        users, tokens = self._users, self._tokens
+        if revoked.user is not None:
+            return users.get(revoked.user, 0.0) >= revoked.until_s
+        return revoked.token_id is None or tokens.get(revoked.token_id, 0.0) >= revoked.until_s
+
+    def standing(self, now_s: float) -> list[Revoked]:
+        """Return all whose time is not over."""
+        users = [Revoked(until, user=name) for name, until in self._users.items() if until > now_s]
+        tokens = [
+            Revoked(until, token_id=name) for name, until in self._tokens.items() if until > now_s
+        ]
+        return users + tokens
 
     def prune(self, now_s: float) -> None:
         """Forget those whose time is over. Linear; for a coarse timer."""

@@ -151,6 +151,9 @@ class Store(StateReader, Protocol):
     and outlives the channel's events.
     """
 
+    blocks: bool
+    """Whether statements may wait for a network: then `begin` and `begin_commit` are called in the worker as well."""
+
     @property
     def rebuilds(self) -> RebuildStore:
         """Rebuilds of collections; there once the store is open."""
@@ -169,7 +172,8 @@ class Store(StateReader, Protocol):
         other's idempotency keys. Nothing returned here may be told to anybody before `commit` has returned.
 
         Returns:
-            One result per request, in order. A `SyncdError` (`idempotency_mismatch`) concerns that request alone.
+            A list that has one result per request, in order, once `commit` has returned: until then it may be empty. A `SyncdError`
+            (`idempotency_mismatch`) concerns that request alone.
 
         Raises:
             StoreUnavailable: disk full, locked, cannot write. Rolled back, nothing advanced.
@@ -202,10 +206,11 @@ class Store(StateReader, Protocol):
         """Let a key be dirty no more if its dirty version is this one: at once for `dirty`, on disk as `acknowledge`."""
 
     def commit(self) -> None:
-        """Make the open transaction durable.
+        """Make the open transaction durable; what `begin` and `begin_commit` have returned is complete then.
 
         Raises:
-            StoreUnavailable: it could not be written. Rolled back, nothing advanced.
+            StoreUnavailable: it could not be written. Rolled back, nothing advanced; unless `is_unknown`: then the answer was lost, and
+                the transaction took effect, whole, or not, or may yet.
             StoreFailed: whether it is durable is unknown.
         """
 

@@ -33,6 +33,7 @@ from syncd.ports_state import (
     MutationResult,
     TaggedKey,
 )
+from syncd.store.alone import AloneReads
 from syncd.store.base import (
     EPOCH_SEED,
     NODE_SECRET,
@@ -67,7 +68,7 @@ class _Known:
 _KnownKey = tuple[str, str, str]
 
 
-class MemoryStore:
+class MemoryStore(AloneReads):
     """`Store` in dicts; see there. Owned by one caller."""
 
     def __init__(

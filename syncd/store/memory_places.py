@@ -41,6 +41,9 @@ class DirtyPlaces:
         self._versions: dict[TaggedKey, int] = {}
         self._order: list[TaggedKey] = []
 
+    def __contains__(self, place: TaggedKey) -> bool:
+        return place in self._versions
+
     def put(self, place: TaggedKey, version: int) -> None:
         """Let a key be dirty, in the open transaction."""
         old = self._versions.get(place)

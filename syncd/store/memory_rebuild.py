@@ -132,6 +132,10 @@ class MemoryRebuilds:
             generation.rows.clear()
             generation.touched.clear()
 
+    def hold(self, name: str, holder: str, now_ms: int, lease_ms: int) -> bool:
+        """See `RebuildStore.hold`: nobody else is there."""
+        return True
+
     def checkpoint(self, collection: str) -> tuple[str, int] | None:
         """See `RebuildStore.checkpoint`."""
         found = self._all.get(collection)

@@ -95,6 +95,9 @@ class MemoryState:
             if not self._is_so(read):
                 self._conflicts += 1
                 return Conflict(read)
+            if read.unless_dirty and (read.channel, read.key) in self._dirty:
+                self._conflicts += 1
+                return Conflict(read, is_dirty=True)
         return self._take_effect(mutation, index)
 
     def _former(self, mutation: MutationCommit) -> MutationResult | None:

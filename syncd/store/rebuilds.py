@@ -137,6 +137,12 @@ class RebuildStore(Protocol):
     def release(self, lease: RebuildLease, *, keeps_generation: bool) -> bool:
         """Give the lease back; the generation stays open to be resumed, or is dropped. False: the token is stale."""
 
+    def hold(self, name: str, holder: str, now_ms: int, lease_ms: int) -> bool:
+        """Take a plain lease, or keep it, for `lease_ms` from now; 0 gives it back. False: it is another's until that expires.
+
+        A store that nobody else has open need keep none of it.
+        """
+
     def checkpoint(self, collection: str) -> tuple[str, int] | None:
         """Return the job of the open generation and its rows so far; None: there is none to resume."""
 

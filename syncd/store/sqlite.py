@@ -35,6 +35,7 @@ from syncd.ports_state import (
     MutationResult,
     TaggedKey,
 )
+from syncd.store.alone import AloneReads
 from syncd.store.base import (
     EPOCH_SEED,
     NODE_SECRET,
@@ -74,7 +75,7 @@ _DIRTY_A_SLICE = 1000
 _SET_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
 
 
-class SqliteStore:
+class SqliteStore(AloneReads):
     """`Store` in a file; see there for what each method promises."""
 
     def __init__(
@@ -149,7 +150,8 @@ class SqliteStore:
             if self._mutations is None:
                 self._acknowledged.drop(self._connection, _DIRTY_A_TRANSACTION)
                 max_outcomes = self._options.outcomes_per_client
-                self._mutations = Mutations(self._connection, pending, self._known, max_outcomes)
+                told = (max_outcomes, self._acknowledged.forwarded)
+                self._mutations = Mutations(self._connection, pending, self._known, *told)
             results = self._mutations.write(group)
             self.rebuilds.note(group, results)
             return results
@@ -186,9 +188,8 @@ class SqliteStore:
             raise translated(error) from error
         batch, self._batch = self._batch, None
         if batch is not None:
-            num_written, duplicates = batch.num_written, batch.num_duplicates
-            mismatches = batch.num_mismatches
-            self._counts.update(written=num_written, duplicates=duplicates, mismatches=mismatches)
+            written, known, others = batch.num_written, batch.num_duplicates, batch.num_mismatches
+            self._counts.update(written=written, duplicates=known, mismatches=others)
             self._trimmer.note(batch.touched)
             self._rows.shrink()
         mutations, self._mutations = self._mutations, None

@@ -172,6 +172,10 @@ class SqliteRebuilds:
         sql = "UPDATE rebuild SET expires_ms = 0, is_open = ? WHERE collection = ?"
         self._connection.execute(sql, (is_open, collection))
 
+    def hold(self, name: str, holder: str, now_ms: int, lease_ms: int) -> bool:
+        """See `RebuildStore.hold`: nobody else is there."""
+        return True
+
     def checkpoint(self, collection: str) -> tuple[str, int] | None:
         """See `RebuildStore.checkpoint`."""
         found = self._connection.execute(_SELECT, (collection,)).fetchone()

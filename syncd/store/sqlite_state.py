@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
@@ -19,6 +20,7 @@ from syncd.ports_state import (
     Conflict,
     EntryRead,
     EntryWrite,
+    KeyName,
     KnownOutcome,
     MutationCommit,
     MutationResult,
@@ -47,6 +49,7 @@ _INSERT_OUTCOME = (
     "INSERT INTO outcome (client_id, mid, at_ms, positions, outcome) VALUES (?, ?, ?, ?, ?)"
 )
 _DROP_OUTCOMES = "DELETE FROM outcome WHERE client_id = ? AND mid <= ?"
+_SELECT_DIRTY = "SELECT version FROM dirty WHERE channel = ? AND key = ?"
 _PUT_DIRTY = "INSERT OR REPLACE INTO dirty (channel, key, version) VALUES (?, ?, ?)"
 
 
@@ -59,13 +62,16 @@ class Mutations:
         batch: Batch,
         known: KnownRows,
         max_outcomes: int,
+        forwarded: AbstractSet[tuple[ChannelName, KeyName, int]],
     ) -> None:
+        """Begin with nothing changed; `forwarded` are acknowledged already, though dirty on the disk."""
         self.num_decided = self.num_resent = self.num_conflicts = self.num_mismatches = 0
         self._connection = connection
         self._rows = batch.rows
         self._known = known
         self._batch = batch
         self._max_outcomes = max_outcomes
+        self._forwarded = forwarded
         self._changed: dict[KnownEntry, bytes | None] = {}
         """What entries become, since the last `_flush`."""
         self._advanced: set[KnownClient] = set()
@@ -107,6 +113,9 @@ class Mutations:
             if not self._is_so(read):
                 self.num_conflicts += 1
                 return Conflict(read)
+            if read.unless_dirty and self._is_dirty(read):
+                self.num_conflicts += 1
+                return Conflict(read, is_dirty=True)
         return self._take_effect(mutation, client)
 
     def _is_so(self, read: EntryRead) -> bool:
@@ -118,6 +127,14 @@ class Mutations:
         if read.written_by is None:
             return entry.version == read.version
         return read.written_by >= 0 and entry.writer == self._first + read.written_by
+
+    def _is_dirty(self, read: EntryRead) -> bool:
+        """Tell whether the application has not acknowledged the entry's last forwarded change."""
+        place = (read.channel, read.key)
+        if place in self._dirty:
+            return True
+        found = self._connection.execute(_SELECT_DIRTY, place).fetchone()
+        return found is not None and (*place, found[0]) not in self._forwarded
 
     # -------------------------------------------------------------------------------------------- effects
 

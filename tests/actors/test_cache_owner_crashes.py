@@ -76,7 +76,7 @@ async def test_what_a_group_on_its_way_changed_is_read_after_it(autojump_clock):
         await trio.sleep(1)
         assert asker.told[-1] == ("outcome", 2, "ok")
         assert await world.read("items", "a") == {"a": "new"}
-        assert world.owner.holdings.heads["items"].offset == 2
+        assert world.owner.holdings.heads.get("items").offset == 2
 
 
 async def test_a_conflict_in_a_group_of_before_a_crash_is_refused_once(autojump_clock):

@@ -141,7 +141,7 @@ def _ann(session_id: str = "s") -> FakeSession:
     return FakeSession(session_id, Identity(user="ann"))
 
 
-def test_the_actor_fills_its_ports() -> None:
+async def test_the_actor_fills_its_ports() -> None:
     presence = Presence(Limits(), Timing(), lambda: None)
     actor: Actor = presence
     handle: PresenceHandle = presence

@@ -1,11 +1,14 @@
 """`syncd doctor` finds what is wrong with a machine, and says so with its exit code; `syncd info` prints what a node tells."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from syncd.cli.doctor import findings
+from syncd.config import Config
 from tests.integration.cli_server import Server, environment
 
 
@@ -57,7 +60,38 @@ def test_info_prints_what_the_node_tells(tmp_path):
     try:
         told = json.loads(server.run("info").stdout)
         assert told["not_ready"] == []
+        [node] = map(json.loads, server.run("info", "--cluster").stdout.splitlines())
+        assert (node["state"], node["version"]) == ("alive", told["version"])
         assert server.run("info", SYNCD_API_KEY="wrong").returncode == 3
     finally:
         server.kill()
     assert server.run("info").returncode == 4
+
+
+def subjects_not_well(tmp_path):
+    return [each.subject for each in findings(config_of(tmp_path)) if not each.is_well]
+
+
+def config_of(tmp_path):
+    return Config(db=str(tmp_path / "x.db"), api_keys={"a": "k"})
+
+
+def test_a_clock_that_was_never_set_is_found(tmp_path, monkeypatch):
+    assert subjects_not_well(tmp_path) == []
+    monkeypatch.setattr("syncd.cli.doctor.time.time", lambda: 1_000_000.0)
+    assert subjects_not_well(tmp_path) == ["clock"]
+
+
+def test_a_disk_that_is_nearly_full_is_found(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100 * 2**20)
+    monkeypatch.setattr("syncd.cli.doctor.shutil.disk_usage", lambda _folder: usage)
+    assert subjects_not_well(tmp_path) == ["disk"]
+    (found,) = [each for each in findings(config_of(tmp_path)) if each.subject == "disk"]
+    assert found.text.startswith("100 MiB free. Free some")
+
+
+def test_an_old_sqlite_is_found_with_the_version_that_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr("syncd.cli.doctor.sqlite3.sqlite_version_info", (3, 31, 1))
+    assert subjects_not_well(tmp_path) == ["SQLite"]
+    (found,) = [each for each in findings(config_of(tmp_path)) if not each.is_well]
+    assert "3.37.0" in found.text

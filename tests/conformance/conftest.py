@@ -1,8 +1,11 @@
 """The stores that share one contract, and short ways to ask them."""
 
 import contextlib
+import itertools
 import random
 import shutil
+import tempfile
+from pathlib import Path
 
 import attrs
 import pytest
@@ -12,8 +15,11 @@ from syncd.ports import AppendRequest, IdempotencyKey, LogQuery
 from syncd.ports_state import EntryRead, EntryWrite, KeyName, MutationCommit
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.memory import MemoryStore
+from syncd.store.redis_keys import RedisNames
+from syncd.store.redis_store import RedisStore
 from syncd.store.sqlite import SqliteStore
 from syncd.store.sqlite_file import mark_copy
+from syncd.testing.redis_server import RedisServer
 
 RETENTION = {
     "small": Retention(size=5, age_s=3600.0),
@@ -29,7 +35,7 @@ def retention_of(channel):
 
 @attrs.define
 class Asked:
-    """One store under test, asked in few words."""
+    """One store under test, asked in few words. Results of what is not committed are there after the commit."""
 
     store: object
 
@@ -182,13 +188,42 @@ def copy_marked(tmp_path):
     return copy
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request, options, make_sqlite):
+@pytest.fixture(scope="session")
+def redis_server():
+    """One server for all: each test has a prefix of its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="syncd-redis-") as folder,
+        RedisServer(Path(folder)) as server,
+    ):
+        yield server
+
+
+_prefixes = itertools.count()
+
+
+@pytest.fixture
+def make_redis(redis_server, options):
+    """Open stores on one prefix, which nobody else has; all are closed at the end."""
+    names, opened = RedisNames(f"t{next(_prefixes)}"), []
+
+    def make(*, options=options, **keywords):
+        store = RedisStore(redis_server.url, options, names=names, server_clock=False, **keywords)
+        store.open()
+        opened.append(store)
+        return store
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def store(request, options):
     if request.param == "memory":
         store = MemoryStore(options)
         store.open()
         return store
-    return make_sqlite()
+    return request.getfixturevalue(f"make_{request.param}")()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import itertools
 
-from syncd.ports_state import Entry
+from syncd.ports_state import Committed, Conflict, Entry, EntryRead
 
 
 def test_a_forwarded_change_makes_its_key_dirty_and_others_do_not(log, mutation, put, delete):
@@ -169,3 +169,34 @@ def test_dirty_keys_survive_a_kill_with_those_whose_acknowledgement_was_lost(
     store.begin_commit([mutation("c", 2, delete("orders", "b", is_forwarded=True))])
     survivor = make_sqlite(leave_by_kill())
     assert [(d.key, d.version) for d in survivor.dirty("orders", None, 10)] == [("a", 1), ("b", 2)]
+
+
+def test_what_a_source_has_of_a_dirty_key_does_not_stand_until_that_was_acknowledged(
+    log, mutation, put
+):
+    log.mutate(mutation("c", 1, put("orders", "k", is_forwarded=True), put("orders", "clean")))
+
+    def load(key, version):
+        commit = mutation(None, 0, put("orders", key, b"of the source"))
+        commit.reads.append(EntryRead("orders", key, version, unless_dirty=True))
+        return commit
+
+    dirty, clean, stale = log.mutate(load("k", 1), load("clean", 2), load("clean", 2))
+    assert isinstance(dirty, Conflict)
+    assert dirty.is_dirty
+    assert isinstance(clean, Committed)
+    assert isinstance(stale, Conflict)
+    assert not stale.is_dirty
+    assert log.entry("orders", "k").value == b"v"
+    log.forwarded("orders", "k", 1)
+    (result,) = log.mutate(load("k", 1))
+    assert isinstance(result, Committed)
+    assert log.entry("orders", "k").value == b"of the source"
+
+
+def test_a_key_made_dirty_in_the_same_transaction_is_dirty_for_a_load(log, mutation, put):
+    load = mutation(None, 0, put("orders", "k", b"of the source"))
+    load.reads.append(EntryRead("orders", "k", 1, unless_dirty=True))
+    _, result = log.mutate(mutation("c", 1, put("orders", "k", is_forwarded=True)), load)
+    assert isinstance(result, Conflict)
+    assert result.is_dirty

@@ -313,7 +313,7 @@ class Play:
             else self.put("orders", key, value, is_forwarded=is_forwarded)
         )
         is_undone = self.chance.random() < 0.2
-        (result,) = self.log.mutate(self.mutation(None, 0, write), commit=not is_undone)
+        results = self.log.mutate(self.mutation(None, 0, write), commit=not is_undone)
         if is_undone:
             self.log.store.rollback()
             return
@@ -322,7 +322,7 @@ class Play:
         if value is not None:
             self.entries[key] = value
         if is_forwarded:
-            self.dirty[key] = (result.versions[0], value)
+            self.dirty[key] = (results[0].versions[0], value)
 
     def acknowledge(self):
         if self.dirty:

@@ -183,12 +183,12 @@ def test_publications_and_mutations_share_a_transaction_in_any_order(log, mutati
     first = log.append(event("orders", uid="u"), commit=False)
     second = log.mutate(mutation("c", 1, put("orders", "k")), commit=False)
     third = log.append(event("orders"), event("orders", uid="u"), commit=False)
-    (fourth,) = log.mutate(
+    fourth = log.mutate(
         mutation("c", 2, put("orders", "k"), reads=[("orders", "k", 2)]), commit=False
     )
     log.store.commit()
     assert [r.offset for r in (*first, *third)] == [1, 3, 1]
-    assert (second[0].versions, fourth.versions) == ([2], [4])
+    assert (second[0].versions, fourth[0].versions) == ([2], [4])
     assert log.offsets("orders") == [1, 2, 3, 4]
     log.append(event("orders"), commit=False)
     log.mutate(mutation("c", 3, put("orders", "k")), commit=False)
@@ -389,3 +389,21 @@ def test_entries_are_counted_as_they_come_and_go(log, mutation, put, delete):
     assert log.store.count("orders") == 3
     log.mutate(mutation("c", 4, delete("orders", "a"), delete("orders", "b")))
     assert log.store.count("orders") == 1
+
+
+def test_a_scan_tells_of_the_same_moment_which_mutations_it_holds(log, mutation, put):
+    log.mutate(mutation("c", 1, put("orders", "a")), mutation("c", 2, put("orders", "b")))
+    log.mutate(mutation("d", 1))
+    page, mids = log.store.scan_for(("d", "c", "nobody"), ChannelName("orders"), None, 1, 10**6)
+    assert [entry.key for entry in page.entries] == ["a"]
+    assert page.position == log.scan("orders").position
+    assert not page.is_complete
+    assert mids == [1, 2, 0]
+
+
+def test_the_heads_of_several_channels_are_those_of_each(log, mutation, put):
+    log.mutate(mutation("c", 1, put("orders", "a"), put("orders", "a"), put("prices", "a")))
+    names = [ChannelName(name) for name in ("prices", "never", "orders")]
+    assert log.store.heads(names) == [log.head(name) for name in names]
+    assert [head.top for head in log.store.heads(names)] == [1, 0, 2]
+    assert log.store.heads([]) == []

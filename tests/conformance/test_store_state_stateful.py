@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -17,6 +18,8 @@ from syncd.ports import Appended, AppendRequest, IdempotencyKey, LogQuery
 from syncd.ports_state import EntryRead, EntryWrite, MutationCommit
 from syncd.store.base import CLIENT_USE_MS, Retention, StoreOptions
 from syncd.store.memory import MemoryStore
+from syncd.store.redis_keys import RedisNames
+from syncd.store.redis_store import RedisStore
 from syncd.store.sqlite import SqliteStore
 from tests.conformance.state_model import Client, Mismatch, Model
 
@@ -99,10 +102,14 @@ class StateMachine(RuleBasedStateMachine):
     @rule(work=transactions)
     def commit(self, work):
         model = self.model.copy()
-        has_mutations = self.begin(model, work)
+        promised = self.begin(model, work)
         self.store.commit()
+        for results, wanted in promised:
+            assert len(results) == len(wanted)
+            for result, right in zip(results, wanted, strict=True):
+                assert right == result
         self.model = model
-        if has_mutations:
+        if any(part and isinstance(part[0], dict) for part in work):
             self.forget_acknowledgements()
 
     @rule(work=transactions)
@@ -161,27 +168,24 @@ class StateMachine(RuleBasedStateMachine):
     # ---------------------------------------------------------------------------------------- a transaction
 
     def begin(self, model, work):
-        """Run a transaction's statements and compare each answer; return whether mutations were among them."""
-        has_mutations = False
+        """Run a transaction's statements; return the results that are there after its commit, each beside what is right."""
+        promised = []
         for part in work:
             if part and isinstance(part[0], dict):
-                has_mutations = True
-                self.begin_mutations(model, part)
+                promised.append(self.begin_mutations(model, part))
             else:
                 made = [AppendRequest(c, b"said", self.now_ms, key) for c, key in part]
                 at = [model.append(r.channel, r.at_ms, r.key, r.record) for r in made]
-                assert self.store.begin(made) == [Appended(p.epoch, p.offset) for p in at]
-        return has_mutations
+                wanted = [Appended(p.epoch, p.offset) for p in at]
+                promised.append((self.store.begin(made), wanted))
+        return promised
 
     def begin_mutations(self, model, part):
         made, wanted, writers = [], [], {}
         for index, drawn in enumerate(part):
             made.append(self.make_mutation(model, drawn, made))
             wanted.append(model.decide(made[-1], index, writers))
-        results = self.store.begin_commit(made)
-        assert len(results) == len(wanted)
-        for right, result in zip(wanted, results, strict=True):
-            assert right == result
+        return self.store.begin_commit(made), wanted
 
     def make_mutation(self, model, drawn, before):
         number = next(self.numbers)
@@ -228,11 +232,12 @@ class StateMachine(RuleBasedStateMachine):
                     del self.model.keyed[name]
 
     def is_key_known(self, name):
-        """Ask for something else under a key, and undo it."""
-        probe = MutationCommit(None, 0, [], [], b"", 0, [], IdempotencyKey(*name, b"probe"))
-        (answer,) = self.store.begin_commit([probe])
-        self.store.rollback()
-        return answer == Mismatch()
+        """Ask for something else under a key, that cannot be so and leaves no trace."""
+        never = EntryRead(CHANNELS[0], KEYS[0], -1)
+        probe = MutationCommit(None, 0, [never], [], b"", 0, [], IdempotencyKey(*name, b"probe"))
+        answers = self.store.begin_commit([probe])
+        self.store.commit()
+        return answers == [Mismatch()]
 
     def forget_acknowledgements(self):
         """They are on disk."""
@@ -341,7 +346,40 @@ class SqliteMachine(StateMachine):
         shutil.rmtree(self.folder)
 
 
+class RedisMachine(StateMachine):
+    """The store on a server, which outlives this process."""
+
+    server = None
+
+    def __init__(self):
+        super().__init__()
+        self.names = RedisNames(f"state{next(_prefixes)}")
+
+    def make_store(self):
+        return RedisStore(self.server.url, self.options, names=self.names, server_clock=False)
+
+    @rule(in_flight=transactions)
+    def restart(self, in_flight):
+        self.begin(self.model.copy(), in_flight)
+        self.store.close()
+        self.store = self.make_store()
+        self.store.open()
+        self.forwarded.clear()  # `dirty` was asked after each step, and handed them over
+        self.lose_acknowledgements()
+
+
+_prefixes = itertools.count()
+
 TestMemoryStore = MemoryMachine.TestCase
 TestMemoryStore.settings = settings(max_examples=NUM_EXAMPLES, stateful_step_count=30)
 TestSqliteStore = SqliteMachine.TestCase
 TestSqliteStore.settings = settings(max_examples=NUM_EXAMPLES, stateful_step_count=30)
+
+
+@pytest.mark.usefixtures("served")
+class TestRedisStore(RedisMachine.TestCase):
+    settings = settings(max_examples=max(1, NUM_EXAMPLES // 2), stateful_step_count=20)
+
+    @pytest.fixture
+    def served(self, redis_server):
+        RedisMachine.server = redis_server

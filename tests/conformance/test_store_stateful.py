@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import attrs
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -17,6 +18,8 @@ from syncd.ids import ChannelName
 from syncd.ports import AppendRequest, IdempotencyKey, LogQuery
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.memory import MemoryStore
+from syncd.store.redis_keys import RedisNames
+from syncd.store.redis_store import RedisStore
 from syncd.store.sqlite import SqliteStore
 
 RETENTION = {
@@ -260,7 +263,38 @@ class SqliteMachine(StoreMachine):
         shutil.rmtree(self.folder)
 
 
+class RedisMachine(StoreMachine):
+    """The store on a server, which outlives this process."""
+
+    server = None
+
+    def __init__(self):
+        super().__init__()
+        self.names = RedisNames(f"log{next(_prefixes)}")
+
+    def make_store(self):
+        return RedisStore(self.server.url, self.options, names=self.names)
+
+    @rule(in_flight=st.lists(requests, max_size=8))
+    def restart(self, in_flight):
+        self.store.begin([self.request(*drawn) for drawn in in_flight])
+        self.store.close()
+        self.store = self.make_store()
+        self.store.open()
+
+
+_prefixes = itertools.count()
+
 TestMemoryStore = MemoryMachine.TestCase
 TestMemoryStore.settings = settings(max_examples=NUM_EXAMPLES, stateful_step_count=30)
 TestSqliteStore = SqliteMachine.TestCase
 TestSqliteStore.settings = settings(max_examples=NUM_EXAMPLES, stateful_step_count=30)
+
+
+@pytest.mark.usefixtures("served")
+class TestRedisStore(RedisMachine.TestCase):
+    settings = settings(max_examples=max(1, NUM_EXAMPLES // 2), stateful_step_count=20)
+
+    @pytest.fixture
+    def served(self, redis_server):
+        RedisMachine.server = redis_server

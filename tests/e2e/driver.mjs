@@ -63,6 +63,13 @@ const driver = {
       await new Promise((resolve) => setTimeout(resolve, 30));
     }
   },
+  // What a person does with a keyboard, wherever the focus is.
+  async type({ page, text }) {
+    await pages[page].keyboard.type(text);
+  },
+  async press({ page, key }) {
+    await pages[page].keyboard.press(key);
+  },
   printed: async ({ page }) => printed[page],
   async closePages() {
     await Promise.all(browser.contexts().map((context) => context.close()));

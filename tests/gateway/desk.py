@@ -108,7 +108,7 @@ class Inbox:
     """Stands for an actor: a real mailbox, read by the test."""
 
     def __init__(self, name: str) -> None:
-        self.mailbox: Mailbox[Any] = Mailbox(name, 10_000, 1_000_000)
+        self.mailbox: Mailbox[Any] = Mailbox(name, 10_000, 1_000_000, lambda: 0.0)
         self.sizes: list[int] = []
 
     def submit_nowait(self, commands: Sequence[Any], size_bytes: int) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import trio
 
 from syncd.actors import kit
-from syncd.actors.broadcaster.actor import Broadcaster
+from syncd.actors.broadcaster.delivering import Delivering
 from syncd.actors.broadcaster.publishing import Publishing
 from syncd.actors.kit import Health
 from syncd.actors.store import StoreActor
@@ -22,7 +22,7 @@ from syncd.testing.history import History
 CHANNELS = [f"log:{index}" for index in range(4)]
 BOTH = ("before", "after")
 PLACES = [
-    (Broadcaster, "_deliver", ("before",)),
+    (Delivering, "deliver", ("before",)),
     (Writer, "deliver", BOTH),
     (Publishing, "submit", BOTH),
     (Publishing, "settle", BOTH),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,8 +30,10 @@ from syncd.ports import (
     PublishEvent,
     QueryPresence,
     ReadHistory,
+    SessionInfo,
     Target,
 )
+from syncd.ports_cluster import ClusterPort
 from syncd.ports_collections import (
     EntriesAnswer,
     EntryState,
@@ -129,10 +131,15 @@ class FakeBroadcaster:
         command.asker.reply_events(command.request_id, EPOCH, len(log), bodies[: command.limit])
 
     def channels(self, prefix: str, limit: int) -> list[ChannelInfo]:
-        names = sorted(name for name in self.logs if name.startswith(prefix))
-        return [ChannelInfo(ChannelName(name), 1, EPOCH, len(self.logs[name])) for name in names][
-            :limit
-        ]
+        found = sorted(self.each_channel(), key=lambda info: info.channel)
+        return [info for info in found if info.channel.startswith(prefix)][:limit]
+
+    def each_channel(self) -> Iterator[ChannelInfo]:
+        for name, log in self.logs.items():
+            yield ChannelInfo(ChannelName(name), 1, EPOCH, len(log), len(log))
+
+    def num_subscribers(self, channel: ChannelName) -> int:
+        return int(channel in self.logs)
 
 
 class FakeCacheOwner:
@@ -212,16 +219,16 @@ class FakePresence:
 
 
 class FakeGateway:
-    """Notes what it was asked to do; `sessions` are the users connected."""
+    """Notes what it was asked to do; `users` have a session each, the first one with a fuller outbox than the next."""
 
     def __init__(self) -> None:
-        self.sessions = ["ada", "ada", "bob"]
+        self.users = ["ada", "ada", "bob"]
         self.calls: list[tuple[Any, ...]] = []
         self.identities: dict[str, Identity] = {}
         """By token."""
 
     def _count(self, target: Target) -> int:
-        return sum(user == target.user for user in self.sessions)
+        return sum(user == target.user for user in self.users)
 
     def disconnect(self, target: Target, *, reconnect: bool, reason: str) -> int:
         self.calls.append(("disconnect", target, reconnect, reason))
@@ -241,9 +248,37 @@ class FakeGateway:
     def statistics(self) -> GatewayStatistics:
         return GatewayStatistics(3, 3, 5, 7, 0, 11, 13, 17, 0, 0, {"4000": 1}, {})
 
+    def counters(self) -> dict[str, int]:
+        return {"messages_in": 11}
+
+    def gauges(self) -> dict[str, int]:
+        return {"connections": 3}
+
+    def sessions(self, channel: ChannelName | None = None) -> Iterator[SessionInfo]:
+        for number, user in enumerate(self.users):
+            name = f"s-{number}"
+            yield SessionInfo(
+                name, user, (f"c-{number}",), "127.0.0.1", 1, 9 - number, 1000, 0.5, 1.0, False
+            )
+
+    def channels_of(self, session: str) -> list[ChannelName] | None:
+        return [ChannelName("demo:a")] if session == "s-0" else None
+
+
+class FakeStats:
+    """Two samples."""
+
+    def columns(self) -> dict[str, list[float | None]]:
+        return {"at_ms": [1000, 2000], "connections": [3, 4]}
+
+    def now(self) -> dict[str, Any]:
+        return {"sample": {"at_ms": 2000, "connections": 4}}
+
 
 class FakeNode:
     """A node whose readiness tests decide."""
+
+    stats = FakeStats()
 
     version = "9.9.9"
     started_at_ms = 1_700_000_000_000
@@ -319,6 +354,7 @@ class World:
     config: Config
     static_folder: Path | None = None
     is_demo: bool = False
+    cluster: ClusterPort | None = None
     broadcaster: FakeBroadcaster = attrs.field(factory=FakeBroadcaster)
     presence: FakePresence = attrs.field(factory=FakePresence)
     cache_owner: FakeCacheOwner = attrs.field(factory=FakeCacheOwner)
@@ -342,6 +378,7 @@ class World:
                 AdminSessions(bytes(32), self.config.api_keys),
                 FakeRebuilds(),
                 lambda: 1_700_000_000.0,
+                self.cluster,
             ),
             definition=attrs.evolve(App().definition(), is_demo=self.is_demo),
             static_folder=self.static_folder,

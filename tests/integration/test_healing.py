@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from syncd.actors.broadcaster.actor import Broadcaster
+from syncd.actors.broadcaster.delivering import Delivering
 from syncd.actors.broadcaster.joining import Joining
 from syncd.actors.broadcaster.publishing import Publishing
 from syncd.actors.kit import Health, NodeFailed
@@ -105,7 +106,7 @@ async def ask_again(client, kind, **body):
 # ------------------------------------------------------------------------------------------------ broadcaster
 
 FAULTS = {
-    "before delivery": (Broadcaster, "_deliver", False),
+    "before delivery": (Delivering, "deliver", False),
     "after delivery": (Writer, "deliver", True),
     "before the store is asked": (Publishing, "submit", False),
     "after the store is asked": (Publishing, "submit", True),
@@ -158,7 +159,7 @@ async def test_subscribers_of_memory_channels_are_told_of_the_new_epoch(tmp_path
         assert (await client.ask("subscribe", channel="live:c"))[0] == "subscribed"
         await publish(publisher, "mem:c", 3)
         await read_until(client, observer, 3)
-        Fault(monkeypatch, Broadcaster, "_deliver")
+        Fault(monkeypatch, Delivering, "deliver")
         kind, fields = await publisher.ask("publish", channel="mem:c", data=1)
         assert (kind, fields["code"], fields["retryable"]) == ("error", "internal_error", True)
         await restarted(node, "broadcaster")
@@ -182,7 +183,7 @@ async def test_everybody_who_waits_is_answered_exactly_once(tmp_path, monkeypatc
     namespaces = (DURABLE, MEMORY, EPHEMERAL)
     async with running(make_config(tmp_path, *namespaces)) as (node, connect):
         client = await connect()
-        planted = Fault(monkeypatch, Broadcaster, "_deliver")
+        planted = Fault(monkeypatch, Delivering, "deliver")
         asks = [
             ("publish", {"id": 1, "channel": "log:a", "data": 1}),
             ("publish", {"id": 2, "channel": "mem:a", "data": 1}),
@@ -224,7 +225,7 @@ async def test_a_subscribe_that_waits_in_the_mailbox_through_a_crash_is_served_o
     async with running(make_config(tmp_path, kind)) as (node, connect):
         publisher, client, second = await connect(), await connect(), await connect()
         await publish(publisher, channel, 2)
-        planted = Fault(monkeypatch, Broadcaster, "_deliver")
+        planted = Fault(monkeypatch, Delivering, "deliver")
         original = Broadcaster.recover
 
         def recover_late(this):
@@ -277,7 +278,7 @@ async def test_a_subscription_that_cannot_be_resumed_ends_alone(tmp_path, monkey
         for number, name in enumerate(["a", "poison", "b"]):
             await client.send("subscribe", id=number, channel=f"log:{name}")
             await client.expect("subscribed")
-        Fault(monkeypatch, Broadcaster, "_deliver")
+        Fault(monkeypatch, Delivering, "deliver")
         await ask_again(publisher, "publish", channel="log:a", data=0, uid="u")
         _, told = await client.expect("lagged")
         assert told["channel"] == "log:poison"
@@ -491,7 +492,7 @@ async def test_health_and_log_tell_of_a_crash(tmp_path, monkeypatch, log_lines):
             original(this)
 
         monkeypatch.setattr(Broadcaster, "recover", recover)
-        Fault(monkeypatch, Broadcaster, "_deliver")
+        Fault(monkeypatch, Delivering, "deliver")
         await client.ask("publish", channel="mem:c", data=1)
         await restarted(node, "broadcaster")
         assert seen == [(Health.RESTARTING, ["The actor broadcaster is restarting."])]
@@ -519,7 +520,7 @@ async def get_health(node):
 
 
 async def test_the_fourth_crash_in_ten_seconds_ends_the_node(tmp_path, monkeypatch, log_lines):
-    planted = Fault(monkeypatch, Broadcaster, "_deliver", times=4)
+    planted = Fault(monkeypatch, Delivering, "deliver", times=4)
     failures = []
     with trio.fail_after(20):
         try:
@@ -547,14 +548,14 @@ async def test_the_fourth_crash_in_ten_seconds_ends_the_node(tmp_path, monkeypat
 
 CRASHER = """
 import sys
-from syncd.actors.broadcaster.actor import Broadcaster
+from syncd.actors.broadcaster.delivering import Delivering
 from syncd.cli.main import main
 
-async def _deliver(self):
-    if self.publishing.take_touched():
+async def deliver(self):
+    if self._publishing.take_touched():
         raise RuntimeError("planted")
 
-Broadcaster._deliver = _deliver
+Delivering.deliver = deliver
 sys.exit(main())
 """
 

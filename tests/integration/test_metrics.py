@@ -1,5 +1,6 @@
 """What `/metrics` tells of a real node is what was done to it, in a form that Prometheus' own checker accepts."""
 
+import http.client
 import json
 import re
 import subprocess
@@ -53,7 +54,7 @@ async def close_code(client):
 
 
 async def counted_run(port):
-    """Seven publications (one a repetition), three recoveries (two good), two errors, one refusal to go on."""
+    """Seven publications (one a repetition), three recoveries (two good), two errors, one refusal to go on; three errors over HTTP."""
     publisher = await PlainClient.connect(port)
     await publisher.hello()
     first, positions = await PlainClient.connect(port), []
@@ -77,9 +78,23 @@ async def counted_run(port):
     return publisher, first
 
 
+def refused_over_http(server):
+    """One publication to nowhere, alone and twice in a batch."""
+    nowhere = {"channel": "nowhere:a", "data": 1}
+    batch = {"commands": [{"publish": nowhere}, {"publish": nowhere}]}
+    for path, body, status in (("publish", nowhere, 403), ("batch", batch, 200)):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        headers = {"Authorization": f"Bearer {API_KEY}", "Content-Type": "application/json"}
+        connection.request("POST", f"/api/{path}", json.dumps(body), headers)
+        answer = connection.getresponse()
+        assert answer.status == status, answer.read()
+        connection.close()
+
+
 async def test_metrics_are_true_against_a_counted_run(server):
     before = samples(await trio.to_thread.run_sync(scrape, server))
     open_clients = await counted_run(server.port)
+    await trio.to_thread.run_sync(refused_over_http, server)
     num_scrapes = 0
     with trio.fail_after(10):
         while True:
@@ -99,7 +114,12 @@ async def test_metrics_are_true_against_a_counted_run(server):
     assert grown("syncd_recoveries_total", "recovered") == 2
     assert grown("syncd_recoveries_total", "unrecoverable") == 1
     assert grown("syncd_errors_total", "permission_denied") == 2
-    assert grown("syncd_connections_accepted_total") == 6 + num_scrapes
+    assert grown("syncd_http_errors_total", "permission_denied") == 3
+    assert grown("syncd_connections_accepted_total") == 6 + 2 + num_scrapes
+    # Six batches had something to write: publications come one by one, and each waits for its answer.
+    assert grown("syncd_delivery_age_seconds_count") == 6
+    assert 0 < grown("syncd_delivery_age_seconds_sum") < 30
+    assert after["syncd_event_loop_stalls_total",] == 0
     assert after["syncd_sessions",] == 2
     assert after["syncd_subscriptions",] == 1
     assert grown("syncd_deliveries_total") == 6
@@ -149,12 +169,14 @@ def test_prometheus_accepts_the_alert_rules():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_rules_and_dashboard_name_only_metrics_that_are_told(server):
+def test_rules_dashboard_and_pages_name_only_metrics_that_are_told(server):
     told = set(re.findall(r"^([a-z_]+)", scrape(server), re.MULTILINE))
     told |= set(re.findall(r"^# TYPE ([a-z_]+)", scrape(server), re.MULTILINE))
     rules = (OPS / "alerts.yml").read_text()
     panels = json.loads((OPS / "grafana.json").read_text())["panels"]
     asked = rules + " ".join(target["expr"] for panel in panels for target in panel["targets"])
+    asked += " ".join(page.read_text() for page in sorted(OPS.glob("*.md")))
+    asked = re.sub(r"syncd_cache_\*", "", asked)
     named = set(re.findall(r"\b((?:syncd|process)_[a-z_]+)", asked))
     assert len(named) > 15
     assert named - told == set()

@@ -234,7 +234,12 @@ async def test_what_operators_did_is_told_newest_first_live_and_after_a_restart(
         ("service:test", "disconnect", "ok"),
     ]
     assert one["entries"] == before["entries"][:1]
-    assert before["entries"][2]["details"] == {"user": "bob", "num_sessions": 0}
+    assert before["entries"][2]["details"] == {
+        "user": "bob",
+        "num_sessions": 0,
+        "nodes_answered": 1,
+        "nodes": 1,
+    }
     async with node_of(tmp_path) as (_node, asking):
         _, _, after = await asking.ask("GET", "/api/audit")
     assert after == before

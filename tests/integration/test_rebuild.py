@@ -66,6 +66,9 @@ class Asking:
     async def job(self, job_id):
         return (await self.client.get(f"/api/rebuild/{job_id}")).json()
 
+    async def metrics(self):
+        return (await self.client.get("/metrics")).text.splitlines()
+
     async def until(self, job_id, state):
         with trio.fail_after(20):
             while (job := await self.job(job_id))["state"] != state:
@@ -116,6 +119,27 @@ async def test_a_full_rebuild_brings_the_source_and_a_second_one_changes_nothing
             "k000001": None,
             "k000002": {"n": "new"},
         }
+
+
+async def test_rows_and_ends_of_rebuilds_are_counted(tmp_path):
+    source = Source(25)
+    async with node_of(tmp_path, source) as asking:
+        await asking.rebuild()
+        source.num_scanned, source.hold_at = 0, 10
+        _, job = await asking.start()
+        await asking.until_done(job["job"], 10)
+        told = await asking.metrics()
+        assert 'syncd_rebuild_rows_total{collection="orders"} 35.0' in told
+        assert "syncd_rebuilds_active 1.0" in told
+        await asking.client.delete(f"/api/rebuild/{job['job']}")
+        await asking.until(job["job"], "cancelled")
+        ended = 'syncd_rebuilds_total{{collection="orders",result="{}"}} {}.0'
+        with trio.fail_after(20):  # it has ended once it has given its lease back
+            while ended.format("cancelled", 1) not in (told := await asking.metrics()):  # noqa: ASYNC110 - told by a server
+                await trio.sleep(0.01)
+        assert "syncd_rebuilds_active 0.0" in told
+        assert ended.format("done", 1) in told
+        assert ended.format("failed", 0) in told
 
 
 @pytest.mark.parametrize("num_rows", [20, 1500])

@@ -399,6 +399,10 @@ def ns(**changes):
         ({"limits": Limits(frame_bytes=512)}, ["limits.frame_bytes must be at least 1024"]),
         ({"limits": Limits(subscriptions=0)}, ["limits.subscriptions must be above 0"]),
         ({"limits": Limits(messages_per_s=0.0)}, ["limits.messages_per_s"]),
+        (
+            {"timing": Timing(node_beat_s=8)},
+            ["timing.node_dead_s (15)", "timing.node_beat_s (8)"],
+        ),
         ({"timing": Timing(ping_s=0.2)}, ["timing.ping_s", "timing.tick_s"]),
         ({"timing": Timing(slow_client_s=0.1)}, ["timing.tick_s", "timing.slow_client_s"]),
         ({"timing": Timing(hello_s=0.0)}, ["timing.hello_s must be above 0"]),

@@ -327,6 +327,20 @@ describe("tokens", () => {
     expect(driver.core.state).toBe("connected");
   });
 
+  it("are asked for anew when the one that is refused has had the time to run out", () => {
+    // Fetched before the network went, and told after it came back: seen in the simulation as a tab that waits for ever.
+    const driver = withSource();
+    driver.core.connect(0);
+    driver.core.tokenSupplied(0, "t1");
+    driver.lose(4401, "expired");
+    driver.core.tokenSupplied(driver.now, "t2");
+    driver.lose(1006, "");
+    driver.pass(60_000);
+    driver.take();
+    driver.lose(4401, "expired");
+    expect(driver.actions()).toEqual(["ask-token"]);
+  });
+
   it("may be had later: then the question comes again, with backoff", () => {
     const driver = withSource();
     driver.core.connect(0);

@@ -11,14 +11,14 @@ is in the tail or in the log. So whatever happens between two batches, nobody mi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import attrs
 import structlog
 import trio
 
 from syncd.actors.broadcaster.committing import Committing
+from syncd.actors.broadcaster.delivering import Delivering
 from syncd.actors.broadcaster.failing import fail
 from syncd.actors.broadcaster.history import Histories
 from syncd.actors.broadcaster.joining import Joining
@@ -26,6 +26,7 @@ from syncd.actors.broadcaster.messages import (
     AppendsDone,
     BroadcasterMessage,
     ChannelRead,
+    ChannelsChecked,
     GapRead,
     HistoryRead,
     PageRead,
@@ -33,10 +34,11 @@ from syncd.actors.broadcaster.messages import (
 )
 from syncd.actors.broadcaster.pacing import Pace
 from syncd.actors.broadcaster.publishing import Publishing
-from syncd.actors.broadcaster.rooms import Room, Rooms
-from syncd.actors.broadcaster.telling import parts_of, tell_part
+from syncd.actors.broadcaster.rooms import Rooms
+from syncd.actors.broadcaster.sharing import Sharing
+from syncd.actors.broadcaster.statistics import BroadcasterStatistics
 from syncd.actors.broadcaster.watching import Watching
-from syncd.actors.kit import Mailbox
+from syncd.actors.kit import Mailbox, origin_of
 from syncd.config import Config, Namespace
 from syncd.errors import ActorStopped, SyncdError, internal_error
 from syncd.ids import ChannelName, Epoch, Position
@@ -47,7 +49,6 @@ from syncd.ports import (
     PublishEvent,
     ReadHistory,
     ResumeSubscriptions,
-    Run,
     SessionDrained,
     StoreHandle,
     SubscribeChannel,
@@ -62,9 +63,10 @@ from syncd.ports_collections import (
     RenewChannel,
     WatchChannel,
 )
+from syncd.ports_shared import BridgeHandle, CheckChannels, RemoteEvents, RemotePublications
 from syncd.ports_state import KeyName
 
-__all__ = ["Broadcaster", "BroadcasterStatistics"]
+__all__ = ["Broadcaster"]
 
 _log = structlog.get_logger("syncd.broadcaster")
 
@@ -72,25 +74,16 @@ MAILBOX_COMMANDS = 20_000  # BLOCK: some 0.1 s of work
 MAILBOX_BYTES = 33_554_432
 BATCH_COMMANDS = 1024
 """Taken between two fan-outs: about 5 ms."""
-DELIVERIES_PER_SLICE = 1500
-"""Sends between two checkpoints: some 6 ms; 20,000 subscribers must not stall the loop for 20 ms."""
 RESUMES_PER_SLICE = 500
 """Subscriptions taken over after a crash between two checkpoints: each may be sent a page."""
 SWEEP_S = 1.0
 ROOMS_PER_SWEEP = 2000
 
-_Commands = Sequence[BroadcasterCommand] | Sequence[WatchChannel | NarrowWatch]
-
-
-@attrs.frozen
-class BroadcasterStatistics:
-    """The broadcaster at one moment; counters count since start."""
-
-    num_channels: int
-    num_published: int
-    num_recovered: int
-    num_unrecovered: int
-    num_dedupe_hits: int
+_Commands = (
+    Sequence[BroadcasterCommand]
+    | Sequence[WatchChannel | NarrowWatch]
+    | Sequence[RemoteEvents | RemotePublications | CheckChannels | RenewChannel]
+)
 
 
 class Broadcaster:
@@ -108,12 +101,14 @@ class Broadcaster:
         new_epoch: Callable[[], Epoch],
         collections: Sequence[Namespace] = (),
         volatile_head: Callable[[ChannelName], Position] | None = None,
+        bridge: BridgeHandle | None = None,
     ) -> None:
         """Make it; it serves in `run`.
 
         Args:
             collections: Collections as namespaces of their own, of mode `collection` and durable or memory history.
             volatile_head: Where the channel of a volatile collection stands; returns at once.
+            bridge: Leads to the nodes that share the store; None: there are none.
         """
         self.mailbox: Mailbox[BroadcasterMessage] = Mailbox(
             self.name, MAILBOX_COMMANDS, MAILBOX_BYTES
@@ -127,6 +122,7 @@ class Broadcaster:
             namespace.name: namespace for namespace in collections
         }
         self._volatile_head = volatile_head
+        self._bridge = bridge
         self._batch: Sequence[BroadcasterMessage] = ()
         self._num_done = 0
         self._start_empty()
@@ -141,14 +137,21 @@ class Broadcaster:
             limits.memory_bytes,
             self._new_epoch,
             self._volatile_head,
+            None if self._bridge is None else self._bridge.interest,
         )
-        self.publishing = Publishing(config, self.rooms, self._store, self._wall_ms, post)
+        self.publishing = Publishing(
+            config, self.rooms, self._store, self._wall_ms, post, self._bridge
+        )
+        self.delivering = Delivering(self.publishing, self._fanout)
         self.pace = Pace(post)
         self.joining = Joining(config, self.rooms, self._store, post, self.pace)
         self.histories = Histories(config, self.rooms, self._store, post)
         read_anew = self.publishing.read_anew
         self.watching = Watching(self.rooms, self.joining, self._store, post, read_anew)
         self.committing = Committing(self.rooms, self.publishing, outcomes)
+        self.sharing = Sharing(self.rooms, self.publishing, self.committing, self._bridge, post)
+        if self._bridge is not None:
+            self.joining.looks = self.sharing.looks
         self._handlers = self._handle()
 
     # ---------------------------------------------------------------- ports.BroadcasterHandle, WatchingHandle
@@ -177,6 +180,14 @@ class Broadcaster:
         """Channels with subscribers or state in memory, by name."""
         return self.rooms.infos(prefix, limit)
 
+    def each_channel(self) -> Iterator[ChannelInfo]:
+        """See `BroadcasterHandle.each_channel`."""
+        return self.rooms.each_info()
+
+    def num_subscribers(self, channel: ChannelName) -> int:
+        """Return how many are subscribed to a channel."""
+        return self.rooms.num_subscribers(channel)
+
     # ---------------------------------------------------------------- kit.Actor
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -202,6 +213,7 @@ class Broadcaster:
         """Answer everybody: nobody else will."""
         error = ActorStopped()
         waiting = [command for room in self.rooms.by_name.values() for command in room.waiting]
+        waiting += self.sharing.left()
         for message in (*self._batch[self._num_done :], *self.mailbox.close(), *waiting):
             fail(message, error)
             if isinstance(message, AppendsDone):
@@ -222,6 +234,9 @@ class Broadcaster:
             else:
                 fail(message, internal_error())
         self.publishing.fail(internal_error())
+        for message in self.sharing.left():
+            if isinstance(message, WatchChannel):
+                message.on_lost()  # what else waits is resumed with all subscriptions
         self.watching.lose()
         for room in self.rooms.by_name.values():
             room.forget_channel()
@@ -235,7 +250,7 @@ class Broadcaster:
         if batch is not self._batch:
             self._batch, self._num_done = batch, 0
         handlers = self._handlers
-        self.publishing.begin()
+        self.publishing.begin(self.mailbox.taken_since)
         self.pace.begin()
         for message in part:
             try:
@@ -243,11 +258,16 @@ class Broadcaster:
             except Exception as error:  # noqa: BLE001 - isolation: it fails that message alone
                 self._fail_one(message, error)
             self._num_done += 1
+        for command in self.sharing.due():
+            self._handle_one(command)
+        self.sharing.served()
         self.publishing.submit()
-        await self._deliver()
+        has_written = await self.delivering.deliver()
         self.publishing.settle()
         self.committing.settle()
         self._fanout.flush()
+        if has_written:
+            self.publishing.note_age(trio.current_time())
 
     def _handle(self) -> dict[type, Callable[[Any], None]]:
         """What is done with each kind of message."""
@@ -270,19 +290,29 @@ class Broadcaster:
             WatchChannel: self.watching.watch,
             NarrowWatch: self.watching.narrow,
             WatchProbed: self.watching.probed,
+            RemoteEvents: self.sharing.events,
+            RemotePublications: self.sharing.publications,
+            CheckChannels: self.sharing.check,
+            ChannelsChecked: self.sharing.checked,
         }
 
     def _channel_read(self, message: ChannelRead) -> None:
         for waiting in self.joining.channel_read(message):
-            try:
-                self._handlers[type(waiting)](waiting)
-            except Exception as error:  # noqa: BLE001 - isolation: it fails that message alone
-                self._fail_one(waiting, error)
+            self._handle_one(waiting)
         room = self.rooms.by_name.get(message.channel)
         if room is not None and room.early:
             early, room.early = room.early, []
             for event in early:
                 self.publishing.enter(room, event)
+        if room is not None:
+            self.sharing.loaded(room)
+
+    def _handle_one(self, message: BroadcasterMessage) -> None:
+        """Handle a message that waited here."""
+        try:
+            self._handlers[type(message)](message)
+        except Exception as error:  # noqa: BLE001 - isolation: it fails that message alone
+            self._fail_one(message, error)
 
     def _resume(self, message: ResumeSubscriptions) -> None:
         """Take over a slice of them and leave the others for later: their positions wait."""
@@ -311,70 +341,10 @@ class Broadcaster:
             fail(message, error)
             return
         kind = type(message).__name__
-        _log.error("message_failed", actor=self.name, kind=kind, exc_info=error)
+        _log.error(
+            "message_failed", actor=self.name, kind=kind, **origin_of(message), exc_info=error
+        )
         fail(message, internal_error())
-
-    async def _deliver(self) -> None:
-        """Fan out what this tick brought. Sends are counted: after a slice others get their turn."""
-        num_left = DELIVERIES_PER_SLICE
-        for room in self.publishing.take_touched():
-            channel = room.channel
-            if room.filters is not None:
-                for part, run in parts_of(room, DELIVERIES_PER_SLICE):
-                    if len(part) > num_left:
-                        await self._give_way()
-                        num_left = DELIVERIES_PER_SLICE
-                    num_left -= len(part)
-                    tell_part(room, part, run, self._fanout)
-                room.forget_run()
-                continue
-            epoch, top = (None, 0) if channel is None else (channel.epoch, channel.top)
-            run = Run(room.name, room.run, epoch, top, room.is_latest)
-            count = len(room.subscribers) + len(room.late)
-            if count > num_left:
-                await self._give_way()
-                num_left = DELIVERIES_PER_SLICE
-            num_left -= count
-            if num_left >= 0:
-                fallen = self._fanout.deliver(room.subscribers, run)
-                if room.late:
-                    self._deliver_late(room, run, list(room.late))
-            else:
-                fallen = await self._deliver_in_slices(room, run)
-                num_left = 0
-            for subscription in fallen:
-                room.remove(subscription)
-            room.run = []
-            if room.late:
-                room.late = {}
-
-    async def _deliver_in_slices(self, room: Room, run: Run) -> list[Subscription]:
-        fallen: list[Subscription] = []
-        subscribers, late = list(room.subscribers), list(room.late)
-        for start in range(0, len(subscribers), DELIVERIES_PER_SLICE):
-            part = subscribers[start : start + DELIVERIES_PER_SLICE]
-            fallen += self._fanout.deliver(part, run)
-            await self._give_way()
-        for start in range(0, len(late), DELIVERIES_PER_SLICE):
-            self._deliver_late(room, run, late[start : start + DELIVERIES_PER_SLICE])
-            await self._give_way()
-        return fallen
-
-    async def _give_way(self) -> None:
-        self._fanout.flush()
-        await trio.lowlevel.checkpoint()
-
-    def _deliver_late(self, room: Room, run: Run, late: list[Subscription]) -> None:
-        """Who went live during this tick gets only what came after that."""
-        for subscription in late:
-            rest = run.messages[room.late[subscription] :]
-            if not subscription.is_live:
-                continue
-            room.subscribers[subscription] = None
-            if rest:
-                part = Run(run.channel, rest, run.epoch, run.offset, run.is_conflatable)
-                for fallen in self._fanout.deliver([subscription], part):
-                    room.remove(fallen)
 
     async def _sweep(self) -> None:
         """Expire events and idle rooms in slices."""
@@ -383,7 +353,7 @@ class Broadcaster:
             self.rooms.sweep(self._wall_ms(), ROOMS_PER_SWEEP)
             self.publishing.expire()
             for _ in self.watching.marks():
-                await self._give_way()
+                await self.delivering.give_way()
 
     def statistics(self) -> BroadcasterStatistics:
         """Return counts."""
@@ -393,4 +363,5 @@ class Broadcaster:
             self.joining.num_recovered,
             self.joining.num_unrecovered,
             self.publishing.num_dedupe_hits,
+            self.publishing.ages.counts(),
         )

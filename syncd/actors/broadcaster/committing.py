@@ -49,15 +49,9 @@ class Committing:
 
     def deliver(self, message: DeliverCommitted) -> None:
         """Take in a commit."""
-        by_name = self._rooms.by_name
+        self._publishing.came_at(message.since)
         for event in message.events:
-            if event.channel not in by_name:
-                continue
-            try:
-                self._enter(event)
-            except Exception as error:  # noqa: BLE001 - isolation: the channel recovers from its log
-                _log.error("event_failed", channel=event.channel, exc_info=error)
-                self._publishing.read_anew({event.channel})
+            self.take(event)
         for publication in message.publications:
             try:
                 self._publishing.publish(publication)
@@ -74,7 +68,17 @@ class Committing:
         for outcome in outcomes:
             for channel, position in outcome.positions.items():
                 if channel in by_name and channel not in gaps and self._lacks(channel, position):
-                    self._publishing.read_anew({channel})
+                    self._publishing.look_up(channel, position.offset)
+
+    def take(self, event: CommittedEvent) -> None:
+        """Take in an event, if anybody here is to hear of it. What goes wrong with it is mended from the log."""
+        if event.channel not in self._rooms.by_name:
+            return
+        try:
+            self._enter(event)
+        except Exception as error:  # noqa: BLE001 - isolation: the channel recovers from its log
+            _log.error("event_failed", channel=event.channel, exc_info=error)
+            self._publishing.read_anew({event.channel})
 
     def _enter(self, event: CommittedEvent) -> None:
         room = self._rooms.by_name[event.channel]

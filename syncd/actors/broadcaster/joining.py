@@ -54,6 +54,10 @@ class Joining:
         self._store = store
         self._post = post
         self._pace = pace
+        self.looks: Callable[[Room, Position | None, SubscribeChannel | WatchChannel], bool] = (
+            lambda _room, _position, _command: False
+        )
+        """Whether a position is ahead of what this node was told, so that the store is looked at first. Set by `Sharing`."""
         self.num_recovered = 0
         self.num_unrecovered = 0
 
@@ -76,7 +80,7 @@ class Joining:
             self.wait_for_channel(room, SubscribeChannel(subscription))
         elif room.filters is not None:
             self.catch_up(room, room.channel, subscription)
-        else:
+        elif not self.looks(room, subscription.since, SubscribeChannel(subscription)):
             self._join(room, room.channel, subscription)
 
     def resume(self, subscription: Subscription) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import attrs
 
 from syncd.errors import SyncdError
-from syncd.ids import ChannelName
+from syncd.ids import ChannelName, Position
 from syncd.ports import (
     AppendResult,
     BroadcasterCommand,
+    ChannelHead,
     LoadedChannel,
     LogPage,
     PublishEvent,
@@ -16,11 +17,13 @@ from syncd.ports import (
     Subscription,
 )
 from syncd.ports_collections import DeliverCommitted, NarrowWatch, RenewChannel, WatchChannel
+from syncd.ports_shared import CheckChannels, RemoteEvents, RemotePublications
 
 __all__ = [
     "AppendsDone",
     "BroadcasterMessage",
     "ChannelRead",
+    "ChannelsChecked",
     "GapRead",
     "HistoryRead",
     "PageRead",
@@ -36,6 +39,8 @@ class AppendsDone:
     records: list[tuple[bytes, int]]
     """(record, at_ms) per command."""
     answer: list[AppendResult] | SyncdError
+    since: float
+    """When the oldest of the commands came, on Trio's clock."""
 
 
 @attrs.define(eq=False)
@@ -82,6 +87,17 @@ class WatchProbed:
     answer: LogPage | SyncdError
 
 
+@attrs.define(eq=False)
+class ChannelsChecked:
+    """Where the logs of some channels end, asked because events of other nodes may have been lost."""
+
+    tops: dict[ChannelName, Position]
+    """What we knew when we asked."""
+    answer: list[ChannelHead] | SyncdError
+    asked_by: object
+    """Who asked: what was asked before a crash of ours is of no use."""
+
+
 BroadcasterMessage = (
     BroadcasterCommand
     | WatchChannel
@@ -94,4 +110,8 @@ BroadcasterMessage = (
     | HistoryRead
     | GapRead
     | WatchProbed
+    | RemoteEvents
+    | RemotePublications
+    | CheckChannels
+    | ChannelsChecked
 )

@@ -7,6 +7,7 @@ and those of the cache-owner.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from syncd.actors.broadcaster.gaps import Gaps, Ok
@@ -17,16 +18,19 @@ from syncd.config import Config, HistoryKind, Mode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import ChannelName, Epoch
 from syncd.model.channel import Channel
+from syncd.model.histogram import Histogram
 from syncd.model.recent_keys import Known, RecentKeys
 from syncd.ports import (
     Appended,
     AppendRequest,
     AppendResult,
+    LogPage,
     PublishEvent,
     ResumeSubscriptions,
     StoredEvent,
     StoreHandle,
 )
+from syncd.ports_shared import BridgeHandle
 from syncd.wire.encode import EventPrefix, event_message, event_record
 
 __all__ = ["Publishing"]
@@ -38,6 +42,7 @@ ASK_COMMANDS = 500
 MAX_WAITING = 50_000
 MAX_WAITING_BYTES = 67_108_864
 MAX_RECENT_KEYS = 100_000
+AGE_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Publishing:
@@ -50,7 +55,10 @@ class Publishing:
         store: StoreHandle,
         wall_ms: Callable[[], int],
         post: Callable[[BroadcasterMessage], None],
+        bridge: BridgeHandle | None = None,
     ) -> None:
+        """Begin with nothing published; `bridge` leads to the nodes that share the store, if there are any."""
+        self._bridge = bridge
         self._rooms = rooms
         self._store = store
         self._wall_ms = wall_ms
@@ -58,7 +66,8 @@ class Publishing:
         self._at_ms = wall_ms()
         self._touched: list[Room] = []
         self._oks: list[Ok] = []
-        self._waiting: list[tuple[PublishEvent, AppendRequest]] = []
+        self._waiting: list[tuple[PublishEvent, AppendRequest, float]] = []
+        """With the time it came."""
         self._waiting_bytes = 0
         self._asked: list[list[PublishEvent]] = []
         """Batches at the store."""
@@ -66,12 +75,16 @@ class Publishing:
         self._recent = RecentKeys(MAX_RECENT_KEYS, config.timing.idempotency_s)
         self.num_published = 0
         self.num_dedupe_hits = 0
+        self.ages = Histogram(AGE_BOUNDS_S)
+        """Seconds from the oldest publication of a batch to the end of its writes; one observation a batch."""
+        self._since = self._oldest_at = math.inf
 
     # ---------------------------------------------------------------- in
 
-    def begin(self) -> None:
-        """A batch begins: what it publishes happens at one time."""
+    def begin(self, since: float) -> None:
+        """A batch begins, which came since then: what it publishes happens at one time."""
         self._at_ms = self._wall_ms()
+        self._since = self._oldest_at = since
 
     def publish(self, command: PublishEvent) -> None:
         """Take one publication. Raises what its asker is told."""
@@ -110,14 +123,21 @@ class Publishing:
     def _publish_ephemeral(self, command: PublishEvent) -> None:
         self.num_published += 1
         room = self._rooms.by_name.get(command.channel)
-        if room is not None:
+        if room is not None or self._bridge is not None:
             record = _record(command, self._at_ms)
-            if room.prefix is None:
-                room.prefix = EventPrefix(command.channel, None)
-            message = event_message(room.prefix, 0, record)
-            self._add_to_run(room, command.key, message)
+            if room is not None:
+                self.tell(room, command.key, record)
+            if self._bridge is not None:
+                self._bridge.publish(command.channel, command.key, record)
         self._remember(command, None, 0)
         self._oks.append((command.asker, command.request_id, None, 0))
+
+    def tell(self, room: Room, key: str | None, record: bytes) -> None:
+        """Deliver a publication without a position."""
+        room.num_ephemeral += 1
+        if room.prefix is None:
+            room.prefix = EventPrefix(room.name, None)
+        self._add_to_run(room, key, event_message(room.prefix, 0, record))
 
     def _publish_memory(self, room: Room, channel: Channel, command: PublishEvent) -> None:
         self.num_published += 1
@@ -162,7 +182,7 @@ class Publishing:
         request = AppendRequest(
             command.channel, _record(command, at_ms), at_ms, key, command.idempotency
         )
-        self._waiting.append((command, request))
+        self._waiting.append((command, request, self._since))
         self._waiting_bytes += len(command.data)
 
     def submit(self) -> None:
@@ -170,26 +190,30 @@ class Publishing:
         while self._waiting and len(self._asked) < MAX_ASKS:
             batch = self._waiting[:ASK_COMMANDS]
             del self._waiting[:ASK_COMMANDS]
-            self._waiting_bytes -= sum(len(command.data) for command, _ in batch)
-            self._ask([command for command, _ in batch], [request for _, request in batch])
+            self._waiting_bytes -= sum(len(command.data) for command, _, _ in batch)
+            requests = [request for _, request, _ in batch]
+            self._ask([command for command, _, _ in batch], requests, batch[0][2])
 
-    def _ask(self, commands: list[PublishEvent], requests: list[AppendRequest]) -> None:
+    def _ask(
+        self, commands: list[PublishEvent], requests: list[AppendRequest], since: float
+    ) -> None:
         records = [(request.record, request.at_ms) for request in requests]
         self._asked.append(commands)
 
         def done(answer: list[AppendResult] | SyncdError) -> None:
-            self._post(AppendsDone(commands, records, answer))
+            self._post(AppendsDone(commands, records, answer, since))
 
         self._store.append(requests, done)
 
     def committed(self, done: AppendsDone) -> None:
         """The store answered: what is committed goes to the tail and to subscribers, and askers are told."""
         self.forget_ask(done)
+        self.came_at(done.since)
         answer = done.answer
         if isinstance(answer, SyncdError):
             for command in done.commands:
                 command.asker.reply_error(command.request_id, answer)
-            if answer.code is ErrorCode.INTERNAL_ERROR:
+            if answer.leaves_unknown:
                 self.read_anew(dict.fromkeys(command.channel for command in done.commands))
             return
         for command, record, result in zip(done.commands, done.records, answer, strict=True):
@@ -211,7 +235,9 @@ class Publishing:
             room = self._rooms.by_name.get(command.channel)
             if room is not None:
                 event = StoredEvent(result.offset, record[1], command.key, record[0])
-                if not self.enter(room, event):
+                if room.channel is not None and room.channel.epoch != result.epoch:
+                    self.read_anew((room.name,))  # the log has begun another life
+                elif not self.enter(room, event):
                     self.gaps.hold_ok(room.name, ok)
                     return
         self._oks.append(ok)
@@ -228,7 +254,7 @@ class Publishing:
         if event.offset <= channel.top:
             return True  # the load that made this room saw it already
         if event.offset != channel.top + 1:
-            return self._jump(room, event)
+            return self._jump(room, event, full)
         self._take_in(room, channel, event, full)
         if room.name in self.gaps:
             self._follow(room, channel)
@@ -247,17 +273,21 @@ class Publishing:
             room.fulls[len(room.run)] = event_message(channel.prefix, event.offset, full)
         self._add_to_run(room, event.key, channel.message(event))
 
-    def _jump(self, room: Room, event: StoredEvent) -> bool:
-        """An event came before its predecessors. Those of a collection all come one way: they are lost, so it is read anew."""
-        if room.namespace.mode is Mode.STREAM and self.gaps.hold(room, event):
+    def _jump(self, room: Room, event: StoredEvent, full: bytes | None) -> bool:
+        """An event came before its predecessors.
+
+        Those of a collection all come one way, unless other nodes share the store: then they are lost, and it is read anew.
+        """
+        may_overtake = room.namespace.mode is Mode.STREAM or self._bridge is not None
+        if may_overtake and self.gaps.hold(room, event, full):
             return False
         self.read_anew((room.name,))
         return True
 
     def _follow(self, room: Room, channel: Channel) -> None:
         """What waited for the last event follows it."""
-        while (event := self.gaps.take(room.name, channel.top + 1)) is not None:
-            self._take_in(room, channel, event, None)
+        while (ahead := self.gaps.take(room.name, channel.top + 1)) is not None:
+            self._take_in(room, channel, *ahead)
         if self.gaps.is_over(room.name, channel.top):
             self._oks += self.gaps.close(room.name)
 
@@ -271,15 +301,32 @@ class Publishing:
             self._oks += self.gaps.close(name)
             return
         top = room.channel.top
-        if not isinstance(answer, SyncdError) and answer.head.epoch == room.channel.epoch:
-            for event in answer.events:
-                if event.offset == room.channel.top + 1:
-                    self.enter(room, event)
+        if not isinstance(answer, SyncdError):
+            self._enter_page(room, room.channel, answer)
+        elif self._bridge is not None:
+            return  # the store is away for all: asked again when it is back (`Sharing.check`)
         if name in self.gaps:
             if room.channel.top == top:
                 self.read_anew({name})
             else:
                 self.gaps.read(room)
+
+    def _enter_page(self, room: Room, channel: Channel, page: LogPage) -> None:
+        if page.head.epoch != channel.epoch:
+            return
+        for event in page.events:
+            if room.is_latest:
+                channel.skip_superseded(event.offset)
+            if event.offset == channel.top + 1:
+                self.enter(room, event)
+
+    def look_up(self, name: ChannelName, upto: int) -> None:
+        """The log reaches so far, and we were not told: have it read."""
+        room = self._rooms.by_name.get(name)
+        if self._bridge is None:
+            self.read_anew({name})
+        elif room is not None and room.channel is not None and room.channel.top < upto:
+            self.gaps.note(room, upto)
 
     def read_anew(self, channels: Iterable[ChannelName]) -> None:
         """The log may hold events we were never told of, because the store or the cache-owner crashed behind a commit.
@@ -306,6 +353,15 @@ class Publishing:
         touched, self._touched = self._touched, []
         return touched
 
+    def came_at(self, since: float) -> None:
+        """Something in this batch was published then, before it was committed."""
+        self._oldest_at = min(self._oldest_at, since)
+
+    def note_age(self, now: float) -> None:
+        """What this batch brought subscribers is written."""
+        if self._oldest_at != math.inf:
+            self.ages.observe(now - self._oldest_at)
+
     def settle(self) -> None:
         """Answer what was published in this tick; its events are queued before."""
         oks, self._oks = self._oks, []
@@ -314,7 +370,7 @@ class Publishing:
 
     def fail(self, error: SyncdError) -> None:
         """After a crash: whoever waits is told, nothing is told twice."""
-        for command, _request in self._waiting:
+        for command, _request, _since in self._waiting:
             command.asker.reply_error(command.request_id, error)
         for asker, request_id, _epoch, _offset in self._oks + self.gaps.close_all():
             asker.reply_error(request_id, error)

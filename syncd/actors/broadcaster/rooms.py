@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -14,6 +14,7 @@ from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.channel import Channel
 from syncd.ports import BroadcasterCommand, ChannelHead, ChannelInfo, StoredEvent, Subscription
 from syncd.ports_collections import WatchChannel
+from syncd.ports_shared import InterestHandle
 from syncd.wire.channels import namespace_of
 from syncd.wire.encode import EventPrefix
 
@@ -53,7 +54,11 @@ class Room:
     fulls: dict[int, bytes] | None = None
     """Messages with the whole value, by index in `run`, where that tells a patch."""
     marked_at_ms: int = 0
+    num_ephemeral: int = 0
+    """Events of an ephemeral channel since the room was opened; others count by their offsets."""
     is_loading: bool = False
+    is_unsure: bool = False
+    """Something may have been lost while it was loaded: it is checked again."""
     waiting: list[BroadcasterCommand | WatchChannel] = attrs.field(factory=list)
     """Commands that wait for the store's answer."""
     early: list[StoredEvent] = attrs.field(factory=list)
@@ -125,8 +130,8 @@ class Room:
         """Return what operators see."""
         channel, count = self.channel, self.num_present()
         if channel is None:
-            return ChannelInfo(self.name, count, None, 0)
-        return ChannelInfo(self.name, count, channel.epoch, channel.top)
+            return ChannelInfo(self.name, count, None, 0, self.num_ephemeral)
+        return ChannelInfo(self.name, count, channel.epoch, channel.top, channel.top)
 
     def num_present(self) -> int:
         """Return how many are live here or about to be."""
@@ -162,8 +167,17 @@ class Rooms:
         max_bytes: int,
         new_epoch: Callable[[], Epoch],
         volatile_head: Callable[[ChannelName], Position] | None = None,
+        interest: InterestHandle | None = None,
     ) -> None:
-        """Hold none; `volatile_head` tells where a volatile collection's channel stands."""
+        """Hold none.
+
+        Args:
+            volatile_head: Where a volatile collection's channel stands.
+            interest: Is told of which channels this node is to hear from others.
+        """
+        self._interest = interest
+        if interest is not None:
+            interest.leave_all()
         self._namespaces = namespaces
         self._volatile_head = volatile_head
         self._max_rooms = max_rooms
@@ -203,6 +217,15 @@ class Rooms:
         names = sorted(name for name in self.by_name if name.startswith(prefix))
         return [self.by_name[name].info() for name in names[:limit]]
 
+    def each_info(self) -> Iterator[ChannelInfo]:
+        """Yield what there is to tell of the rooms that are there now."""
+        return (room.info() for room in list(self.by_name.values()))
+
+    def num_subscribers(self, channel: ChannelName) -> int:
+        """Return how many are in a channel."""
+        room = self.by_name.get(channel)
+        return 0 if room is None else room.num_present()
+
     def open(self, channel: ChannelName) -> Room:
         """Return the channel's room, made if there is none.
 
@@ -226,6 +249,8 @@ class Rooms:
         room = self.by_name[channel] = Room(
             channel, namespace, state, is_latest=namespace.mode is Mode.LATEST, is_plain=is_plain
         )
+        if self._interest is not None:
+            self._interest.enter(channel, is_ephemeral=room.is_ephemeral)
         room.is_counted = is_counted
         room.filters = Filters() if is_collection else None
         return room
@@ -249,8 +274,12 @@ class Rooms:
         """Forget a room with its events; returns who was there, no longer live."""
         if room.is_counted and room.channel is not None:
             self.memory_bytes -= room.channel.size_bytes
-        self.by_name.pop(room.name, None)
+        self._close(room)
         return room.forget_channel()
+
+    def _close(self, room: Room) -> None:
+        if self.by_name.pop(room.name, None) is not None and self._interest is not None:
+            self._interest.leave(room.name)
 
     def make_room(self, channel: Channel) -> None:
         """A memory channel's events grew past what all may hold together (`memory_bytes`): the oldest make room.
@@ -277,7 +306,7 @@ class Rooms:
     def close_if_idle(self, room: Room) -> None:
         """Forget a room that holds nothing. A memory channel that was empty comes back in a new epoch."""
         if room.is_idle():
-            self.by_name.pop(room.name, None)
+            self._close(room)
 
     def sweep(self, now_ms: int, max_rooms: int) -> None:
         """Expire events by age and forget idle rooms, a slice of the node's rooms at a time."""

@@ -67,6 +67,8 @@ class Watching:
             )  # what it watched is of another life of the channel
             room.remove(subscription)
             command.on_lost()
+        elif self._joining.looks(room, command.since, command):
+            pass
         elif self._needs_probe(channel, command.since) and not is_probed:
             self._probe(channel, command)
         else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -23,6 +23,7 @@ from syncd.actors.cache_owner.failing import fail
 from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.forwarding import Forwarding
 from syncd.actors.cache_owner.greeting import Greeting
+from syncd.actors.cache_owner.handle import Handle
 from syncd.actors.cache_owner.holdings import Holdings
 from syncd.actors.cache_owner.invalidating import Invalidating
 from syncd.actors.cache_owner.loading import Loading
@@ -39,14 +40,16 @@ from syncd.actors.cache_owner.messages import (
 )
 from syncd.actors.cache_owner.mutating import Mutating, RunningTimekeeper
 from syncd.actors.cache_owner.reloading import Reloading
+from syncd.actors.cache_owner.sharing import Sharing
 from syncd.actors.cache_owner.swapping import OwnersStore, Swapping
+from syncd.actors.cache_owner.turns import Turns
 from syncd.actors.cache_owner.upkeep import Upkeep
 from syncd.actors.cache_owner.watching import Watching
-from syncd.actors.kit import Mailbox
+from syncd.actors.kit import Mailbox, origin_of
 from syncd.codes import ErrorCode
 from syncd.config import Config, HistoryKind
 from syncd.errors import ActorStopped, RequestRejected, SyncdError, internal_error
-from syncd.ids import ChannelName, Epoch, Position
+from syncd.ids import ChannelName, Epoch
 from syncd.model.decided import Decided
 from syncd.model.definitions import AppDefinition
 from syncd.model.recording import Invalidation, Place
@@ -66,7 +69,8 @@ from syncd.ports_collections import (
     WatchEntries,
     WatchingHandle,
 )
-from syncd.ports_state import Committed, EntryWrite, KeyName
+from syncd.ports_shared import CheckChannels, InterestHandle, RemoteEvents, RenewEntries
+from syncd.ports_state import Committed, EntryWrite
 from syncd.store.rebuilds import SwapGeneration
 from syncd.wire.channels import namespace_of
 
@@ -83,7 +87,7 @@ REMEMBER_S = 60.0
 """Between two notes of the hottest keys: one small commit."""
 
 
-class CacheOwner:
+class CacheOwner(Handle):
     """Actor (see the module's docstring). Implements `CacheOwnerHandle`."""
 
     name = "cache_owner"
@@ -101,6 +105,8 @@ class CacheOwner:
         flush: Callable[[], None] = lambda: None,
         keeper: RunningTimekeeper | None = None,
         timer: Callable[[], float] = time.perf_counter,
+        interest: InterestHandle | None = None,
+        node: str = "",
     ) -> None:
         self.mailbox: Mailbox[CacheOwnerMessage] = Mailbox(
             self.name, MAILBOX_COMMANDS, MAILBOX_BYTES
@@ -115,6 +121,7 @@ class CacheOwner:
         self._flush = flush
         self._keeper: RunningTimekeeper = keeper or Budget()
         self._timer = timer
+        self._interest, self._node = interest, node
         self._batch: Sequence[CacheOwnerMessage] = ()
         self._num_done = 0
         self._joins: list[WatchChannel] = []
@@ -132,23 +139,16 @@ class CacheOwner:
             post(Call(work, life))
 
         holdings = self.holdings = Holdings(
-            self._app, self._decided, self._new_epoch, self._chance, trio.current_time
+            self._app,
+            self._decided,
+            self._new_epoch,
+            self._chance,
+            trio.current_time,
+            self._interest,
         )
         deliver = self._broadcaster.deliver_committed
         self.forwarding = Forwarding(holdings, store, post=post, chance=self._chance)
-        self.mutating = Mutating(
-            holdings,
-            self._app.mutators,
-            store,
-            keeper=self._keeper,
-            is_logged=self._is_logged,
-            wall_ms=wall_ms,
-            deliver=deliver,
-            post=post,
-            fetch=self._fetch,
-            invalidated=self._invalidated,
-            changed=self.forwarding.changed,
-        )
+        self.mutating = self._make_mutating()
         self.loading = Loading(
             holdings,
             wall_ms=wall_ms,
@@ -174,54 +174,36 @@ class CacheOwner:
         )
         self.upkeep = Upkeep(holdings, self.fetching, store, call=call)
         self.swapping = self._make_swapping(call)
+        self.turns = Turns(holdings, self.forwarding, store, self._node, wall_ms)
+        self.sharing = self._make_sharing(call)
         self.greeting, self._joins = Greeting(store), []
+
+    def _make_mutating(self) -> Mutating:
+        return Mutating(
+            self.holdings,
+            self._app.mutators,
+            self._store,
+            keeper=self._keeper,
+            is_logged=self._is_logged,
+            wall_ms=self._wall_ms,
+            deliver=self._broadcaster.deliver_committed,
+            post=self.mailbox.put_reply,
+            fetch=self._fetch,
+            invalidated=self._invalidated,
+            changed=self.forwarding.changed,
+        )
+
+    def _make_sharing(self, call: Callable[[Callable[[], None]], None]) -> Sharing:
+        rooms = (self.holdings, self.fetching, self.invalidating, self.reloading)
+        sharing = Sharing(*rooms, self.forwarding, self._store, call)
+        if self._interest is not None:
+            self.watching.behind.look = lambda channel: sharing.look([channel])
+        return sharing
 
     def _make_swapping(self, call: Callable[[Callable[[], None]], None]) -> Swapping:
         rooms = (self.holdings, self.fetching, self.reloading)
         deliver, wall_ms = self._broadcaster.deliver_committed, self._wall_ms
         return Swapping(*rooms, self._store, deliver=deliver, call=call, wall_ms=wall_ms)
-
-    # ---------------------------------------------------------------- ports_collections.CacheOwnerHandle
-
-    def submit_nowait(self, commands: Sequence[CacheOwnerCommand], size_bytes: int) -> None:
-        """Hand over all or none; raises `MailboxFull` or `ActorStopped`."""
-        self.mailbox.put_nowait(commands, size_bytes)
-
-    async def submit(self, commands: Sequence[CacheOwnerCommand], size_bytes: int) -> None:
-        """Hand over, waiting for room. Cancelled: nothing was handed over."""
-        await self.mailbox.put(commands, size_bytes)
-
-    def channel_of(self, collection: str, keys: Sequence[str]) -> tuple[ChannelName, list[KeyName]]:
-        """See `CacheOwnerHandle.channel_of`."""
-        return self.holdings.channel_of(collection, list(keys))
-
-    def whole_channel(self, collection: str, partition: str | None) -> ChannelName:
-        """See `CacheOwnerHandle.whole_channel`."""
-        return self.holdings.whole_channel(collection, partition)
-
-    def cache_statistics(self) -> dict[str, dict[str, Any]]:
-        """See `CacheOwnerHandle.cache_statistics`."""
-        return self.upkeep.statistics()
-
-    def cache_settings(self) -> dict[str, dict[str, Any]]:
-        """See `CacheOwnerHandle.cache_settings`."""
-        return self.upkeep.settings()
-
-    def change_settings(self, collection: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """See `CacheOwnerHandle.change_settings`."""
-        return self.upkeep.change(collection, changes)
-
-    def swap_generation(self, message: SwapGeneration) -> None:
-        """Have a rebuild's generation swapped in; never refused, returns at once."""
-        self.mailbox.put_reply(message)
-
-    def num_invalidations(self, collection: str) -> int:
-        """Return how often entries of a collection were invalidated. Returns at once."""
-        return self.holdings.by_name[collection].counts.invalidations
-
-    def volatile_head(self, channel: ChannelName) -> Position:
-        """Return where a volatile channel stands, for the broadcaster. Returns at once."""
-        return self.holdings.volatile_head(channel)
 
     # ---------------------------------------------------------------- kit.Actor
 
@@ -233,8 +215,11 @@ class CacheOwner:
         try:
             async with trio.open_nursery() as nursery:
                 self.loading.nursery = self.forwarding.nursery = nursery
-                await self.forwarding.read_dirty()
-                self.forwarding.start()
+                if self._interest is None:
+                    await self.forwarding.read_dirty()
+                    self.forwarding.start()
+                else:
+                    nursery.start_soon(self.turns.run)
                 nursery.start_soon(self._sweep)
                 nursery.start_soon(self.upkeep.warm_up)
                 task_status.started()
@@ -294,6 +279,9 @@ class CacheOwner:
             ClearCache: self.upkeep.clear,
             WarmCache: self.upkeep.warm,
             SwapGeneration: self.swapping.swap,
+            RemoteEvents: self._remote,
+            CheckChannels: self.sharing.check,
+            RenewEntries: self.sharing.renew,
             Call: self._do,
             Turn: self._turn,
         }
@@ -306,6 +294,11 @@ class CacheOwner:
         self.watching.look_again()
         self.watching.forget_closed()
         self.reloading.look_again()
+        self.sharing.look_again()
+
+    def _remote(self, message: RemoteEvents) -> None:
+        self.sharing.events(message)
+        self.watching.look_again()
 
     # ---------------------------------------------------------------- what the rooms need of each other
 
@@ -364,8 +357,8 @@ class CacheOwner:
         if not isinstance(error, SyncdError):
             if not isinstance(message, CacheOwnerCommand):
                 raise error
-            kind = type(message).__name__
-            _log.error("message_failed", actor=self.name, kind=kind, exc_info=error)
+            about = {"kind": type(message).__name__, **origin_of(message)}
+            _log.error("message_failed", actor=self.name, **about, exc_info=error)
             error = internal_error()
         fail(message, error)
 

@@ -9,7 +9,7 @@ import attrs
 from syncd.actors.cache_owner.holdings import Holdings
 from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
-from syncd.ids import Position
+from syncd.ids import ChannelName, Position
 from syncd.ports_collections import ReadEntries, WatchEntries
 
 __all__ = ["Behind"]
@@ -33,6 +33,8 @@ class Behind:
 
     def __init__(self, holdings: Holdings, refuse: Callable[[Command, SyncdError], None]) -> None:
         """Begin with nobody; `refuse` tells a request that it cannot be had."""
+        self.look: Callable[[ChannelName], None] = lambda _channel: None
+        """See in the store what is new in a channel. Set by `Sharing`."""
         self._holdings = holdings
         self._refuse = refuse
         self._waiting: list[_Waiting] = []
@@ -46,6 +48,7 @@ class Behind:
             self._refuse(command, SyncdError(ErrorCode.BEHIND, after_ms=int(BEHIND_S * 1000)))
         elif not any(each.command is command for each in self._waiting):
             self._waiting.append(_Waiting(command, self._holdings.now + BEHIND_S))
+            self.look(command.channel)
         return True
 
     def ready(self) -> list[Command]:

@@ -160,6 +160,10 @@ def tell(holdings: Holdings, group: Group, results: list[MutationResult]) -> Del
             command, commit = item.command, item.commit
             if command is not None:
                 message.outcomes.append(OutcomeToTell(command.asker, commit.outcome, positions))
+                if message.since == math.inf:
+                    message.since = (
+                        command.asked_at
+                    )  # they come in the order in which they were asked
         elif isinstance(result, KnownOutcome) and item.command is not None:
             command, outcome = item.command, result.outcome
             if outcome is None:
@@ -208,9 +212,7 @@ def write_memory(
     holdings: Holdings, item: Item, result: Committed, *, is_old: bool = False
 ) -> None:
     """Bring memory to what a commit made so. `is_old`: its source is to be asked again."""
-    for channel, position in result.positions.items():
-        if holdings.of_channel(channel) is not None:
-            holdings.advance(channel, position)
+    holdings.committed(item.commit, result)
     client = item.commit.client
     if client is not None:
         holdings.decided.note(client, item.commit.mid)
@@ -219,7 +221,7 @@ def write_memory(
         if is_old:
             holdings.expire((write.channel, write.key))
     for write, position in zip(item.volatile, item.volatile_positions, strict=True):
-        holdings.advance(write.channel, position)
+        holdings.note(write.channel, position)
         _write_entry(holdings, write, position.offset, client)
 
 
@@ -244,7 +246,7 @@ def write_volatile(
 ) -> DeliverCommitted:
     """Change a volatile entry now; returns what the broadcaster is to deliver."""
     position = holdings.next_offset(write.channel)
-    holdings.advance(write.channel, position)
+    holdings.note(write.channel, position)
     holding = holdings.of_channel(write.channel)
     assert holding is not None, "entries are written by collections"
     entry = CachedEntry(position.offset, write.value, write.tags, fresh_until)

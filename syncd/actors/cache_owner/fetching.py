@@ -55,7 +55,8 @@ class Fetching:
         self.on_settled: Callable[[Flight], None] = lambda _flight: None
         self.on_failed: Callable[[Flight, SyncdError], None] = lambda _flight, _error: None
         """A flight has landed, or could not bring its entry. Set by `Reloading`."""
-        holdings.outdate = self.outdate
+        holdings.outdate, holdings.outdate_all = self.outdate, self.outdate_all
+        self._is_shared = holdings.is_shared
         self._to_page: dict[ChannelName, list[Flight]] = {}
 
     # ---------------------------------------------------------------- asking
@@ -235,9 +236,14 @@ class Fetching:
                 self.fail(flight, answer)
             return
         holdings = self._holdings
-        holdings.advance(message.channel, answer.position)
+        holdings.read(message.channel, answer.position)
         entries = {entry.key: entry for entry in answer.entries}
         for flight in flights:
+            if flight.is_outdated and self._is_shared:
+                # Another node has changed it since the store was read, and memory would never hear of that again.
+                flight.is_outdated = False
+                self._to_page.setdefault(message.channel, []).append(flight)
+                continue
             flight.is_paged = True
             place, holding = flight.place, flight.holding
             entry = holding.memory.peek(place, holdings.now)

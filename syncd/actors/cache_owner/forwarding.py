@@ -67,16 +67,23 @@ class Forwarding:
         """By collection, since any change of it was taken."""
         self._serial = itertools.count()
         self._num_overflows = 0
+        self.is_ours: Callable[[Holding], bool] = lambda _holding: True
+        """Whether this node tells a collection's changes; see `Turns`, which sets it."""
 
     async def read_dirty(self) -> None:
         """Learn from the store what was not acknowledged before this start. Nothing may be loaded before. Waits for the store."""
         for holding in self._holdings.by_name.values():
             if holding.definition.on_commit is not None:
-                await self._read_dirty(holding)
+                await self.read_dirty_of(holding)
 
-    async def _read_dirty(self, holding: Holding) -> None:
+    async def read_dirty_of(self, holding: Holding, *, is_guarded: bool = False) -> None:
+        """Learn from the store what is dirty of one collection, and have it told. Waits for the store.
+
+        Args:
+            is_guarded: The store itself refuses what a source has of dirty keys: meanwhile not every key need be taken for one.
+        """
         after: Place | None = None
-        holding.has_unread_dirty = True
+        holding.has_unread_dirty = not is_guarded
         num_overflows = self._num_overflows
         while len(holding.dirty) < MAX_DIRTY:
             page = await self._ask(lambda reader: reader.dirty(holding.name, after, DIRTY_PER_READ))  # noqa: B023 - awaited here
@@ -117,6 +124,10 @@ class Forwarding:
         """An entry was committed, and is dirty: have the application told."""
         holding = self._holdings.of_channel(place[0])
         assert holding is not None, "entries belong to collections"
+        if not self.is_ours(holding):
+            holding.dirty.pop(place, None)
+            holding.dirty_elsewhere.add(place)
+            return
         if len(holding.dirty) > MAX_DIRTY:
             holding.dirty.pop(place, None)
             holding.has_unread_dirty = True
@@ -126,6 +137,24 @@ class Forwarding:
             self._telling.add(place)
             self._waiting.setdefault(holding.name, collections.deque()).append(place)
 
+    def heard(self, holding: Holding, place: Place, version: int) -> None:
+        """Another node has committed a change."""
+        if self.is_ours(holding):
+            holding.dirty[place] = max(version, holding.dirty.get(place, 0))
+        self.changed(place)
+
+    def leave_to_others(self, holding: Holding) -> None:
+        """It is not for this node any more to tell a collection's changes; what is being told goes on."""
+        waiting = self._waiting.pop(holding.name, ())
+        again = [each for each in self._again if self._holdings.of_channel(each[2][0]) is holding]
+        for place in (*waiting, *(each[2] for each in again)):
+            self._telling.discard(place)
+        self._again = [each for each in self._again if each not in again]
+        heapq.heapify(self._again)
+        holding.dirty_elsewhere.update(holding.dirty)
+        holding.dirty.clear()
+        holding.has_unread_dirty = False
+
     def start(self) -> None:
         """Begin to tell what there is room for."""
         again, now = self._again, trio.current_time()
@@ -133,7 +162,7 @@ class Forwarding:
             place = heapq.heappop(again)[2]
             holding = self._holdings.of_channel(place[0])
             assert holding is not None, "entries belong to collections"
-            self._waiting[holding.name].append(place)
+            self._waiting.setdefault(holding.name, collections.deque()).append(place)
         for holding in self._holdings.by_name.values():
             waiting = self._waiting.get(holding.name, ())
             while waiting and holding.num_forwarding < WORKERS:
@@ -147,7 +176,7 @@ class Forwarding:
                 self.nursery.start_soon(self._read_more, holding)
 
     async def _read_more(self, holding: Holding) -> None:
-        await self._read_dirty(holding)
+        await self.read_dirty_of(holding)
         holding.num_forwarding -= 1
         self._post(ChangeForwarded(holding, None, 0))
 
@@ -225,6 +254,7 @@ class Forwarding:
         self._store.acknowledge_forwarded(place[0], place[1], message.version)
         # A load that began before may have read the source as it was before this change.
         self._holdings.outdate(place)
+        holding.dirty_elsewhere.discard(place)
         if holding.dirty.get(place, 0) <= message.version:
             holding.dirty.pop(place, None)
         else:

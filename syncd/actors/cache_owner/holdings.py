@@ -20,8 +20,10 @@ from syncd.model.collection_memory import CachedEntry, CollectionMemory, Freshne
 from syncd.model.decided import Decided
 from syncd.model.definitions import AppDefinition, CollectionDefinition
 from syncd.model.failures import Backoff, Failures
+from syncd.model.heads import Heads, SharedHeads
 from syncd.model.recording import CollectionRules, Missing, Place, Rejected
-from syncd.ports_state import Entry, KeyName
+from syncd.ports_shared import InterestHandle
+from syncd.ports_state import Committed, Entry, KeyName, MutationCommit
 
 __all__ = ["TOMBSTONE", "Counts", "Holding", "Holdings", "value_of"]
 
@@ -86,6 +88,8 @@ class Holding:
         self.counts = Counts()
         self.dirty: dict[Place, int] = {}
         """Version of the change that the application has not acknowledged."""
+        self.dirty_elsewhere: set[Place] = set()
+        """Changed by another node, whose application may not have acknowledged that. Looked up now and then by `Sharing`."""
         self.has_unread_dirty = False
         """More keys are dirty than are in `dirty`: any of them may be."""
         self.num_forwarding = 0
@@ -94,7 +98,7 @@ class Holding:
 
     def is_dirty(self, place: Place) -> bool:
         """Whether the source may not have heard yet of a change of this entry."""
-        if place in self.dirty:
+        if place in self.dirty or place in self.dirty_elsewhere:
             return True
         return self.has_unread_dirty
 
@@ -135,7 +139,12 @@ class Holdings:
         new_epoch: Callable[[], Epoch],
         chance: Callable[[], float],
         now: Callable[[], float],
+        interest: InterestHandle | None = None,
     ) -> None:
+        """Hold nothing; `interest` is told which channels to hear of from other nodes, if the store is shared with any."""
+        self._interest = interest
+        if interest is not None:
+            interest.leave_all()
         self.by_name = {
             name: Holding(definition, is_owned=app.is_owned(name), chance=chance)
             for name, definition in app.collections.items()
@@ -146,8 +155,8 @@ class Holdings:
         self.has_volatile = any(each.is_volatile for each in self.by_name.values())
         self.decided = decided
         """What memory is as of, in the numbers of clients."""
-        self.heads: dict[ChannelName, Position] = {}
-        """What memory is as of. Known for a channel once anything of it was read or changed."""
+        self.heads = Heads() if interest is None else SharedHeads()
+        """What memory is as of."""
         self.volatile: dict[ChannelName, Position] = {}
         """Epoch and top of volatile channels: their offsets are given here."""
         self.borrowed: dict[Place, CachedEntry] = {}
@@ -155,8 +164,12 @@ class Holdings:
         be kept at all: brought for them, they are usable until they have run."""
         self.borrowers: dict[Place, int] = {}
         """How many mutations wait for each."""
+        self.is_shared = interest is not None
+        """Other nodes change what the store has."""
         self.outdate: Callable[[Place], None] = lambda _place: None
         """An entry was changed: a load under way may bring something older. Set by `Fetching`."""
+        self.outdate_all: Callable[[Callable[[ChannelName], bool]], None] = lambda _is_meant: None
+        """The same of all entries of some channels."""
         self._new_epoch = new_epoch
         self._now = now
         self.now = now()
@@ -221,15 +234,63 @@ class Holdings:
     def head(self, channel: ChannelName) -> Position | None:
         """Return the position that memory is as of, if it is known. A volatile channel begins when it is first asked about."""
         holding = self.of_channel(channel)
-        if holding is not None and holding.is_volatile and channel not in self.heads:
-            self.heads[channel] = self.volatile_head(channel)
-        return self.heads.get(channel)
-
-    def advance(self, channel: ChannelName, position: Position) -> None:
-        """Memory has everything up to here."""
         known = self.heads.get(channel)
-        if known is None or known.epoch != position.epoch or known.offset < position.offset:
-            self.heads[channel] = position
+        if known is None and holding is not None and holding.is_volatile:
+            known = self.volatile_head(channel)
+            self.heads.reset(channel, known)
+        return known
+
+    def read(self, channel: ChannelName, position: Position) -> None:
+        """Something of a channel was read in the store, as of a position."""
+        self._hear_of(channel)
+        if self.heads.read(channel, position):
+            self._forget_entries(channel)
+
+    def note(self, channel: ChannelName, position: Position) -> None:
+        """Memory has, or is to have at once, the change at this position."""
+        self._hear_of(channel)
+        if self.heads.note(channel, position):
+            self._forget_entries(channel)
+
+    def committed(self, commit: MutationCommit, result: Committed) -> None:
+        """Memory has, or is to have at once, all that a commit of this node has changed."""
+        positions = result.positions
+        if self._interest is None:
+            for channel, position in positions.items():
+                if self.of_channel(channel) is not None:
+                    self.heads.note(channel, position)
+            return
+        offsets = [
+            *zip((write.channel for write in commit.writes), result.versions, strict=True),
+            *((e.channel, a.offset) for e, a in zip(commit.events, result.appended, strict=False)),
+        ]
+        for channel, offset in offsets:
+            if self.of_channel(channel) is not None:
+                self.note(channel, Position(positions[channel].epoch, offset))
+
+    def _hear_of(self, channel: ChannelName) -> None:
+        if self._interest is not None and self.heads.get(channel) is None:
+            self._interest.enter(channel)
+
+    def forget_channel(self, channel: ChannelName, position: Position | None = None) -> None:
+        """Hold nothing of a channel any more: it is read anew, from `position` if that is known."""
+        self._forget_entries(channel)
+        self.heads.reset(channel, position)
+        if position is None and self._interest is not None:
+            self._interest.leave(channel)
+
+    def _forget_entries(self, channel: ChannelName) -> None:
+        holding = self.of_channel(channel)
+        if holding is None:
+            return
+        if holding.definition.is_partitioned:
+            for place in [place for place in holding.memory.places() if place[0] == channel]:
+                holding.memory.forget(place, self.now)
+        else:
+            holding.memory.clear()
+        for place in [place for place in self.borrowed if place[0] == channel]:
+            del self.borrowed[place]
+        self.outdate_all(lambda other: other == channel)
 
     def volatile_head(self, channel: ChannelName) -> Position:
         """Return a volatile channel's epoch and top."""

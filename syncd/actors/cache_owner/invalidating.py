@@ -76,7 +76,7 @@ class Invalidating:
         except Rejected as refusal:
             raise RequestRejected(ErrorCode.BAD_KEY, refusal.message) from None
         holding.counts.invalidations += 1
-        self._expire(holding, command.keys, command.tags)
+        self.expire(holding, command.keys, command.tags)
         if command.keys:
             by_channel = _by_channel(holding, command.keys)
             self._tell(command, {channel: {"keys": keys} for channel, keys in by_channel.items()})
@@ -144,8 +144,8 @@ class Invalidating:
         def settle(result: MutationResult | SyncdError) -> None:
             if isinstance(result, Committed):
                 for channel, position in result.positions.items():
-                    self._holdings.advance(channel, position)
-                self._expire(holding, command.keys, command.tags)
+                    self._holdings.note(channel, position)
+                self.expire(holding, command.keys, command.tags)
                 self._reloading.reload(holding, command.keys, command.tags, told)
                 command.done(result.positions)
             elif isinstance(result, SyncdError):
@@ -165,7 +165,7 @@ class Invalidating:
         ]
         self._deliver(DeliverCommitted(events))
         for channel, position in positions.items():
-            self._holdings.advance(channel, position)
+            self._holdings.note(channel, position)
         return positions
 
     # ---------------------------------------------------------------- of mutators
@@ -175,7 +175,7 @@ class Invalidating:
         holding = self._holdings.holding(invalidation.collection)
         if _is_told_with_mutation(holding, invalidation):
             holding.counts.invalidations += 1
-            self._expire(holding, invalidation.keys, invalidation.tags)
+            self.expire(holding, invalidation.keys, invalidation.tags)
             self._reloading.reload(
                 holding, invalidation.keys, invalidation.tags, [ChannelName(holding.name)]
             )
@@ -185,7 +185,7 @@ class Invalidating:
 
     # ---------------------------------------------------------------- memory
 
-    def _expire(self, holding: Holding, keys: Sequence[KeyName], tags: Sequence[str]) -> None:
+    def expire(self, holding: Holding, keys: Sequence[KeyName], tags: Sequence[str]) -> None:
         """Nothing of this is fresh any more, and no load under way brings it."""
         if not holding.has_source:
             return

@@ -223,7 +223,9 @@ class Loading:
         if value is None and holding.is_owned:
             write.value = TOMBSTONE
         known = flight.known
-        read = EntryRead(channel, key, 0 if known is None else known.version)
+        version = 0 if known is None else known.version
+        is_shared = holding.is_forwarded and self._holdings.is_shared
+        read = EntryRead(channel, key, version, unless_dirty=is_shared)
 
         def settle(result: MutationResult | SyncdError) -> None:
             self._written(flight, write, result, until)
@@ -241,6 +243,8 @@ class Loading:
         if self.fetching.flights.get(flight.place) is not flight:
             return
         if isinstance(result, Conflict):
+            if result.is_dirty:
+                flight.holding.dirty_elsewhere.add(flight.place)
             self.fetching.begin_again(flight)
         elif isinstance(result, Committed):
             holding, holdings = flight.holding, self._holdings
@@ -249,7 +253,7 @@ class Loading:
             entry = CachedEntry(version, value, write.tags, until)
             if flight.is_outdated:
                 entry.fresh_until = -math.inf
-            holdings.advance(flight.place[0], result.positions[flight.place[0]])
+            holdings.note(flight.place[0], result.positions[flight.place[0]])
             holding.memory.keep(flight.place, entry, holdings.now)
             if flight.is_outdated:
                 self.fetching.begin_again(flight)

@@ -10,6 +10,7 @@ import attrs
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName
 from syncd.ports_collections import CacheOwnerCommand, WatchEntries
+from syncd.ports_shared import CheckChannels, RemoteEvents, RenewEntries
 from syncd.ports_state import MutationResult
 from syncd.store.rebuilds import SwapGeneration
 
@@ -110,6 +111,9 @@ CacheOwnerMessage = (
     | WatchLost
     | ChangeForwarded
     | SwapGeneration
+    | RemoteEvents
+    | CheckChannels
+    | RenewEntries
     | Call
     | Turn
 )

@@ -29,6 +29,7 @@ from syncd.actors.cache_owner.held import Held
 from syncd.actors.cache_owner.holdings import TOMBSTONE, Holding, Holdings
 from syncd.actors.cache_owner.invalidating import events_of
 from syncd.actors.cache_owner.messages import GroupDone, Turn
+from syncd.actors.kit import origin_of
 from syncd.codes import ErrorCode
 from syncd.errors import SyncdError, internal_error
 from syncd.ids import ChannelName
@@ -216,8 +217,8 @@ class Mutating:
         group.volatile_places |= places
         group.items.append(Item(kept, command, decided, volatile=volatile))
         if decided.failure is not None:
-            name = command.name
-            _log.error("mutator_failed", mutator=name, exc_info=decided.failure)
+            about = {"mutator": command.name, "client": command.client, **origin_of(command)}
+            _log.error("mutator_failed", **about, exc_info=decided.failure)
 
     def _prepare_writes(self, commit: MutationCommit) -> None:
         """Say of each write whether the application has to hear of it, and keep deletions where a loader could undo them."""
@@ -256,7 +257,7 @@ class Mutating:
     def _inherit(self, group: Group, answer: list[MutationResult] | SyncdError) -> None:
         """Bring memory up to date with a group of before a crash. Its askers are told already."""
         if isinstance(answer, SyncdError):
-            if answer.code is ErrorCode.INTERNAL_ERROR:
+            if answer.leaves_unknown:
                 self._look_anew(group.items)
             return
         for item, result in zip(group.items, answer, strict=True):
@@ -265,8 +266,8 @@ class Mutating:
                 self._follow(item, result)
 
     def _failed(self, items: Iterable[Item], error: SyncdError) -> None:
-        """Tell everybody of a group that was not decided. If the store crashed, nobody knows whether it was: look at it anew."""
-        if error.code is ErrorCode.INTERNAL_ERROR:
+        """Tell everybody of a group that was not decided. If nobody knows whether it was, look at it anew."""
+        if error.leaves_unknown:
             self._look_anew(items)
         for item in items:
             item.is_told = True

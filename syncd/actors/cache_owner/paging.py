@@ -80,8 +80,8 @@ def scan_entries(
     reader: StateReader, channel: ChannelName, after: KeyName | None, clients: Sequence[str]
 ) -> ScannedPage:
     """Read a page of a channel, and up to which mutation of each client it holds what became of them."""
-    page = reader.scan(channel, after, PAGE_ENTRIES, PAGE_BYTES)
-    return ScannedPage(page, dict(zip(clients, reader.last_mids(clients), strict=True)))
+    page, mids = reader.scan_for(clients, channel, after, PAGE_ENTRIES, PAGE_BYTES)
+    return ScannedPage(page, dict(zip(clients, mids, strict=True)))
 
 
 def sort_out(

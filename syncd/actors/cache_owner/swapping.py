@@ -125,7 +125,7 @@ class Swapping:
         self._holdings.take_back(holding, ())
         self._fetching.outdate_all(lambda channel: channel.partition("/")[0] == holding.name)
         for channel, position in swapped.positions.items():
-            self._holdings.advance(channel, position)
+            self._holdings.forget_channel(channel, position)
         if is_old:
             self._reloading.doubt(holding)
 

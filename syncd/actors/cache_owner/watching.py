@@ -73,7 +73,7 @@ class Watching:
         self._post = post
         self._join = join
         self._snapshots: dict[Subscription, list[Snapshot]] = {}
-        self._behind = Behind(holdings, _refuse_any)
+        self.behind = Behind(holdings, _refuse_any)
 
     # ---------------------------------------------------------------- read
 
@@ -81,7 +81,7 @@ class Watching:
         """Tell entries once."""
 
         def done(entries: list[EntryState], position: Position) -> None:
-            if self._behind.waits(command, position):
+            if self.behind.waits(command, position):
                 return
             size_bytes = sum(len(entry.value or b"") for entry in entries)
             if len(entries) > 1 and size_bytes > READ_BYTES:
@@ -189,7 +189,7 @@ class Watching:
 
         def done(entries: list[EntryState], position: Position) -> None:
             count = num_fitting(entries)
-            if self._is_over(snapshot) or self._behind.waits(snapshot.command, position):
+            if self._is_over(snapshot) or self.behind.waits(snapshot.command, position):
                 self._close(snapshot)
                 return
             assert snapshot.keys_left is not None, "see above"
@@ -227,7 +227,7 @@ class Watching:
             self._fail(snapshot, answer)
             return
         page = answer.page
-        if not snapshot.is_joined and self._behind.waits(snapshot.command, page.position):
+        if not snapshot.is_joined and self.behind.waits(snapshot.command, page.position):
             self._close(snapshot)
             return
         if page.entries:
@@ -316,7 +316,7 @@ class Watching:
 
     def look_again(self) -> None:
         """Something was committed, or time has passed."""
-        for command in self._behind.ready():
+        for command in self.behind.ready():
             if isinstance(command, ReadEntries):
                 self.read(command)
             else:
@@ -370,7 +370,7 @@ class Watching:
                 refuse(snapshot.command, error)
             elif snapshot.keys_left is not None and not subscription.is_closed:
                 subscription.session.lag(subscription)
-        self._behind.fail_all(error)
+        self.behind.fail_all(error)
 
 
 def refuse(command: WatchEntries, error: SyncdError) -> None:

@@ -14,6 +14,7 @@ import trio
 
 from syncd.actors.rebuild_coordinator.running import RebuildStoreHandle, Running
 from syncd.actors.rebuild_coordinator.schedule import SCHEDULE, Schedule
+from syncd.actors.rebuild_coordinator.statistics import RebuildCounts, RebuildStatistics
 from syncd.actors.rebuild_coordinator.telling import Telling
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
@@ -66,6 +67,7 @@ class RebuildCoordinator:
         self._schedule = Schedule(
             app, wall_ms=wall_ms, ask=self._queue_scheduled, last_run_ms=self._last_run_ms
         )
+        self.counts = RebuildCounts()
         self._running: dict[str, Running] = {}
         self._wake = trio.Event()
 
@@ -151,6 +153,10 @@ class RebuildCoordinator:
             "message": job.message,
             "error": job.error,
         }
+
+    def statistics(self) -> RebuildStatistics:
+        """Return counts."""
+        return self.counts.statistics(sum(not job.is_ended for job in self._plan))
 
     # ---------------------------------------------------------------- the schedule
 
@@ -257,6 +263,7 @@ class RebuildCoordinator:
         job.message, job.ended_at = None, trio.current_time()
         job.ended_at_ms = self.wall_ms()
         job.final = self._facts(job)
+        self.counts.note_end(job)
         self._telling.note(job, keeps=True)
         self._audit.note(
             job.who,

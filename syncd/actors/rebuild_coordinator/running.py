@@ -17,6 +17,7 @@ import trio
 
 from syncd.actors.kit import Reply
 from syncd.actors.rebuild_coordinator.reading import Failed, Reading
+from syncd.actors.rebuild_coordinator.statistics import RebuildCounts
 from syncd.errors import SyncdError
 from syncd.model.definitions import CollectionDefinition
 from syncd.model.rebuild_plan import Job, JobState, Mode
@@ -73,6 +74,7 @@ class Ground(Protocol):
     chance: Callable[[], float]
     swap: Callable[[SwapGeneration], None]
     num_invalidations: Callable[[str], int]
+    counts: RebuildCounts
 
     def tell(self, job: Job) -> None:
         """Something of a job has changed."""
@@ -299,6 +301,7 @@ class Running:
                 return
             if answer:
                 self.job.done = done
+                self._ground.counts.rows[self.job.collection] += num_read
                 self._ground.tell(self.job)
             reply.resolve(answer)
 

@@ -54,7 +54,7 @@ def _ack_before_commit() -> contextlib.AbstractContextManager[None]:
     def make(_original: Any) -> Any:
         async def write(self: Any) -> None:
             asks = next_group(self._writes, self._settings)
-            answers = begin(self._store, asks)
+            answers = begin(self._store, asks)()
             for ask, answer in zip(asks, answers, strict=True):
                 self._settle(ask, answer)
             await self._perform(self._store.commit)

@@ -23,6 +23,8 @@ const PROTOCOL_ERROR = 1002;
 const CONNECT_MS = 20_000;
 /** Hearing nothing for `ping_ms` and this long means that the connection is dead (SPEC 4.4). */
 const SILENCE_SLACK_MS = 10_000;
+/** A token that is refused within this time was not good. */
+const FRESH_MS = 30_000;
 /** A connection that lasted this long resets the backoff and the count of refused tokens (SPEC 13). */
 const STABLE_MS = 5_000;
 /** After a wake-up a live server answers a probe within this: a mobile network's worst round trips take 2 s. */
@@ -70,6 +72,7 @@ export class ConnectionCore {
   #needsToken = false;
   #isAsking = false;
   #numRefused = 0;
+  #suppliedAt = 0;
   #advice: { code: number; reason: string; reconnect: boolean; afterMs: number } | null = null;
   #isHangingUp = false;
   /** Of the state: to dial, to be welcome, or to have heard something. */
@@ -173,6 +176,7 @@ export class ConnectionCore {
   /** Here is the token that was asked for, or a newer one. */
   tokenSupplied(now: number, token: string): void {
     this.token = token;
+    this.#suppliedAt = now;
     this.#needsToken = false;
     this.#isAsking = false;
     this.#dial("token", now);
@@ -255,7 +259,7 @@ export class ConnectionCore {
   }
 
   #ended(now: number, code: number, reason: string, mayReturn: boolean): void {
-    if (code === CLOSE_CODES.unauthorized && this.#hasTokenSource) this.#denied(code, reason);
+    if (code === CLOSE_CODES.unauthorized && this.#hasTokenSource) this.#denied(code, reason, now);
     else if (code === CLOSE_CODES.unauthorized || !mayReturn || (code >= 4500 && code <= 4999)) {
       this.#step("stopped", NEVER, code, reason);
       this.error = new ConnectionStopped(code, reason);
@@ -266,9 +270,10 @@ export class ConnectionCore {
   }
 
   /** Ask for a newer token once; when that is refused too, wait for the application to come with one. */
-  #denied(code: number, reason: string): void {
+  #denied(code: number, reason: string, now: number): void {
     this.#step("denied", NEVER, code, reason);
-    this.#numRefused += 1;
+    // Fetched a while ago it has run out meanwhile, as under a lid that was closed: that says nothing about the next one.
+    this.#numRefused = now - this.#suppliedAt > FRESH_MS ? 1 : this.#numRefused + 1;
     if (this.#numRefused === 1) this.#askToken();
   }
 

@@ -5,8 +5,11 @@ import type { Left } from "../core/entries/room.js";
 import type { ClientClaim } from "../wire/messages.js";
 import type { PendingStore, StoredMutation } from "./pending-store.js";
 
-/** Clients that a session may speak for (SPEC section 14); mutations of further ones stay where they are, for a later page. */
-const MAX_CLAIMS = 64;
+/**
+ * Clients that this one speaks for: the first frame has 4,096 bytes (SPEC 4.1) for a token, of some 2 kB at most, and claims of
+ * some 120 bytes each. Mutations of further ones stay where they are, for a later page.
+ */
+const MAX_CLAIMS = 16;
 
 /** What a keeper needs. */
 export interface KeeperHost {
@@ -61,22 +64,25 @@ export class Keeper {
     for (const [place, id] of ids.entries()) this.#ids.set(id, stored[place]?.id ?? "");
   }
 
-  /** Have these kept. */
+  /** Have these kept. Their ids are looked up when it is their turn: while `restore` runs nobody has them yet. */
   keep(mutations: readonly ToKeep[]): void {
     const claims = this.#host.claims();
-    const stored = mutations.map(({ id, client, ...rest }) => {
-      const known = this.#ids.get(id) ?? this.#host.newId();
-      this.#ids.set(id, known);
-      return { ...rest, id: known, claim: claims.find((claim) => claim.client === client) ?? null };
-    });
-    void this.#after(() => this.#store.append(stored)).then(() => this.#host.kept(mutations));
+    const stored = () =>
+      mutations.map(({ id, client, ...rest }) => {
+        const known = this.#ids.get(id) ?? this.#host.newId();
+        this.#ids.set(id, known);
+        return { ...rest, id: known, claim: claims.find((claim) => claim.client === client) ?? null };
+      });
+    void this.#after(() => this.#store.append(stored())).then(() => this.#host.kept(mutations));
   }
 
   /** These are decided. */
   drop(ids: readonly number[]): void {
-    const known = ids.map((id) => this.#ids.get(id)).filter((id) => id !== undefined);
-    for (const id of ids) this.#ids.delete(id);
-    if (known.length > 0) void this.#after(() => this.#store.remove(known));
+    void this.#after(async () => {
+      const known = ids.map((id) => this.#ids.get(id)).filter((id) => id !== undefined);
+      for (const id of ids) this.#ids.delete(id);
+      if (known.length > 0) await this.#store.remove(known);
+    });
   }
 
   #after(run: () => Promise<void>): Promise<void> {

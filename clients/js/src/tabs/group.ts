@@ -229,6 +229,8 @@ export class TabGroup {
   // ------------------------------------------------------------------------------- what other tabs say
 
   #hear(word: Word): void {
+    // The leader may never have heard of what is pending here: every tab notices the end of those whose mutations it shows.
+    if (word.say === "made") this.#meet(word.from);
     if (word.say === "made" || word.say === "undone") this.pending.hear(word);
     else if (word.say === "here") this.pending.tellAll();
     else if (word.say === "gone") this.pending.forgetTab(word.from);
@@ -282,7 +284,7 @@ export class TabGroup {
     this.#election.onEnd(tab, () => {
       this.#known.delete(tab);
       this.pending.forgetTab(tab);
-      this.#say({ say: "gone", from: tab });
+      if (this.#hub !== null) this.#say({ say: "gone", from: tab });
       if (hub === this.#hub) this.#run((own) => own.tabLeft(tab, true));
     });
   }

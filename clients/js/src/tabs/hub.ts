@@ -24,6 +24,7 @@ const SILENCE_SLACK_MS = 10_000;
 /** Bytes by which a tab's message may grow: our numbers for requests and clients' names. */
 const GROWTH_BYTES = 128;
 const ABNORMAL_CLOSE = 1006;
+const UNAUTHORIZED = 4401;
 const TAKEN_OVER = 4504;
 
 const NEVER = Number.POSITIVE_INFINITY;
@@ -66,6 +67,8 @@ export class Hub {
   #session: Session | null = null;
   #state: "down" | "dialling" | "open" = "down";
   #token: string | null = null;
+  /** A tab that was frozen comes with one that is long refused: the others are not to suffer for it. */
+  #refusedToken: string | null = null;
   #claimed: readonly ClientClaim[] = [];
   #deadline = NEVER;
   #dialNotBefore: number;
@@ -119,11 +122,16 @@ export class Hub {
 
   #hello(id: TabId, body: Body, now: number): void {
     if (this.#tabs.get(id)?.isConnected) this.#leave(id);
+    const token = (body["token"] ?? null) as string | null;
+    if (token !== null && token === this.#refusedToken) {
+      this.#owner.closeDown([id], UNAUTHORIZED, "The token is not accepted.");
+      return;
+    }
     this.expect(id, (body["clients"] ?? []) as ClientClaim[]);
     const tab = this.#tabs.get(id);
     if (tab === undefined) return;
     tab.isConnected = true;
-    this.#token = (body["token"] ?? this.#token) as string | null;
+    this.#token = token ?? this.#token;
     if (this.#session !== null) this.#welcome(id, tab, now);
     else if (this.#state === "down") this.#deadline = Math.max(now, this.#dialNotBefore);
     this.tick(now);
@@ -297,14 +305,15 @@ export class Hub {
   #answered(kind: string, id: number, body: Body): void {
     const passed = this.#exchange.find(id);
     if (passed === undefined) return;
-    const isMore = (kind === "watched" || kind === "snapshot") && body["more"] === true;
-    if (!isMore) this.#exchange.forget(id);
+    const isPage = kind === "watched" || kind === "snapshot";
+    if (!isPage || body["more"] !== true) this.#exchange.forget(id);
     if (kind === "subscribed") {
       this.#subscriptions.subscribed(passed, body);
       return;
     }
     if (kind === "watched") this.#watches.watched(passed, body);
-    this.#exchange.down([passed.tab], kind, { ...body, id: passed.id });
+    const more = isPage ? { decided: this.#session?.completed(body["decided"] as Body) } : {};
+    this.#exchange.down([passed.tab], kind, { ...body, ...more, id: passed.id });
     if (kind === "error" && passed.kind === "subscribe") this.#subscriptions.refused(passed);
   }
 
@@ -329,6 +338,7 @@ export class Hub {
 
   /** The connection is over, or there was none. */
   closed(code: number, reason: string): void {
+    if (code === UNAUTHORIZED) this.#refusedToken = this.#token;
     if (code === TAKEN_OVER) this.#owner.deposed();
     else this.#over(code, reason);
   }

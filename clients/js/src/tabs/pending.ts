@@ -51,7 +51,8 @@ export class PendingOfTabs implements PendingStore {
 
   onLeft(found: (left: readonly StoredMutation[]) => void): () => void {
     const stop = this.#store?.onLeft?.((left) => {
-      this.#note(left);
+      // Of those that may have been sent nobody here knows whether what is shown holds them: better later than twice.
+      this.#note(left.filter(({ claim }) => claim === null));
       found(left);
     });
     return () => stop?.();

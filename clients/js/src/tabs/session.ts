@@ -98,6 +98,13 @@ export class Session {
     return this.#clients.get(client)?.owner ?? null;
   }
 
+  /** Add to what entries are as of where the clients stand that are not named there (SPEC 17): a tab knows its own alone. */
+  completed(decided: Body): Body {
+    const all: Body = {};
+    for (const { client, lastMid } of this.#clients.values()) all[client] = lastMid;
+    return { ...all, ...decided };
+  }
+
   /** Note an outcome. */
   decided(client: string, mid: number): void {
     const known = this.#clients.get(client);

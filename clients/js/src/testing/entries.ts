@@ -131,6 +131,14 @@ export class FakeEntries {
     this.#tellWatchers(channel, { kind: "invalidate", body: { ...at, ...what, cause } });
   }
 
+  /** Lose everything; what comes is of other epochs. */
+  forgetAll(): void {
+    this.#channels.clear();
+    this.#last.clear();
+    this.#outcomes.clear();
+    this.#waiting = [];
+  }
+
   /** Decide the mutations that wait. Those of sessions that are gone are sent again by the next. */
   decideAll(): void {
     for (const { session, body } of this.#waiting.splice(0)) {

@@ -1,7 +1,7 @@
 /** A server of one process: stream channels and collections in memory, enough to test an application against. */
 
 import type { Body } from "../wire/decode.js";
-import type { ClientState, EventBody, Position } from "../wire/messages.js";
+import type { ClientClaim, ClientState, EventBody, Position } from "../wire/messages.js";
 import type { FakeClock } from "./clock.js";
 import { type EntriesSession, FakeEntries } from "./entries.js";
 import type { FakeListener, FakeServerEnd } from "./socket.js";
@@ -17,6 +17,9 @@ interface Stream {
 interface Session extends EntriesSession {
   clients: string[];
   readonly subscribed: Set<string>;
+  /** What its `hello` said of the tabs that share it. */
+  group: string | null;
+  term: number;
 }
 
 const PING_MS = 25_000;
@@ -42,6 +45,10 @@ export class FakeServer implements FakeListener {
   readonly #clock: FakeClock;
   readonly #streams = new Map<string, Stream>();
   readonly #sessions = new Set<Session>();
+  /** Secrets of the clients that it knows. */
+  readonly #secrets = new Map<string, string>();
+  /** Highest term of each group. */
+  readonly #terms = new Map<string, number>();
   #numClients = 0;
   #numEpochs = 0;
 
@@ -65,7 +72,14 @@ export class FakeServer implements FakeListener {
         end.drop();
         return;
       }
-      const session: Session = { end, clients: [], subscribed: new Set(), watched: new Map() };
+      const session: Session = {
+        end,
+        clients: [],
+        subscribed: new Set(),
+        watched: new Map(),
+        group: null,
+        term: 0,
+      };
       end.onMessage = (kind, body) => this.#take(session, kind, body);
       end.onEnd = () => this.#sessions.delete(session);
       this.#sessions.add(session);
@@ -86,6 +100,21 @@ export class FakeServer implements FakeListener {
   /** Cut all connections so that everybody notices. */
   dropAll(): void {
     for (const { end } of [...this.#sessions]) end.drop();
+  }
+
+  /** Know a client that an earlier page was given. */
+  issue({ client, secret }: ClientClaim): void {
+    this.#secrets.set(client, secret);
+  }
+
+  /** End, and begin anew: with everything it had, or (no store) knowing neither channels nor entries nor clients. */
+  restart({ keepsStore = true } = {}): void {
+    this.dropAll();
+    if (keepsStore) return;
+    this.#streams.clear();
+    this.#secrets.clear();
+    this.#terms.clear();
+    this.entries.forgetAll();
   }
 
   /** Events of a channel, oldest first. */
@@ -121,16 +150,33 @@ export class FakeServer implements FakeListener {
     const { end } = session;
     if (kind === "hello") this.#welcome(session, body);
     else if (kind === "probe") end.send("pong", { nonce: body["nonce"] as number });
+    else if (kind === "mutate" && this.#isStale(session)) this.#refuseStale(session, body);
     else if (kind !== "pong") this.#answer(session, kind, body["id"] as number, body);
   }
 
-  #welcome(session: Session, { token, clients }: Body): void {
+  /** A session of a higher term has taken over its group. */
+  #isStale({ group, term }: Session): boolean {
+    return group !== null && term < (this.#terms.get(group) ?? 0);
+  }
+
+  #refuseStale({ end, clients }: Session, body: Body): void {
+    const client = (body["client"] ?? clients[0]) as string;
+    const error = { code: "stale_term", message: "A newer session leads.", retryable: false };
+    end.send("error", { client, mid: body["mid"] as number, ...error });
+  }
+
+  #welcome(session: Session, { token, clients, group, term }: Body): void {
     if (typeof token === "string" && this.badTokens.has(token)) {
       session.end.close(4401, "The token is not accepted.");
       return;
     }
-    const claims = (clients ?? [{ client: "" }]) as { client: string }[];
-    const states = claims.map(({ client }) => this.#clientFor(session, client));
+    session.group = (group ?? null) as string | null;
+    session.term = (term ?? 0) as number;
+    if (session.group !== null) {
+      this.#terms.set(session.group, Math.max(session.term, this.#terms.get(session.group) ?? 0));
+    }
+    const claims = (clients ?? [{ client: "", secret: "" }]) as ClientClaim[];
+    const states = claims.map((claim) => this.#clientFor(session, claim));
     session.end.send("welcome", {
       session: `session-${this.ends.length}`,
       clients: states,
@@ -138,14 +184,18 @@ export class FakeServer implements FakeListener {
       ping_ms: PING_MS,
       max_frame_bytes: MAX_FRAME_BYTES,
     });
+    for (const [place, { client }] of claims.entries()) {
+      if (client === "" || states[place]?.client === client) continue;
+      session.end.send("reset", { scope: "client", client, code: "client_unknown" });
+    }
     this.#ping(session.end);
   }
 
   /** Have a session speak for a client, and the one that spoke for it before no more; for one that is unknown, issue another. */
-  #clientFor(session: Session, claimed: string): ClientState {
-    const isKnown = claimed !== "" && !claimed.startsWith("new-");
+  #clientFor(session: Session, claim: ClientClaim): ClientState {
+    const isKnown = this.#secrets.get(claim.client) === claim.secret;
     if (!isKnown) this.#numClients += 1;
-    const client = isKnown ? claimed : `client-${this.#numClients}`;
+    const client = isKnown ? claim.client : `client-${this.#numClients}`;
     for (const older of [...this.#sessions]) {
       if (older === session || !older.clients.includes(client)) continue;
       older.clients = older.clients.filter((other) => other !== client);
@@ -153,6 +203,7 @@ export class FakeServer implements FakeListener {
     }
     session.clients.push(client);
     const secret = isKnown ? null : `secret-${this.#numClients}`;
+    if (secret !== null) this.#secrets.set(client, secret);
     return { client, secret, last_mid: this.entries.lastMid(client) };
   }
 

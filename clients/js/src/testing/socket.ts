@@ -5,6 +5,10 @@ import { decodeFrame, type Message } from "../wire/decode.js";
 import { encodeMessage } from "../wire/encode.js";
 import type { ServerBodies } from "../wire/messages.js";
 
+/** SPEC 4.1: the client's first frame is no longer. */
+const MAX_FIRST_BYTES = 4_096;
+const TOO_BIG = 1009;
+
 /** What accepts fake sockets. */
 export interface FakeListener {
   /** A client dials; call `open` or `refuse` of the end, now or later, or never. */
@@ -59,6 +63,7 @@ export class FakeServerEnd {
   /** Called once when the client closes, or the line is cut. */
   onEnd: (() => void) | null = null;
   #state: "dialling" | "open" | "silent" | "over" = "dialling";
+  #isGreeted = false;
   readonly #socket: FakeSocket;
 
   constructor(socket: FakeSocket) {
@@ -120,6 +125,12 @@ export class FakeServerEnd {
   /** Take a frame of the client; for `FakeSocket`. */
   take(frame: Uint8Array): void {
     if (this.#state !== "open") return;
+    const isTooLong = !this.#isGreeted && frame.length > MAX_FIRST_BYTES;
+    this.#isGreeted = true;
+    if (isTooLong) {
+      this.close(TOO_BIG, "The first frame is too long.");
+      return;
+    }
     for (const message of decodeFrame(frame)) {
       if (this.onMessage === null) this.received.push(message);
       else this.onMessage(message[0], message[1]);

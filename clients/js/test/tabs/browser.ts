@@ -1,11 +1,26 @@
 /** A browser with tabs that share locks, channels and storage, and can be killed and frozen, over a fake server. */
 
-import { type Client, createClient } from "../../src/index.ts";
+import { type Client, type ClientOptions, createClient, type MutatorMap } from "../../src/index.ts";
 import type { Environment, Signal } from "../../src/shell/environment.ts";
 import { type ChannelLike, type SharedTabs, sharedTabs } from "../../src/tabs/index.ts";
 import { createFakeWorld, type FakeServerEnd, FakeSocket, type FakeWorld } from "../../src/testing/index.ts";
 import { decodeFrame } from "../../src/wire/decode.ts";
 import { FakeLocks, type FakePageLocks } from "../locks.ts";
+
+/** What a tab is opened with. */
+export interface TabOptions {
+  hasLocks?: boolean;
+  /** Whose it is. */
+  user?: string;
+  /** Further options of its client. */
+  client?: (tab: FakeTab) => Partial<ClientOptions<MutatorMap>>;
+}
+
+/** How everything travels between tabs and the server: at once, or as a simulation says. */
+export interface Line {
+  /** Called in the order in which it is sent; `frame` is null for the beginning and the end of a connection. */
+  carry(socket: object, way: "up" | "down", frame: Uint8Array | null, run: () => void): void;
+}
 
 /** One tab, and everything its application was told. */
 export class FakeTab {
@@ -21,21 +36,29 @@ export class FakeTab {
   readonly #listeners = new Set<(signal: Signal) => void>();
   /** What a frozen tab does once it goes on; null: it runs. */
   #late: (() => void)[] | null = null;
+  #isThawing = false;
+  /** Called when it dies. */
+  readonly onKill: (() => void)[] = [];
   isDead = false;
   timersAreSlow = false;
 
-  constructor(browser: FakeBrowser, options: { hasLocks?: boolean } = {}) {
+  constructor(browser: FakeBrowser, options: TabOptions = {}) {
     this.#browser = browser;
     this.locks = browser.locks.page();
     this.tabs = sharedTabs({
-      user: "ann",
+      user: options.user ?? "ann",
       environment: {
         locks: options.hasLocks === false ? null : this.locks,
         openChannel: (name) => new FakeChannel(browser, this, name),
         kept: browser.kept,
       },
     });
-    this.client = createClient({ url: "ws://test/ws", environment: this.#environment(), tabs: this.tabs });
+    this.client = createClient({
+      url: "ws://test/ws",
+      environment: this.#environment(),
+      tabs: this.tabs,
+      ...options.client?.(this),
+    }) as unknown as Client;
     this.client.onState(({ state }) => this.states.push(state));
   }
 
@@ -60,20 +83,34 @@ export class FakeTab {
             if (this.#subscribed.has(channel)) tab.#browser.violations.push(`${channel} is subscribed twice`);
             this.#subscribed.add(channel);
           }
-          super.send(frame);
+          tab.#browser.line.carry(this, "up", frame, () => super.send(frame));
         }
 
         override tell(kind: "open" | "message" | "close" | "error", event: object): void {
-          tab.run(() => super.tell(kind, event));
+          const run = (): void => tab.run(() => super.tell(kind, event));
+          const { data } = event as { data?: ArrayBuffer };
+          tab.#browser.line.carry(this, "down", data ? new Uint8Array(data) : null, run);
         }
       },
-      setTimeout: (run, afterMs) =>
-        environment.setTimeout(() => this.run(run), this.timersAreSlow ? Math.max(afterMs, 60_000) : afterMs),
+      setTimeout: (run, afterMs) => this.setTimeout(run, afterMs),
       listen: (listener) => {
         this.#listeners.add(listener);
         return () => this.#listeners.delete(listener);
       },
     };
+  }
+
+  /** Whether it is frozen. */
+  get isFrozen(): boolean {
+    return this.#late !== null;
+  }
+
+  setTimeout(run: () => void, afterMs: number): unknown {
+    const { environment } = this.#browser.world;
+    return environment.setTimeout(
+      () => this.run(run),
+      this.timersAreSlow ? Math.max(afterMs, 60_000) : afterMs,
+    );
   }
 
   /** Run a task of this tab: at once, later, or never. */
@@ -107,6 +144,7 @@ export class FakeTab {
     for (const channel of this.channels) this.#browser.channels.delete(channel);
     for (const end of this.sockets) end.drop();
     this.locks.kill();
+    for (const run of this.onKill) run();
   }
 
   freeze(): void {
@@ -114,11 +152,23 @@ export class FakeTab {
     this.locks.freeze();
   }
 
+  /** The tab goes on: with everything it was to do meanwhile, one task after the other, and then with what is new. */
   thaw(): void {
-    const late = this.#late ?? [];
-    this.#late = null;
+    if (this.#late === null || this.#isThawing) return;
+    this.#isThawing = true;
     this.locks.thaw();
-    for (const task of late) this.run(task);
+    this.#doLate();
+  }
+
+  #doLate(): void {
+    const task = this.isDead ? undefined : this.#late?.shift();
+    if (task === undefined) {
+      this.#late = null;
+      this.#isThawing = false;
+      return;
+    }
+    task();
+    this.#browser.world.environment.setTimeout(() => this.#doLate(), 0);
   }
 }
 
@@ -167,6 +217,7 @@ export class FakeBrowser {
   };
   readonly tabs: FakeTab[] = [];
   numPosted = 0;
+  line: Line = { carry: (_socket, _way, _frame, run) => run() };
   /** What was sent against SPEC. */
   readonly violations: string[] = [];
 
@@ -177,7 +228,7 @@ export class FakeBrowser {
   }
 
   /** Open a tab that connects and listens to `demo:a`. */
-  tab(options: { hasLocks?: boolean } = {}): FakeTab {
+  tab(options: TabOptions = {}): FakeTab {
     const tab = new FakeTab(this, options).listen("demo:a").connect();
     this.tabs.push(tab);
     return tab;

@@ -5,6 +5,7 @@
  * the step in which its effect comes.
  */
 
+import type { Body } from "../../wire/decode.js";
 import type { Mids } from "./confirmed.js";
 import { Pending } from "./pending.js";
 import type { WatchTable } from "./watching.js";
@@ -40,7 +41,10 @@ export class Foreign {
   /** Predict these; those that are there already have another client or number now. */
   add(mutations: readonly Foreseen[]): void {
     for (const { id, client, mid, name, args, madeAtMs } of mutations) {
-      const pending = this.#own.get(id) ?? new Pending(-++this.#numMade, 0, name, args, madeAtMs);
+      const known = this.#own.get(id);
+      // What is shown holds it already: tabs tell each other in one way, the server in another.
+      if (!known && client !== null && this.#watching.heard.upTo(client) >= mid) continue;
+      const pending = known ?? new Pending(-++this.#numMade, 0, name, args, madeAtMs);
       pending.foreignClient = client;
       pending.mid = mid;
       pending.isSent = client !== null;
@@ -74,9 +78,17 @@ export class Foreign {
     const watches = this.#decided.size > 0 ? [...this.#watching.watches.values()] : [];
     const areComplete = watches.every(({ isLive, isSure }) => isLive && isSure);
     if (areComplete) for (const id of this.#decided) this.#drop(id);
+    for (const told of this.#watching.heard.loads.splice(0)) this.#loaded(told);
     const had = this.#hasNews;
     this.#hasNews = false;
     return had;
+  }
+
+  /** Entries were loaded, as of these mutations; whether they hold what other clients sent nobody knows: better shown later than twice. */
+  #loaded(told: Body): void {
+    for (const [id, { foreignClient, isSent }] of this.#own) {
+      if (isSent && !((foreignClient ?? "") in told)) this.#drop(id);
+    }
   }
 
   /** Return the clients that events are looked at for: ours, and those of other tabs that have something pending. */

@@ -372,7 +372,7 @@ export class StateRoom implements EntriesRoom {
       const { outcome, waits } = pending;
       if (outcome !== null && haveTold(this.#watching, waits)) this.#settle(pending, outcome);
     }
-    if (takeNews(this.#watching) || this.foreign.takeNews()) this.#isStale = true;
+    if ([takeNews(this.#watching), this.foreign.takeNews()].includes(true)) this.#isStale = true;
     const changed = this.#watching.takeChanged();
     if (this.#isStale || this.#predictions.restsOn(changed)) {
       this.#touched.push(...this.#predictions.fold());

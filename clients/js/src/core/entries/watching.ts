@@ -7,6 +7,7 @@ import type { RequestFailed } from "../errors.js";
 import { changeFromBody, invalidationFromBody } from "./bodies.js";
 import type { Mids } from "./confirmed.js";
 import type { EntriesNews } from "./facts.js";
+import { Heard, toldOf } from "./heard.js";
 import { addAll, type Changed } from "./tx.js";
 import { type Mutations, NO_MIDS, type Selection, Watch, WatchedChannel } from "./watch.js";
 
@@ -31,6 +32,7 @@ export class WatchTable {
   readonly watches = new Map<number, Watch>();
   /** Ours, with the last mutation that was decided when the session began: every snapshot is as of that at least. */
   clients: Mids = NO_MIDS;
+  readonly heard = new Heard();
   /** There are entries, or channels, that nobody watches any more. */
   hasLeftovers = false;
   readonly #speech: Speech;
@@ -248,6 +250,7 @@ export class WatchTable {
     }
     const entries = channel.entriesFor(position.epoch);
     this.#foundEpoch(channel, position.epoch, now);
+    this.heard.loads.push(toldOf(body));
     watch.load(position, entries, this.#decided(body));
     this.#takePage(watch, channel, body, now);
   }
@@ -278,8 +281,9 @@ export class WatchTable {
 
   /** What the entries of a page are as of, in the numbers of our clients; empty if nothing waits to be settled. */
   #decided(body: Body): Mids {
+    const told = toldOf(body);
+    for (const client in told) this.heard.note(client, told[client]);
     if (!this.#mutations.hasPending()) return NO_MIDS;
-    const told = isMap(body["decided"]) ? body["decided"] : {};
     const mids = [...this.clients].map(([client, mid]) => [client, (told[client] ?? mid) as number] as const);
     return new Map(mids);
   }
@@ -298,6 +302,8 @@ export class WatchTable {
   #onEvent(body: Body, now: number): void {
     const channel = this.#heardOf(body);
     if (channel === undefined) return;
+    const by = body["by"];
+    if (isMap(by)) this.heard.note(by["client"], by["mid"]);
     const change = changeFromBody(body, this.#mutations.hasPending() ? this.clients : NO_MIDS);
     const epoch = field(body, "epoch", "string");
     const entries = channel.entriesOf(epoch);

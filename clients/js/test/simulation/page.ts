@@ -1,0 +1,213 @@
+/** One tab of a simulated user: what it does, what it is shown, and what was promised to it. */
+
+import type { ChannelEvent, Client, Collection, MutatorTx, Position, Signal } from "../../src/index.ts";
+import { durableQueue } from "../../src/storage/index.ts";
+import type { FakeTab } from "../tabs/browser.ts";
+import type { Simulation } from "./world.ts";
+
+export const ROOM = "demo:a";
+
+/** A mutation that a tab made. */
+export interface Made {
+  readonly uid: string;
+  readonly isRefused: boolean;
+  /** How it ended, as the tab was told: once, if at all. */
+  readonly outcomes: string[];
+  /** The server lost what it knew while this was not decided. */
+  isDoubtful: boolean;
+  /** It was on the disk when its tab ended: it must take effect all the same. */
+  isKept: boolean;
+}
+
+/** A publication of a tab. */
+export interface Published {
+  readonly data: string;
+  position: Position | null;
+}
+
+export interface BumpArgs {
+  readonly key: string;
+  readonly uid: string;
+  readonly isRefused: boolean;
+}
+
+/** What the client predicts: it does not know what the server refuses. */
+export function bump(tx: MutatorTx, { key }: BumpArgs): void {
+  tx.incr(key);
+}
+
+/** A page with a client, checked whenever it is shown something. */
+export class Page {
+  readonly tab: FakeTab;
+  readonly client: Client;
+  readonly orders: Collection;
+  readonly user: string;
+  /** The counter that this page alone increments. */
+  readonly own: string;
+  readonly made: Made[] = [];
+  readonly published: Published[] = [];
+  readonly failures: string[] = [];
+  numNotified = 0;
+  numEvents = 0;
+  numResets = 0;
+  /** Of `own`. */
+  numMade = 0;
+  /** Neither killed nor closed. */
+  isAlive = true;
+  /** It was left, as for the back/forward cache: to others it is gone, and what it had pending with it. */
+  isAway = false;
+  /** What was counted in `own` is lost: the server began anew since. */
+  isVoid = false;
+  /** Up to where the listener was told everything; null before it knows. */
+  position: Position | null = null;
+  readonly #world: Simulation;
+  /** Counters of others, as they were shown last. */
+  readonly #shown = new Map<string, number>();
+
+  constructor(world: Simulation, user: string, name: string) {
+    this.#world = world;
+    this.user = user;
+    this.own = `own-${name}`;
+    this.tab = world.open(user, (tab) => ({
+      getToken: () => world.token(user),
+      mutators: { orders: { bump } },
+      store: durableQueue({
+        user,
+        url: "ws://test/ws",
+        environment: {
+          indexedDB: world.disks.page(tab),
+          locks: tab.locks,
+          randomName: () => name,
+          setTimeout: (run, afterMs) => tab.setTimeout(run, afterMs),
+          clearTimeout: (timer) => world.clock.clearTimeout(timer),
+        },
+      }),
+    }));
+    this.client = this.tab.client;
+    this.orders = this.client.collection("orders");
+    this.orders.watch();
+    this.orders.subscribe(() => {
+      this.numNotified += 1;
+      this.check();
+    });
+    this.#listen();
+    this.client.connect();
+  }
+
+  #listen(): void {
+    const channel = this.client.channel(ROOM);
+    channel.subscribe({
+      onState: ({ state, position }) => {
+        if (state === "subscribed") this.position ??= position;
+      },
+      onReset: ({ position }) => {
+        this.numResets += 1;
+        this.position = position;
+      },
+      onEvent: (event) => this.#take(event),
+    });
+    // Numbers are of this page; others', which it took over, are told too and are none of ours.
+    this.client.onOutcome(({ id, status }) => this.#ids.get(id)?.outcomes.push(status));
+  }
+
+  readonly #ids = new Map<number, Made>();
+  /** Ids of this client that the server does not know any more. */
+  readonly #forgotten = new Set<string>();
+
+  /** ORDER and RECOVER: the next event, in the epoch that is known, and none else. */
+  #take({ position }: ChannelEvent): void {
+    this.numEvents += 1;
+    const { epoch, offset } = this.position ?? { epoch: "", offset: Number.NaN };
+    if (position?.epoch !== epoch || position?.offset !== offset + 1) {
+      this.failures.push(`${this.own} heard ${JSON.stringify(position)} after ${epoch} ${offset}`);
+    }
+    this.position = position;
+  }
+
+  // ------------------------------------------------------------------------------- what it does
+
+  /** Increment the page's own counter, or make what the server will refuse. */
+  mutate(isRefused: boolean): void {
+    const uid = `${this.own} ${this.made.length}`;
+    const key = isRefused ? `not-${this.own}` : this.own;
+    // Sent under an id that the server has forgotten meanwhile, it may end as unknown.
+    const isDoubtful = this.#forgotten.has(this.client.clientId ?? "");
+    const made = { uid, isRefused, outcomes: [], isDoubtful, isKept: false };
+    if (!isRefused) this.numMade += 1;
+    this.made.push(made);
+    const { id, server } = this.client.mutate("orders.bump", { key, uid, isRefused });
+    this.#ids.set(id, made);
+    server.catch(() => undefined);
+    this.check();
+  }
+
+  publish(): void {
+    const one: Published = { data: `${this.own} ${this.published.length}`, position: null };
+    this.published.push(one);
+    const answer = this.client.channel(ROOM).publish(one.data);
+    answer.then(
+      (position) => {
+        one.position = position;
+      },
+      () => undefined,
+    );
+  }
+
+  /** Its browser tells it something. */
+  hear(signal: Signal): void {
+    if (signal === "pagehide") this.isAway = true;
+    if (signal === "pageshow") this.isAway = false;
+    this.tab.signal(signal);
+  }
+
+  /** The server begins anew: what is not decided may have been, and what was counted is gone. */
+  serverForgot(): void {
+    this.isVoid = true;
+    if (this.client.clientId !== null) this.#forgotten.add(this.client.clientId);
+    for (const made of this.made) {
+      made.isDoubtful ||= !made.outcomes.some((status) => status === "ok" || status === "rejected");
+    }
+  }
+
+  /** The page ends, by closing or by a crash; what it has stored is to be sent by another. */
+  end(isClean: boolean): void {
+    const stored = new Set(this.#world.disks.records.map((one) => (one as { args?: BumpArgs }).args?.uid));
+    for (const made of this.made) made.isKept = stored.has(made.uid) && made.outcomes.length === 0;
+    if (isClean) this.client.close();
+    this.isAlive = false;
+    this.tab.kill();
+    this.#world.disks.forget(this.tab);
+  }
+
+  // ------------------------------------------------------------------------------- what it is shown
+
+  #number(key: string): number {
+    return (this.orders.get(key) ?? 0) as number;
+  }
+
+  /** `view = fold(pending, confirmed)`, seen from outside: each effect shows once, at once, and stays. */
+  check(): void {
+    if (!this.isAlive) return;
+    const isShown = ["current", "stale"].includes(this.orders.status());
+    const own = this.#number(this.own);
+    if (!this.isVoid && isShown && own !== this.numMade) {
+      this.failures.push(`${this.own} shows ${own} of its own, made were ${this.numMade}`);
+    }
+    if (!this.#world.isCalm) return;
+    for (const other of this.#world.pages) if (other !== this) this.#checkOther(other, isShown);
+  }
+
+  #checkOther(other: Page, isShown: boolean): void {
+    const shown = this.#number(other.own);
+    if (shown > other.numMade) {
+      this.failures.push(`${this.own} shows ${shown} of ${other.own}, made were ${other.numMade}`);
+    }
+    const before = this.#shown.get(other.own) ?? 0;
+    const isHere = other.isAlive && !other.isAway && !this.isAway;
+    const isSteady = isShown && isHere && !other.isVoid && !this.isVoid;
+    if (isSteady && shown < before) {
+      this.failures.push(`${this.own} shows ${shown} of ${other.own}, after ${before}`);
+    }
+    this.#shown.set(other.own, isShown ? shown : 0);
+  }
+}

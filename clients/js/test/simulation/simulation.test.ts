@@ -1,0 +1,35 @@
+/**
+ * Worlds of tabs, one a seed; see world.ts.
+ *
+ * SYNCD_SIM_SEEDS sets how many (300 if not set), SYNCD_SIM_SEED the first of them. A failure names its seed.
+ */
+
+import { describe, expect, it } from "vitest";
+import { played } from "./play.ts";
+
+const NUM_SEEDS = Number(process.env["SYNCD_SIM_SEEDS"] ?? 300);
+const FIRST_SEED = Number(process.env["SYNCD_SIM_SEED"] ?? 1);
+
+describe("tabs of two users in a world in which everything goes wrong", () => {
+  it(
+    `keep their promises (${NUM_SEEDS} seeds from ${FIRST_SEED})`,
+    async () => {
+      const sums = { numNotified: 0, numEvents: 0, numApplied: 0, numDials: 0 };
+      for (let seed = FIRST_SEED; seed < FIRST_SEED + NUM_SEEDS; seed++) {
+        const world = await played(seed);
+        for (const page of world.pages) {
+          sums.numNotified += page.numNotified;
+          sums.numEvents += page.numEvents;
+        }
+        sums.numApplied += world.applied.size;
+        sums.numDials += world.server.ends.length;
+        // Simulated time passes in microtasks alone: let the runner have a turn.
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      // It would prove nothing if nothing happened.
+      const means = Object.values(sums).map((sum) => sum / NUM_SEEDS);
+      expect(means.every((mean) => mean > 10)).toBe(true);
+    },
+    10_000 + NUM_SEEDS * 2_000,
+  );
+});

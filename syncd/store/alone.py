@@ -1,0 +1,43 @@
+"""Reads that a store nobody else writes to puts together of others: between two of them nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from syncd.ids import ChannelName
+from syncd.ports import ChannelHead, LoadedChannel
+from syncd.ports_state import EntryPage, KeyName
+
+__all__ = ["AloneReads"]
+
+
+class _Reads(Protocol):
+    def load(self, channel: ChannelName, tail_events: int, tail_bytes: int) -> LoadedChannel: ...
+
+    def last_mids(self, clients: Sequence[str]) -> list[int]: ...
+
+    def scan(
+        self, channel: ChannelName, after_key: KeyName | None, limit: int, max_bytes: int
+    ) -> EntryPage: ...
+
+
+class AloneReads:
+    """Part of a store that has its data alone."""
+
+    blocks = False
+
+    def heads(self: _Reads, channels: Sequence[ChannelName]) -> list[ChannelHead]:
+        """See `StateReader.heads`."""
+        return [self.load(channel, 0, 0).head for channel in channels]
+
+    def scan_for(
+        self: _Reads,
+        clients: Sequence[str],
+        channel: ChannelName,
+        after_key: KeyName | None,
+        limit: int,
+        max_bytes: int,
+    ) -> tuple[EntryPage, list[int]]:
+        """See `StateReader.scan_for`."""
+        return self.scan(channel, after_key, limit, max_bytes), self.last_mids(clients)

@@ -1,0 +1,73 @@
+-- What may be read of entries, clients and places. A: era, what, and its arguments.
+local read = {}
+
+function read.mids(names)
+  local lasts = {}
+  for index, name in ipairs(names) do
+    lasts[index] = tonumber(call('HGET', T .. ':m:' .. name, 'l') or 0)
+  end
+  return lasts
+end
+
+function read.entries(name, keys)
+  local found = {}
+  for index, key in ipairs(keys) do
+    found[index] = call('HGET', T .. ':e:' .. name, key)
+  end
+  return found
+end
+
+-- Reply: epoch, top, whether these were the last, last mutations of the clients named, then key and entry by turns.
+function read.scan(channel, after, limit, room, names)
+  local head = head_of(channel)
+  local reply, count = {head.epoch, head.top, 1, read.mids(names)}, 0
+  each_lex(T .. ':s:' .. head.name, {{after, '+'}}, function(keys)
+    local raws = call('HMGET', T .. ':e:' .. head.name, unpack(keys))
+    for index, key in ipairs(keys) do
+      local _, _, value = entry_of(raws[index])
+      room = room - #value
+      if count == limit or (count > 0 and room < 0) then
+        reply[3] = 0
+        return true
+      end
+      count = count + 1
+      reply[#reply + 1] = key
+      reply[#reply + 1] = raws[index]
+    end
+  end)
+  return reply
+end
+
+-- Members of a sorted set in some ranges; with the name of a hash, each with its value there.
+function read.places(set, ranges, limit, hash)
+  local reply, count = {}, 0
+  each_lex(T .. set, ranges, function(places)
+    for _, place in ipairs(places) do
+      if count == limit then
+        return true
+      end
+      count = count + 1
+      reply[#reply + 1] = place
+      if hash then
+        reply[#reply + 1] = tonumber(call('HGET', T .. hash, place))
+      end
+    end
+  end)
+  return reply
+end
+
+-- Reply: epoch, top and floor of each.
+function read.heads(channels)
+  local reply = {}
+  for _, channel in ipairs(channels) do
+    local head = head_of(channel)
+    reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = head.epoch, head.top, floor_of(head)
+  end
+  return reply
+end
+
+function read.count(name)
+  return call('HLEN', T .. ':e:' .. name)
+end
+
+return read[A[2]](A[3], A[4], A[5], A[6], A[7])

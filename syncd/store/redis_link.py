@@ -1,0 +1,281 @@
+"""The link of the Redis store: one connection, used by one thread at a time, and every way in which Redis may say no.
+
+Nothing is ever sent twice unless the server said that it did not run it. A reply that is lost leaves what was asked for unknown, and the
+error says so. After a failure the link refuses for `PAUSE_S` without asking, so that a server that hangs does not hold up every read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import redis.exceptions as errors
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from syncd.errors import ConfigError, StoreUnavailable
+from syncd.store.base import StoreFailed
+from syncd.store.redis_keys import RedisNames
+from syncd.store.redis_scripts import Script
+from syncd.store.redis_source import Connection, Source, open_source
+
+__all__ = ["EraChanged", "RedisLink", "ServerInfo"]
+
+PAUSE_S = 0.5
+"""The actor's probes come once a second: each finds the pause over."""
+
+AFTER_MS = 1000
+
+_HERE = "Redis cannot be used now"
+
+
+class EraChanged(Exception):
+    """The server holds data of another era than the caller knows: nothing was run."""
+
+
+@attrs.frozen
+class ServerInfo:
+    """What a server says of itself."""
+
+    run_id: str
+    keeps_all: bool
+    """It writes every command to disk before it answers, and is not a replica that was made the master."""
+    policy: str
+    used_bytes: int
+    version: str
+
+
+class RedisLink:
+    """Runs scripts on whichever server has the data now."""
+
+    def __init__(
+        self,
+        url: str,
+        names: RedisNames,
+        *,
+        timeout_s: float,
+        greet: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://` (and `rediss+...`).
+            names: Whose slot is asked for in a cluster.
+            timeout_s: Longest wait for a connection, and for an answer.
+            greet: Called with each new connection, before anything else is asked over it; may `run`.
+            clock: Of `PAUSE_S`.
+
+        Raises:
+            ConfigError: the URL cannot be used.
+        """
+        self._key = names.meta
+        self._greet = greet
+        self._clock = clock
+        retry = Retry(NoBackoff(), 0)
+        options: dict[str, Any] = {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "retry": retry,
+            "protocol": 2,
+        }
+        if not url.startswith("unix"):
+            options["socket_keepalive"] = True
+        self._source: Source = open_source(url, options, self._key)
+        self._connection: Connection | None = None
+        self._is_greeting = False
+        self._paused_until = -1.0
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether channels of pub/sub are spread over slots."""
+        return self._source.is_cluster
+
+    def run(self, script: Script, *args: bytes | str | int) -> Any:
+        """Run a script and return its reply.
+
+        Raises:
+            StoreUnavailable: no answer, or not now; `is_unknown` if it may have run all the same.
+            StoreFailed: the data cannot be trusted.
+            EraChanged: see there.
+        """
+        words = (1, self._key, *args)
+        for is_last in (False, True):
+            try:
+                return self._ask("EVALSHA", script.sha, *words)
+            except errors.NoScriptError:
+                pass
+            except errors.MovedError as error:
+                self._source.look_again()
+                self._drop()
+                if is_last:
+                    raise StoreUnavailable(_HERE) from error
+                continue
+            try:
+                return self._ask("EVAL", script.text, *words)
+            except errors.MovedError as error:
+                self._source.look_again()
+                self._drop()
+                if is_last:
+                    raise StoreUnavailable(_HERE) from error
+        raise AssertionError("it has returned or raised")
+
+    def ready(self) -> None:
+        """Be connected, and have greeted.
+
+        Raises:
+            StoreUnavailable: nobody answers.
+        """
+        self._connected()
+
+    def info(self) -> ServerInfo:
+        """Ask the server who it is.
+
+        Raises: as `run`.
+        """
+        server, data, disk, memory = (
+            self._sections(section)
+            for section in ("server", "replication", "persistence", "memory")
+        )
+        is_promoted = set(data.get("master_replid2", "0")) != {"0"}
+        syncs = disk.get("aof_enabled") == "1" and self._setting("appendfsync") == "always"
+        return ServerInfo(
+            server.get("run_id", ""),
+            syncs and not is_promoted,
+            memory.get("maxmemory_policy", "noeviction")
+            if memory.get("maxmemory") != "0"
+            else "noeviction",
+            int(memory.get("used_memory", 0)),
+            server.get("redis_version", "0"),
+        )
+
+    def _sections(self, section: str) -> dict[str, str]:
+        text = self._ask("INFO", section).decode()
+        return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+    def _setting(self, name: str) -> str:
+        try:
+            found = self._ask("CONFIG", "GET", name)
+        except StoreUnavailable:
+            raise
+        except errors.ResponseError:
+            return ""  # not allowed to look: then it may lose something
+        pairs = (
+            found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+        )
+        return bytes(pairs.get(name.encode(), b"")).decode()
+
+    def ask(self, *words: bytes | str | int) -> Any:
+        """Send one command and return its reply.
+
+        Raises: as `run`.
+        """
+        return self._ask(*words)
+
+    def close(self) -> None:
+        """Let the connection go. Never raises."""
+        self._drop()
+        self._source.close()
+
+    # -------------------------------------------------------------------------------------------- one command
+
+    def _ask(self, *words: bytes | str | int) -> Any:
+        connection = self._connected()
+        try:
+            connection.send_command(*words)
+            return connection.read_response()
+        except errors.BusyLoadingError as error:
+            self._fail()
+            raise StoreUnavailable(_HERE, after_ms=AFTER_MS) from error
+        except (errors.ConnectionError, errors.TimeoutError, OSError) as error:
+            self._fail()
+            raise StoreUnavailable(
+                f"{_HERE}: the answer was lost", after_ms=AFTER_MS, is_unknown=True
+            ) from error
+        except (errors.NoScriptError, errors.MovedError):
+            raise
+        except errors.ResponseError as error:
+            raise self._translated(error, words[0]) from error
+        except BaseException:
+            self._drop()  # its answer would be the next one's
+            raise
+
+    def _translated(self, error: errors.ResponseError, command: object) -> Exception:
+        text = str(error)
+        if text.startswith("ERA "):
+            return EraChanged(text)
+        if text.startswith("DAMAGED "):
+            return StoreFailed(f"The data in Redis is damaged: {text}")
+        if command == "CONFIG":
+            return error
+        if isinstance(
+            error, errors.ReadOnlyError | errors.ClusterDownError | errors.MasterDownError
+        ):
+            self._source.look_again()
+            self._drop()
+        may_have_run = "script" in text and not isinstance(error, errors.OutOfMemoryError)
+        return StoreUnavailable(
+            f"{_HERE}: {text[:200]}", after_ms=AFTER_MS, is_unknown=may_have_run
+        )
+
+    def _connected(self) -> Connection:
+        connection = self._connection
+        if connection is not None:
+            if self._is_sound(connection):
+                return connection
+            self._drop()
+        if self._clock() < self._paused_until:
+            raise StoreUnavailable(_HERE, after_ms=AFTER_MS)
+        try:
+            self._connection = connection = self._source.connect()
+        except (errors.AuthenticationError, errors.NoPermissionError) as error:
+            self._fail()
+            raise StoreUnavailable(f"Redis does not let us in: {error}") from error
+        except (errors.RedisError, OSError) as error:
+            self._fail()
+            raise StoreUnavailable(_HERE, after_ms=AFTER_MS) from error
+        self._greeted()
+        return connection
+
+    def _greeted(self) -> None:
+        if self._is_greeting:
+            return
+        self._is_greeting = True
+        try:
+            self._greet()
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            self._is_greeting = False
+
+    def _is_sound(self, connection: Connection) -> bool:
+        """Tell whether nothing came unasked: that is how a server says that it has hung up."""
+        try:
+            return not connection.can_read(timeout=0)
+        except (errors.ConnectionError, errors.TimeoutError, OSError):
+            return False
+
+    def _fail(self) -> None:
+        self._drop()
+        self._source.look_again()
+        self._paused_until = self._clock() + PAUSE_S
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._source.release(connection)
+
+
+def refuse_policy(policy: str) -> None:
+    """Refuse a server that throws keys away when it is full.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if policy != "noeviction":
+        raise ConfigError(
+            f"Redis has maxmemory-policy {policy}: it would throw away parts of the log. Set it to noeviction."
+        )

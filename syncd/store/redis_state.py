@@ -1,0 +1,138 @@
+"""What the Redis store reads of entries, tags, dirty keys and clients: one script each, so each is of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgpack
+
+from syncd.ids import ChannelName, Epoch, Position
+from syncd.ports_state import DirtyKey, Entry, EntryPage, KeyName, TaggedKey
+from syncd.store.redis_batch import place_bytes
+from syncd.store.redis_scripts import STATE, Script
+
+__all__ = ["RedisState", "entry_from", "place_from", "ranges_inside"]
+
+_MAX_LIMIT = 2**31
+
+
+class RedisState:
+    """`StateReader` but for the log, on whatever runs scripts."""
+
+    def run(self, script: Script, make: Callable[[], list[Any]]) -> Any:
+        """Run a script, as `RedisStore.run`."""
+        raise NotImplementedError
+
+    def describe(self, channel: ChannelName) -> list[Any]:
+        """Return a channel as scripts take it."""
+        raise NotImplementedError
+
+    def hand_over(self) -> None:
+        """Tell the server what was acknowledged."""
+        raise NotImplementedError
+
+    def last_mids(self, clients: Sequence[str]) -> list[int]:
+        """See `StateReader.last_mids`."""
+        names = list(clients)
+        found: list[int] = self.run(STATE, lambda: ["mids", names])
+        return found
+
+    def entries(self, channel: ChannelName, keys: Sequence[KeyName]) -> list[Entry]:
+        """See `StateReader.entries`."""
+        wanted = list(keys)
+        raws = self.run(STATE, lambda: ["entries", channel, wanted])
+        found = zip(wanted, raws, strict=True)
+        return [entry_from(key, raw) for key, raw in found if raw is not None]
+
+    def scan(
+        self, channel: ChannelName, after_key: KeyName | None, limit: int, max_bytes: int
+    ) -> EntryPage:
+        """See `StateReader.scan`."""
+        return self.scan_for((), channel, after_key, limit, max_bytes)[0]
+
+    def scan_for(
+        self,
+        clients: Sequence[str],
+        channel: ChannelName,
+        after_key: KeyName | None,
+        limit: int,
+        max_bytes: int,
+    ) -> tuple[EntryPage, list[int]]:
+        """See `StateReader.scan_for`."""
+        after = b"-" if after_key is None else b"(" + after_key.encode()
+        names = list(clients)
+        reply = self.run(
+            STATE, lambda: ["scan", self.describe(channel), after, limit, max_bytes, names]
+        )
+        entries = [
+            entry_from(KeyName(reply[n].decode()), reply[n + 1]) for n in range(4, len(reply), 2)
+        ]
+        position = Position(Epoch(reply[0].decode()), reply[1])
+        return EntryPage(position, entries, is_complete=bool(reply[2])), reply[3]
+
+    def keys_by_tag(
+        self, collection: str, tag: str, after: TaggedKey | None, limit: int
+    ) -> list[TaggedKey]:
+        """See `StateReader.keys_by_tag`."""
+        found = self._places(f":t:{tag}", collection, after, limit)
+        return [place_from(place) for place in found]
+
+    def dirty(self, collection: str, after: TaggedKey | None, limit: int) -> list[DirtyKey]:
+        """See `StateReader.dirty`."""
+        self.hand_over()
+        found = self._places(":ds", collection, after, limit, ":d")
+        return [DirtyKey(*place_from(found[n]), found[n + 1]) for n in range(0, len(found), 2)]
+
+    def _places(
+        self,
+        suffix: str,
+        collection: str,
+        after: TaggedKey | None,
+        limit: int,
+        values: str | None = None,
+    ) -> list[Any]:
+        ranges = ranges_inside(collection, after)
+        most = min(limit, _MAX_LIMIT)
+        found: list[Any] = self.run(
+            STATE, lambda: ["places", suffix, ranges, most, values or False]
+        )
+        return found
+
+    def count(self, channel: ChannelName) -> int:
+        """See `StateReader.count`."""
+        return int(self.run(STATE, lambda: ["count", channel]))
+
+    def channels(self, collection: str, limit: int) -> list[ChannelName]:
+        """See `StateReader.channels`."""
+        name = collection.encode()
+        ranges = [[b"[" + name, b"[" + name], [b"[" + name + b"/", b"(" + name + b"0"]]
+        most = min(limit, _MAX_LIMIT)
+        found = self.run(STATE, lambda: ["places", ":channels", ranges, most, False])
+        return [ChannelName(channel.decode()) for channel in found]
+
+
+def ranges_inside(collection: str, after: TaggedKey | None) -> list[list[bytes]]:
+    """Return the ranges of places in `<collection>` and `<collection>/...` after a place, as sorted sets take them."""
+    name = collection.encode()
+    start = b"" if after is None else place_bytes(*after)
+    spans = [(name + b"\0", name + b"\1"), (name + b"/", name + b"0")]
+    return [
+        [b"(" + start if start >= low else b"[" + low, b"(" + high]
+        for low, high in spans
+        if start < high
+    ]
+
+
+def place_from(member: bytes) -> TaggedKey:
+    """Return what `place_bytes` was made of."""
+    channel, _, key = member.partition(b"\0")
+    return ChannelName(channel.decode()), KeyName(key.decode())
+
+
+def entry_from(key: KeyName, raw: bytes) -> Entry:
+    """Decode an entry as it lies in its channel's hash: version and tags in msgpack, its value behind."""
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(raw)
+    version, tags = unpacker.unpack()
+    return Entry(key, version, raw[unpacker.tell() :], tuple(tags))

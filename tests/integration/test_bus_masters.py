@@ -1,0 +1,167 @@
+"""The bus on a real cluster of three masters, and behind real Sentinels: topics follow their masters, with a gap each time."""
+
+import contextlib
+import signal
+
+import pytest
+import trio
+
+from syncd.bus.topology import discover, slot_of_topic
+from syncd.redis_address import Endpoint, parse_redis_url
+from syncd.testing.redis_process import RedisProcess, redis_program, wait_until
+from tests.integration.bus_listener import Listener, come, publish, publish_until_heard
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.slow,
+    pytest.mark.skipif(redis_program() is None, reason="no redis-server (make test installs it)"),
+]
+TOPICS = [b"{%d}:b:live" % number for number in range(30)]
+CLUSTER = (
+    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+    *("--cluster-require-full-coverage", "no"),
+)
+
+
+def join(nodes):
+    """Make a cluster of masters that share the slots evenly."""
+    first = nodes[0]
+    share = 16_384 // len(nodes)
+    for number, node in enumerate(nodes):
+        last = 16_383 if node is nodes[-1] else (number + 1) * share - 1
+        node.ask("CLUSTER", "ADDSLOTSRANGE", number * share, last)
+        node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+    for node in nodes[1:]:
+        node.ask("CLUSTER", "MEET", "127.0.0.1", first.port)
+    for node in nodes:
+        wait_until(lambda node=node: knows(node, len(nodes)), "a cluster that agrees")
+
+
+def knows(node, count):
+    info = node.ask("CLUSTER", "INFO")
+    return b"cluster_state:ok" in info and b"cluster_known_nodes:%d\r" % count in info
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(RedisProcess(tmp_path, *CLUSTER)) for _ in range(3)]
+        join(nodes)
+        yield nodes
+
+
+def node_id(node):
+    return node.ask("CLUSTER", "MYID").decode()
+
+
+def move_slot(slot, source, target, others):
+    """Give an empty slot to another master."""
+    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", node_id(source))
+    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", node_id(target))
+    for node in (target, source, *others):
+        node.ask("CLUSTER", "SETSLOT", slot, "NODE", node_id(target))
+
+
+async def test_topics_are_spread_over_the_masters_of_a_cluster(cluster, nursery):
+    listener = Listener(f"redis+cluster://127.0.0.1:{cluster[0].port}")
+    listener.bus.want(TOPICS)
+    await nursery.start(listener.bus.run)
+    await listener.until(lambda: len(listener.num_gaps) == len(TOPICS) and listener.is_up)
+    for number in range(3000):
+        assert publish(listener, listener, TOPICS[number % len(TOPICS)])
+    await listener.until(lambda: all(len(listener.received.get(t, ())) == 100 for t in TOPICS))
+    counts = listener.bus.statistics()
+    assert len(counts.links) == 6
+    assert counts.num_refused == 0
+    shares = [len(node.ask("PUBSUB", "SHARDCHANNELS")) for node in cluster]
+    assert sum(shares) == len(TOPICS)
+    assert min(shares) > 0
+
+
+async def test_a_topic_follows_its_slot_to_another_master(cluster, nursery):
+    one, two, three = cluster
+    topic = next(t for t in TOPICS if slot_of_topic(t) < 5000)
+    listener = Listener(f"redis+cluster://127.0.0.1:{two.port}")
+    listener.bus.want(TOPICS)
+    await nursery.start(listener.bus.run)
+    await listener.until(lambda: len(listener.num_gaps) == len(TOPICS) and listener.is_up)
+    await publish_until_heard(listener, listener, topic)
+    before = listener.num_gaps[topic]
+    await trio.to_thread.run_sync(move_slot, slot_of_topic(topic), one, two, [three])
+    await listener.until(lambda: listener.num_gaps[topic] > before)
+    await publish_until_heard(listener, listener, topic)
+    name = topic.decode()
+    await come(lambda: two.ask("PUBSUB", "SHARDNUMSUB", name)[1] == 1)
+    await come(lambda: not listener.unaccounted(topic))
+
+
+async def test_a_master_that_dies_and_comes_back_takes_only_its_topics_with_it(cluster, nursery):
+    listener = Listener(f"redis+cluster://127.0.0.1:{cluster[0].port}")
+    listener.bus.want(TOPICS)
+    await nursery.start(listener.bus.run)
+    await listener.until(lambda: len(listener.num_gaps) == len(TOPICS) and listener.is_up)
+    mine = [t for t in TOPICS if slot_of_topic(t) >= 2 * (16_384 // 3)]
+    others = [t for t in TOPICS if slot_of_topic(t) < 16_384 // 3]
+    cluster[2].signal(signal.SIGSTOP)
+    await listener.until(lambda: not listener.is_up)
+    await publish_until_heard(listener, listener, others[0])
+    cluster[2].signal(signal.SIGCONT)
+    await listener.until(lambda: all(listener.num_gaps[t] >= 2 for t in mine))
+    await listener.until(lambda: listener.is_up)
+    await publish_until_heard(listener, listener, mine[0])
+    assert {listener.num_gaps[t] for t in others} == {1}
+
+
+# ------------------------------------------------------------------------------------------------ Sentinel
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """A master, a replica, and three Sentinels that replace the one by the other after a second."""
+    with contextlib.ExitStack() as stack:
+        master = stack.enter_context(RedisProcess(tmp_path))
+        follow = ("--replicaof", f"127.0.0.1 {master.port}")
+        replica = stack.enter_context(RedisProcess(tmp_path, *follow))
+        wait_until(lambda: b"state=online" in master.ask("INFO", "replication"), "a replica")
+        config = f"""
+sentinel monitor main 127.0.0.1 {master.port} 2
+sentinel down-after-milliseconds main 1000
+sentinel failover-timeout main 3000
+"""
+        sentinels = [stack.enter_context(RedisProcess(tmp_path, config=config)) for _ in range(3)]
+        for sentinel in sentinels:
+            wait_until(lambda sentinel=sentinel: sees_all(sentinel), "Sentinels that know of all")
+        yield master, replica, sentinels
+
+
+def sees_all(sentinel):
+    facts = sentinel.ask("SENTINEL", "MASTER", "main")
+    facts = dict(zip(facts[::2], facts[1::2], strict=True))
+    return facts[b"num-slaves"] == b"1" and facts[b"num-other-sentinels"] == b"2"
+
+
+@pytest.mark.parametrize("fault", ["killed", "hung"])
+async def test_the_bus_follows_a_failover(fault, watched, nursery):
+    master, replica, sentinels = watched
+    places = ",".join(f"127.0.0.1:{each.port}" for each in sentinels)
+    url = f"redis+sentinel://{places}/main"
+    assert discover(parse_redis_url(url)).endpoints == (Endpoint("127.0.0.1", master.port),)
+    listener = Listener(url)
+    listener.bus.want(TOPICS)
+    await nursery.start(listener.bus.run)
+    await listener.until(lambda: len(listener.num_gaps) == len(TOPICS) and listener.is_up)
+    await publish_until_heard(listener, listener, TOPICS[0])
+    if fault == "killed":
+        await trio.to_thread.run_sync(master.kill)
+    else:
+        master.signal(signal.SIGSTOP)
+    await listener.until(lambda: all(listener.num_gaps[t] == 2 for t in TOPICS))
+    await listener.until(lambda: listener.is_up)
+    addresses = {each.address for each in listener.bus.statistics().links}
+    assert addresses == {f"127.0.0.1:{replica.port}"}
+    await publish_until_heard(listener, listener, TOPICS[0])
+    if fault == "hung":
+        # It wakes up and still takes itself for the master until a Sentinel tells it: nobody may listen to it.
+        master.signal(signal.SIGCONT)
+        await publish_until_heard(listener, listener, TOPICS[0])
+    assert not listener.unaccounted(TOPICS[0])

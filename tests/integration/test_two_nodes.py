@@ -1,0 +1,292 @@
+"""Two nodes in one Trio run that share a real Redis: what one commits reaches clients of the other, and what the bus loses is found."""
+
+import contextlib
+import itertools
+import tempfile
+from pathlib import Path
+
+import pytest
+import trio
+
+from syncd import App
+from syncd.model.definitions_check import app_in_force
+from syncd.server import open_node
+from syncd.testing.plain_client import PlainClient
+from syncd.testing.redis_server import RedisServer
+from tests.integration.nodes import DURABLE, EPHEMERAL, LATEST, MEMORY, make_config, wait_for
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def server():
+    with (
+        tempfile.TemporaryDirectory(prefix="syncd-two-") as folder,
+        RedisServer(Path(folder), appendfsync="always") as redis,
+    ):
+        yield redis
+
+
+@pytest.fixture
+def redis(server):
+    client = server.client()
+    client.flushall()
+    yield client
+    client.close()
+
+
+def make_app(source, told=()):
+    app = App(mutate="anyone")
+    options = {"read": "anyone", "mutate": "anyone", "write": "anyone"}
+    app.collection("orders", **options)
+    prices = app.collection("prices", read="anyone", ttl="1 h")
+    app.collection("drafts", volatile=True, **options)
+
+    @prices.loader
+    async def load(key: str):
+        return source.get(key)
+
+    accounts = app.collection("accounts", **options)
+
+    @accounts.on_commit
+    async def forward(change):
+        told.append((app, change.key, change.version, change.value))
+
+    return app
+
+
+class World:
+    """Nodes, and clients that hang up at the end."""
+
+    def __init__(self, server, folder, stack):
+        self._server, self._folder, self._stack = server, folder, stack
+        self.source = {"a": 1}
+        self.nodes = []
+        self.apps = []
+        self.told = []
+
+    @contextlib.asynccontextmanager
+    async def node(self):
+        kinds = (DURABLE, MEMORY, LATEST, EPHEMERAL)
+        config = make_config(self._folder, *kinds, redis=self._server.url)
+        app = make_app(self.source, self.told)
+        async with open_node(config, app_in_force(app.definition(), config)) as node:
+            await wait_for(trio.lowlevel.checkpoint, lambda _: node.bridge.is_up)
+            self.nodes.append(node)
+            self.apps.append(app)
+            yield node
+
+    async def connect(self, index, **hello):
+        client = await PlainClient.connect(self.nodes[index].addresses[0][1])
+        self._stack.push_async_callback(client.aclose)
+        client.welcome = await client.hello(**hello)
+        client.mids = itertools.count(1)
+        return client
+
+
+@pytest.fixture
+async def world(server, redis, tmp_path):
+    async with contextlib.AsyncExitStack() as stack:
+        world = World(server, tmp_path, stack)
+        await stack.enter_async_context(world.node())
+        await stack.enter_async_context(world.node())
+        with trio.fail_after(60):
+            yield world
+
+
+async def subscribe(client, channel, **body):
+    kind, answer = await client.ask("subscribe", channel=channel, **body)
+    assert kind == "subscribed", answer
+    return answer
+
+
+async def publish(client, channel, data, **body):
+    kind, answer = await client.ask("publish", channel=channel, data=data, **body)
+    assert kind == "ok", answer
+    return answer.get("position")
+
+
+async def mutate(client, name, **args):
+    await client.send("mutate", mid=next(client.mids), name=name, args=args)
+    _, outcome = await client.expect("outcome")
+    assert outcome["status"] == "ok", outcome
+    return outcome
+
+
+async def put(client, collection, key, value):
+    return await mutate(client, f"{collection}.put", key=key, value=value)
+
+
+async def data_of(client, count):
+    return [(await client.expect("event"))[1]["data"] for _ in range(count)]
+
+
+@pytest.mark.parametrize("channel", ["log:a", "mem:a", "now:a"])
+async def test_both_nodes_publish_into_one_order(world, channel):
+    here, there = await world.connect(0), await world.connect(1)
+    author_here, author_there = await world.connect(0), await world.connect(1)
+    for reader in (here, there):
+        await subscribe(reader, channel)
+    async with trio.open_nursery() as nursery:
+
+        async def write(author, name):
+            for n in range(20):
+                await publish(author, channel, [name, n], key=f"{name}{n}")
+
+        nursery.start_soon(write, author_here, "here")
+        nursery.start_soon(write, author_there, "there")
+    seen = [[(await reader.expect("event"))[1] for _ in range(40)] for reader in (here, there)]
+    assert [e["offset"] for e in seen[0]] == list(range(1, 41))
+    assert [(e["offset"], e["data"]) for e in seen[0]] == [
+        (e["offset"], e["data"]) for e in seen[1]
+    ]
+
+
+async def test_an_ephemeral_publication_reaches_the_other_node_and_is_told_once_at_home(world):
+    here, there, author = await world.connect(0), await world.connect(1), await world.connect(0)
+    await subscribe(here, "live:a")
+    await subscribe(there, "live:a")
+    await wait_for(
+        trio.lowlevel.checkpoint,
+        lambda _: world.nodes[1].bridge.statistics().bus.num_subscribed > 0,
+    )
+    for n in range(5):
+        await publish(author, "live:a", n)
+    assert await data_of(there, 5) == [0, 1, 2, 3, 4]
+    assert await data_of(here, 5) == [0, 1, 2, 3, 4]
+
+
+async def test_who_comes_from_another_node_with_a_position_misses_nothing(world):
+    author, first = await world.connect(0), await world.connect(0)
+    resident = await world.connect(1)
+    await subscribe(resident, "log:a")
+    await subscribe(first, "log:a")
+    for n in range(3):
+        await publish(author, "log:a", n)
+    events = [(await first.expect("event"))[1] for _ in range(3)]
+    position = {"epoch": events[-1]["epoch"], "offset": events[-1]["offset"]}
+    # The other node may not have heard of these yet: a position ahead of it is not lost.
+    moved = await world.connect(1)
+    answer = await subscribe(moved, "log:a", position=position)
+    assert answer["recovered"]
+    assert answer["events"] == []
+    await publish(author, "log:a", "next")
+    assert await data_of(moved, 1) == ["next"]
+
+
+async def test_what_the_bus_loses_is_found_in_the_log(world, redis):
+    reader, author = await world.connect(1), await world.connect(0)
+    await subscribe(reader, "log:a")
+    await publish(author, "log:a", 0)
+    assert await data_of(reader, 1) == [0]
+    redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    for n in range(1, 6):
+        await publish(author, "log:a", n)
+    assert await data_of(reader, 5) == [1, 2, 3, 4, 5]
+
+
+async def test_a_watch_on_one_node_is_told_what_a_client_of_the_other_changes(world):
+    watcher, author = await world.connect(1), await world.connect(0)
+    await put(author, "orders", "a", {"n": 1})
+    kind, watched = await watcher.ask("watch", collection="orders", all=True)
+    assert kind == "watched"
+    assert [(e["key"], e["value"]) for e in watched["entries"]] == [("a", {"n": 1})]
+    await put(author, "orders", "a", {"n": 2})
+    _, event = await watcher.expect("event")
+    assert (event["key"], event["data"]) == ("a", {"value": {"n": 2}})
+
+
+async def test_an_entry_in_memory_of_one_node_is_not_served_after_the_other_changed_it(world):
+    reader, author = await world.connect(1), await world.connect(0)
+    await put(author, "orders", "a", 1)
+    for n in range(2, 12):
+        _, before = await reader.ask("read", collection="orders", keys=["a"])
+        assert before["entries"][0]["value"] == n - 1
+        outcome = await put(author, "orders", "a", n)
+        _, after = await reader.ask(
+            "read", collection="orders", keys=["a"], after=outcome["positions"]
+        )
+        assert after["entries"][0]["value"] == n
+
+
+async def test_counters_that_both_nodes_raise_lose_nothing(world):
+    clients = [await world.connect(index % 2) for index in range(6)]
+    async with trio.open_nursery() as nursery:
+
+        async def count(client):
+            for _ in range(15):
+                await mutate(client, "orders.incr", key="sum")
+
+        for client in clients:
+            nursery.start_soon(count, client)
+    for client in clients[:2]:
+        _, answer = await client.ask("read", collection="orders", keys=["sum"])
+        assert answer["entries"][0]["value"] == 90
+
+
+async def test_a_mutation_sent_again_through_the_other_node_is_answered_and_not_repeated(world):
+    first = await world.connect(0)
+    me = first.welcome["clients"][0]
+    await mutate(first, "orders.incr", key="sum")
+    await first.aclose()
+    again = await world.connect(1, clients=[me])
+    assert again.welcome["clients"][0]["last_mid"] == 1
+    outcome = await mutate(again, "orders.incr", key="sum")
+    assert outcome["mid"] == 1
+    _, answer = await again.ask("read", collection="orders", keys=["sum"])
+    assert answer["entries"][0]["value"] == 1
+
+
+async def test_an_invalidation_on_one_node_has_the_other_load_anew(world):
+    reader = await world.connect(1)
+    _, before = await reader.ask("read", collection="prices", keys=["a"])
+    assert before["entries"][0]["value"] == 1
+    kind, _ = await reader.ask("watch", collection="prices", keys=["a"])
+    assert kind == "watched"
+    world.source["a"] = 2
+    await world.apps[0].invalidate("prices", keys="a")
+    _, event = await reader.expect("event")
+    assert event["data"] == {"value": 2}
+
+
+async def test_a_volatile_collection_is_one_for_both(world):
+    here, there = await world.connect(0), await world.connect(1)
+    await put(here, "drafts", "a", "text")
+    _, answer = await there.ask("read", collection="drafts", keys=["a"])
+    assert answer["entries"][0]["value"] == "text"
+
+
+async def test_a_node_that_starts_later_has_everything(world):
+    author = await world.connect(0)
+    await publish(author, "log:a", 1)
+    await put(author, "orders", "a", 1)
+    async with world.node():
+        late = await world.connect(2)
+        answer = await subscribe(late, "log:a")
+        assert answer["position"]["offset"] == 1
+        _, read = await late.ask("read", collection="orders", keys=["a"])
+        assert read["entries"][0]["value"] == 1
+
+
+async def test_changes_made_on_both_nodes_are_told_the_application_by_one_and_in_order(world):
+    here, there = await world.connect(0), await world.connect(1)
+    for n in range(20):
+        await put((here, there)[n % 2], "accounts", "a", n)
+        await put((there, here)[n % 2], "accounts", f"k{n}", n)
+    told = await wait_for(
+        trio.lowlevel.checkpoint,
+        lambda _: (
+            {each[1] for each in world.told} >= {f"k{n}" for n in range(20)}
+            and any(each[1] == "a" and each[3] == 19 for each in world.told)
+        ),
+    )
+    assert told is None
+    versions = [version for _, key, version, _ in world.told if key == "a"]
+    assert versions == sorted(versions)
+    assert len({id(app) for app, *_ in world.told}) == 1
+    # Once it was acknowledged no node takes the entry for dirty any more.
+    for node in world.nodes:
+        holding = node.cache_owner.holdings.by_name["accounts"]
+        await wait_for(
+            trio.lowlevel.checkpoint, lambda _, h=holding: not (h.dirty or h.dirty_elsewhere)
+        )
