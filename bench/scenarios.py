@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from bench.bus import bus_rows
 from bench.cache import rows as cache_rows
 from bench.process import SERVER_CORE, pause, pinned
+from bench.rebuild import MEMORY_ROWS, rebuild_rows
 from bench.report import Row
 from bench.state_scenarios import cold, mutate, watch
 from bench.targets import Lab, Target
@@ -339,6 +340,12 @@ def cache(_lab: Lab, plan: Plan) -> list[Row]:
     return cache_rows(json.loads(answer.stdout))
 
 
+def rebuild(_lab: Lab, plan: Plan) -> list[Row]:
+    """Rebuilds of several sizes, each on a server of its own; the largest in a full run alone."""
+    sizes = [1_000, 10_000, 100_000]
+    return rebuild_rows(sizes if plan is QUICK else [*sizes, MEMORY_ROWS])
+
+
 SCENARIOS = [
     Scenario("fanout-1k", fanout_1k, 25),
     Scenario("channels", channels, 10),
@@ -352,5 +359,6 @@ SCENARIOS = [
     Scenario("cold", cold, 5),
     Scenario("watch", watch, 30),
     Scenario("cache", cache, 35),
+    Scenario("rebuild", rebuild, 30),
     Scenario("bus", lambda _, plan: bus_rows(plan), 40),
 ]

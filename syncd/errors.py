@@ -14,6 +14,7 @@ __all__ = [
     "MailboxFull",
     "MutationRejected",
     "NoAnswer",
+    "RebuildRunning",
     "RequestRejected",
     "StoreUnavailable",
     "SyncdError",
@@ -49,6 +50,19 @@ class SyncdError(Exception):
 
 class RequestRejected(SyncdError):
     """The request is refused; the connection goes on."""
+
+
+class RebuildRunning(RequestRejected):
+    """A rebuild of the collection is under way.
+
+    Attributes:
+        job: Its id.
+    """
+
+    def __init__(self, job: str) -> None:
+        text = f"The job {job} rebuilds this collection; wait for it, join it or cancel it."
+        super().__init__(ErrorCode.REBUILD_RUNNING, text)
+        self.job = job
 
 
 class StoreUnavailable(SyncdError):

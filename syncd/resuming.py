@@ -5,6 +5,7 @@ from __future__ import annotations
 from syncd.actors.broadcaster import Broadcaster
 from syncd.actors.cache_owner import CacheOwner
 from syncd.actors.presence import Presence
+from syncd.actors.rebuild_coordinator import RebuildCoordinator
 from syncd.errors import ActorStopped, MailboxFull
 from syncd.gateway.admin import GatewayAdmin
 from syncd.gateway.hub import Hub
@@ -24,7 +25,9 @@ class Resuming:
         broadcaster: Broadcaster,
         cache_owner: CacheOwner,
         presence: Presence,
+        rebuilds: RebuildCoordinator,
     ) -> None:
+        self._rebuilds = rebuilds
         self._hub = hub
         self._admin = admin
         self._broadcaster = broadcaster
@@ -32,7 +35,8 @@ class Resuming:
         self._presence = presence
 
     def broadcaster(self) -> None:
-        """Every open subscription, from its position."""
+        """Every open subscription, from its position; and where rebuilds stand, which its channels have forgotten."""
+        self._rebuilds.tell_again()
         subscriptions = self._admin.open_subscriptions()
         if subscriptions:
             self._broadcaster.mailbox.put_reply(ResumeSubscriptions(subscriptions))

@@ -54,6 +54,7 @@ from syncd.model.reserved import RESERVED
 from syncd.model.revocations import Revocations
 from syncd.model.state_permissions import StatePermissions
 from syncd.model.tokens import TokenVerifier
+from syncd.news import News
 from syncd.node_parts import (
     calm_collector,
     collection_namespaces,
@@ -180,12 +181,13 @@ class Node:
             new_id=surroundings.new_id,
             chance=surroundings.jitter,
             audit=self.audit.log,
+            news=News(self.broadcaster),
         )
         self._connect_rooms()
 
     def _connect_rooms(self) -> None:
         """Tell rooms of those that were made after them."""
-        self.hub.cache_owner = self.cache_owner
+        self.hub.rebuilds, self.hub.cache_owner = self.rebuild_coordinator, self.cache_owner
         self.hub.broadcaster, self.hub.presence = self.broadcaster, self.presence
         if self.bridge is not None:
             self.bridge.connect(self.broadcaster, self.cache_owner)
@@ -295,7 +297,8 @@ class Node:
     ) -> None:
         """Start every part in order; each is ready when the next one starts. The application may call from the first on."""
         ladder = self._ladder
-        resuming = Resuming(self.hub, self.admin, self.broadcaster, self.cache_owner, self.presence)
+        rooms = (self.broadcaster, self.cache_owner, self.presence, self.rebuild_coordinator)
+        resuming = Resuming(self.hub, self.admin, *rooms)
         self.app.bind(Runtime(self.cache_owner, self.config.timing.http_request_s))
         await ladder.climb(nursery, "loop_lag", self._lag.run)
         await ladder.climb_actor(nursery, self.store)

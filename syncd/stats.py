@@ -11,10 +11,10 @@ from typing import Any
 
 import trio
 
-from syncd.actors.news import News
 from syncd.http.ports import NodeInfo
 from syncd.model.reserved import STATS_CHANNEL
 from syncd.model.samples import Counts, Sample, Samples
+from syncd.news import News
 from syncd.ports import BroadcasterHandle, GatewayPort
 
 __all__ = ["Stats"]

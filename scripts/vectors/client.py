@@ -182,7 +182,7 @@ _WRONG = [
     _bad("history, limit 1001", ["history", {"id": 9, "channel": "demo:room", "limit": 1001}]),
     _bad("probe without a nonce", ["probe", {}]),
     _bad("unknown type", ["dance", {"id": 5}], "unknown_type"),
-    _bad("type of a later version", ["rebuild", {"id": 6}], "unknown_type"),
+    _bad("type of a later version", ["receipt", {"id": 6}], "unknown_type"),
     _bad("type of the server", ["welcome", {}], "unknown_type"),
     _bad("type in upper case", ["HELLO", {"v": 1}], "unknown_type"),
 ]

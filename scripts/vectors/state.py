@@ -6,7 +6,7 @@ from typing import Any
 
 from scripts.vectors.case import Case, pack
 from syncd.codes import ErrorCode
-from syncd.errors import SyncdError
+from syncd.errors import RebuildRunning, SyncdError
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.wire import encode, encode_state
 from syncd.wire.encode_entries import entry_record, invalidation_record
@@ -74,6 +74,33 @@ CLIENT = [
         "hello of a leader, no older than a position",
         ["hello", {"v": 1, "group": "g", "term": 3, "after": {"orders": HERE}}],
     ),
+    _good("rebuild", ["rebuild", {"id": 9, "collection": "orders"}]),
+    _good(
+        "rebuild keys",
+        ["rebuild", {"id": 10, "collection": "orders", "mode": "keys", "keys": ["7", "8"]}],
+    ),
+    _good(
+        "rebuild with everything",
+        [
+            "rebuild",
+            {
+                "id": 11,
+                "collection": "orders",
+                "mode": "tag",
+                "tag": "customer:42",
+                "join": True,
+                "keep_missing": True,
+                "max_rows_per_s": 500,
+                "deadline_ms": 60_000,
+                "uid": "u1",
+            },
+        ],
+    ),
+    _good("rebuild_cancel", ["rebuild_cancel", {"id": 12, "job": "4f2a9c01d7be6a53"}]),
+    _bad("rebuild without a collection", ["rebuild", {"id": 13}]),
+    _bad("rebuild, keys that are no list", ["rebuild", {"id": 14, "collection": "o", "keys": "7"}]),
+    _bad("rebuild, join that is no bool", ["rebuild", {"id": 15, "collection": "o", "join": 1}]),
+    _bad("rebuild_cancel without a job", ["rebuild_cancel", {"id": 16}]),
     _bad("mutate without mid", ["mutate", {"name": "tidy"}]),
     _bad("mutate with a negative mid", ["mutate", {"mid": -1, "name": "tidy"}]),
     _bad("mutate without a name", ["mutate", {"mid": 1}]),
@@ -158,6 +185,21 @@ _INVALIDATIONS = [
     _invalidate("invalidate all", invalidation_record(AT_MS), all=True),
 ]
 
+_JOB = {
+    "job": "4f2a9c01d7be6a53",
+    "collection": "orders",
+    "mode": "full",
+    "seq": 17,
+    "state": "running",
+    "who": "user:ann",
+    "asked_at_ms": AT_MS,
+    "done": 25_000,
+    "resumed_at": 0,
+    "total": 100_000,
+    "rate_per_s": 12_500,
+    "eta_ms": 6000,
+}
+
 _UNDECIDED = SyncdError(ErrorCode.STORE_UNAVAILABLE, after_ms=1000)
 
 SERVER = [
@@ -228,6 +270,41 @@ SERVER = [
         encode_state.ok_entries(4, _POSITION, [_ENTRY, _GONE]),
         "ok",
         {"id": 4, "position": HERE, "entries": _TOLD},
+    ),
+    _case(
+        "ok to rebuild",
+        encode.message("ok", {"id": 9, "job": _JOB}),
+        "ok",
+        {"id": 9, "job": _JOB},
+    ),
+    _case(
+        "error that names the rebuild under way",
+        encode.error(9, RebuildRunning("4f2a9c01d7be6a53")),
+        "error",
+        {
+            "id": 9,
+            "code": "rebuild_running",
+            "message": RebuildRunning("4f2a9c01d7be6a53").message,
+            "retryable": False,
+            "job": "4f2a9c01d7be6a53",
+        },
+    ),
+    _case(
+        "event of a rebuild's progress",
+        encode.event_message(
+            encode.EventPrefix(ChannelName("$rebuild:orders"), EPOCH, has_prev=False),
+            41,
+            encode.event_record(pack(_JOB), AT_MS, name="progress", key=None, client=None),
+        ),
+        "event",
+        {
+            "channel": "$rebuild:orders",
+            "epoch": EPOCH,
+            "offset": 41,
+            "data": _JOB,
+            "at_ms": AT_MS,
+            "name": "progress",
+        },
     ),
     *_EVENTS,
     *_INVALIDATIONS,

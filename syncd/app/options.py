@@ -34,6 +34,7 @@ class CollectionOptions(TypedDict, total=False):
     negative_ttl: Duration
     history_size: int
     history_age: Duration
+    every: Duration
     load_timeout: Duration
     load_concurrency: int
     load_batch: int
@@ -53,6 +54,7 @@ _FIELDS = {
     "stale": "stale_s",
     "negative_ttl": "negative_ttl_s",
     "history_age": "history_age_s",
+    "every": "every_s",
     "load_timeout": "load_timeout_s",
     "on_commit_timeout": "on_commit_timeout_s",
     "on_commit_retry": "on_commit_retry_s",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import attrs
 
@@ -209,15 +209,38 @@ def _read_by_collection(answer: Json) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ rebuilds
 
 
-def rebuild(collection: str, mode: str, *, join: bool) -> Call[Json]:
-    """Start a job, or join the one under way."""
-    body: Json = {"collection": collection, "mode": mode, "join": join}
-    return Call("POST", "/api/rebuild", dict, body)
+class RebuildOptions(TypedDict, total=False):
+    """How a collection is rebuilt; what is left out or None has its default."""
+
+    keys: Sequence[str] | None
+    """Mode keys: which, at most 1,000."""
+    tag: str | None
+    """Mode tag: which."""
+    join: bool
+    """If a job is under way, return that one."""
+    keep_missing: bool
+    """Entries that the source does not have any more stay."""
+    max_rows_per_s: int | None
+    deadline_ms: int | None
+    """The job fails when it has not ended by then."""
+    uid: str | None
+    """Names the request, so that repeating it returns the same job."""
+
+
+def rebuild(collection: str, options: Mapping[str, Any]) -> Call[Json]:
+    """Start a job, or join the one under way; an option that is None is left out."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return Call("POST", "/api/rebuild", dict, {"collection": collection, **given})
 
 
 def rebuild_job(job: str) -> Call[Json]:
     """Read how far a job is."""
     return Call("GET", f"/api/rebuild/{job}", dict)
+
+
+def rebuild_jobs() -> Call[list[Json]]:
+    """Read the last jobs."""
+    return Call("GET", "/api/rebuild", lambda body: list(body["jobs"]))
 
 
 def cancel_rebuild(job: str) -> Call[Json]:

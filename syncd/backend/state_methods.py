@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from syncd.backend import calls_state as calls
 from syncd.backend.calls import Call
-from syncd.backend.calls_state import Entries, Mutated, Positions
+from syncd.backend.calls_state import Entries, Mutated, Positions, RebuildOptions
 
 __all__ = ["AsyncStateMethods", "StateMethods"]
 
@@ -92,21 +92,27 @@ class StateMethods(ABC):
         """Bring entries into memory, those used most without keys; return how many by collection."""
         return self._do(calls.warm_cache(collection, keys))
 
-    def rebuild(self, collection: str, *, mode: str = "full", join: bool = False) -> dict[str, Any]:
+    def rebuild(
+        self, collection: str, *, mode: str = "full", **options: Unpack[RebuildOptions]
+    ) -> dict[str, Any]:
         """Have a collection read anew from its source; return the job, which has begun at most.
 
         Args:
-            mode: `full`, or `resume` to go on where the last job was left.
-            join: If a job is under way, return that one.
+            mode: `full`; `resume` to go on where the last job was left; `keys` or `tag` for some entries only.
+            options: See `RebuildOptions`.
 
         Raises:
             Refused: `rebuild_running`, `not_supported` (no scanner), `permission_denied` (no such collection).
         """
-        return self._do(calls.rebuild(collection, mode, join=join))
+        return self._do(calls.rebuild(collection, {"mode": mode, **options}))
 
     def rebuild_job(self, job: str) -> dict[str, Any]:
         """Return how far a job is: `state`, `done`, `total`, ... as the API tells it."""
         return self._do(calls.rebuild_job(job))
+
+    def rebuild_jobs(self) -> list[dict[str, Any]]:
+        """Return the last hundred jobs, the newest last."""
+        return self._do(calls.rebuild_jobs())
 
     def cancel_rebuild(self, job: str) -> dict[str, Any]:
         """Have a job end without a change of entries, unless it is swapping already; return it as it is now."""
@@ -170,14 +176,18 @@ class AsyncStateMethods(ABC):
         return await self._do(calls.warm_cache(collection, keys))
 
     async def rebuild(
-        self, collection: str, *, mode: str = "full", join: bool = False
+        self, collection: str, *, mode: str = "full", **options: Unpack[RebuildOptions]
     ) -> dict[str, Any]:
         """As `Publisher.rebuild`."""
-        return await self._do(calls.rebuild(collection, mode, join=join))
+        return await self._do(calls.rebuild(collection, {"mode": mode, **options}))
 
     async def rebuild_job(self, job: str) -> dict[str, Any]:
         """As `Publisher.rebuild_job`."""
         return await self._do(calls.rebuild_job(job))
+
+    async def rebuild_jobs(self) -> list[dict[str, Any]]:
+        """As `Publisher.rebuild_jobs`."""
+        return await self._do(calls.rebuild_jobs())
 
     async def cancel_rebuild(self, job: str) -> dict[str, Any]:
         """As `Publisher.cancel_rebuild`."""

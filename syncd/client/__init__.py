@@ -26,10 +26,17 @@ from syncd.client.facts import (
     ResetCause,
     Subscribed,
 )
-from syncd.client.facts_state import EntryRead, Invalidated, MutationOutcome, ReadResult
+from syncd.client.facts_state import (
+    EntryRead,
+    Invalidated,
+    MutationOutcome,
+    ReadResult,
+    RebuildJob,
+)
 from syncd.client.handles import Presence, Subscription
 from syncd.client.local_tx import LocalTx
 from syncd.client.opening import open_client
+from syncd.client.rebuilds import Progress
 from syncd.client.shell import Client
 from syncd.client.tables import ConnectionState
 from syncd.ids import Position
@@ -58,8 +65,10 @@ __all__ = [
     "Position",
     "Presence",
     "PresenceChanged",
+    "Progress",
     "QueueFull",
     "ReadResult",
+    "RebuildJob",
     "RequestFailed",
     "Reset",
     "ResetCause",

@@ -12,7 +12,7 @@ from typing import Any
 from syncd.client.connection import ConnectionCore
 from syncd.client.errors import ClientClosed, RequestFailed
 from syncd.client.facts import Complaint, HistoryPage, Output, RequestResult, Settled
-from syncd.client.facts_state import ReadResult
+from syncd.client.facts_state import ReadResult, job_from_body
 from syncd.client.frames import (
     Body,
     encode,
@@ -201,5 +201,7 @@ def _result(kind: str, body: Body) -> RequestResult:
             return HistoryPage(tuple(map(event_from_body, body.get("events") or ())), position)
         case "read":
             return ReadResult(position, tuple(map(entry_from_body, body.get("entries") or ())))
+        case "rebuild" | "rebuild_cancel":
+            return job_from_body(body["job"])
         case _:
             return position

@@ -265,6 +265,14 @@ class ClientCore:
         """Ask for entries of a collection once, at least as new as `after`."""
         return self._asking.read(collection, keys, after)
 
+    def rebuild(self, body: Body) -> int:
+        """Start a rebuild; resent until answered, it is one job."""
+        return self._asking.ask("rebuild", {**body, "uid": body.get("uid") or self._new_uid()})
+
+    def cancel_rebuild(self, job: str) -> int:
+        """Have a rebuild end."""
+        return self._asking.ask("rebuild_cancel", {"job": job})
+
     def set_presence(self, channel: ChannelName, state: Any) -> int:
         """Announce a state (None leaves), now and on every later connection.
 

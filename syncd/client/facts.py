@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from syncd.client.facts_state import ReadResult, StateFact
+from syncd.client.facts_state import ReadResult, RebuildJob, StateFact
 from syncd.client.tables import ConnectionState
 from syncd.ids import ChannelName, ClientId, Position
 
@@ -189,7 +189,7 @@ class HistoryPage:
     """The channel's top."""
 
 
-RequestResult = Position | HistoryPage | ReadResult | None
+RequestResult = Position | HistoryPage | ReadResult | RebuildJob | None
 
 
 @attrs.frozen

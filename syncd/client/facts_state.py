@@ -16,9 +16,11 @@ __all__ = [
     "MutationOutcome",
     "OutcomeStatus",
     "ReadResult",
+    "RebuildJob",
     "StateFact",
     "ViewChanged",
     "WatchEnded",
+    "job_from_body",
 ]
 
 
@@ -119,3 +121,43 @@ class ReadResult:
 
 
 StateFact = MutationOutcome | ViewChanged | Invalidated | WatchEnded
+
+
+_ENDED = frozenset({"done", "failed", "cancelled"})
+
+
+@attrs.frozen
+class RebuildJob:
+    """Where a job stands; fields as `progress` of the protocol, with None for what is not known."""
+
+    job: str
+    collection: str
+    mode: str
+    seq: int
+    state: str
+    """`queued`, `running`, `swapping`, `done`, `failed` or `cancelled`."""
+    who: str
+    asked_at_ms: int
+    done: int
+    """Rows read."""
+    resumed_at: int
+    rate_per_s: int
+    ended_at_ms: int | None = None
+    total: int | None = None
+    changed: int | None = None
+    eta_ms: int | None = None
+    message: str | None = None
+    error: str | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether it will not change any more."""
+        return self.state in _ENDED
+
+
+_FIELDS = {field.name for field in attrs.fields(RebuildJob)}
+
+
+def job_from_body(body: dict[str, Any]) -> RebuildJob:
+    """Return a job as the server tells it; what a newer one adds is left out."""
+    return RebuildJob(**{name: value for name, value in body.items() if name in _FIELDS})

@@ -32,6 +32,7 @@ from syncd.client.facts import (
 )
 from syncd.client.facts_state import ReadResult
 from syncd.client.handles import Presence, Subscription
+from syncd.client.rebuilds import RebuildCalls
 from syncd.client.tables import ConnectionState
 from syncd.client.transport import StreamOpener, Target
 from syncd.codes import ErrorCode
@@ -80,7 +81,7 @@ class States:
         return self._last
 
 
-class Client:
+class Client(RebuildCalls):
     """A connection that comes back, and what is done over it. Made by `open_client`."""
 
     def __init__(

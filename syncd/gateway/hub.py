@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
+from syncd.actors.rebuild_coordinator.handle import Rebuilds
 from syncd.codes import CloseCode, ErrorCode
 from syncd.config import Config
 from syncd.errors import RequestRejected, SyncdError
@@ -78,6 +79,7 @@ class Hub:
         self.presence: PresenceHandle
         self.cache_owner: CacheOwnerHandle | None = None
         """None: the node has no collections."""
+        self.rebuilds: Rebuilds | None = None
         self.sessions: Sessions
         self.on_parked: Callable[[Lane], None] = lambda _lane: None
         self.on_late: Callable[[], None] = lambda: None

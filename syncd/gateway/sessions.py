@@ -20,6 +20,7 @@ from syncd.gateway.greetings import UNAUTHORIZED, Greetings
 from syncd.gateway.hub import Hub
 from syncd.gateway.pages import PageAsker
 from syncd.gateway.presences import Presences
+from syncd.gateway.rebuilds import RebuildRequests
 from syncd.gateway.rechecks import Rechecks
 from syncd.ids import ChannelName
 from syncd.model.admin_sessions import Verifier
@@ -66,8 +67,7 @@ class Sessions:
         self._config = config
         self.num_open = 0
         """Sessions past hello that have not ended."""
-        self.grants = grants
-        grants.holding = hub.holding
+        self.grants, grants.holding = grants, hub.holding
         self.presences = Presences(hub, config, grants)
         self.collections = Collections(hub, config, grants)
         self.rechecks = Rechecks(grants, self.end_subscription, self.presences)
@@ -98,6 +98,7 @@ class Sessions:
             m.Watch: self.collections.watch,
             m.Unwatch: self.collections.unwatch,
             m.Read: self.collections.read,
+            **RebuildRequests(hub).handlers,
             m.Probe: self.probe,
             m.Pong: _heard,
         }

@@ -13,7 +13,7 @@ from quart import Response, g
 from werkzeug.exceptions import HTTPException
 
 from syncd.codes import ErrorCode
-from syncd.errors import NoAnswer, RequestRejected, SyncdError, internal_error
+from syncd.errors import NoAnswer, RebuildRunning, RequestRejected, SyncdError, internal_error
 from syncd.state_calls import MAY_HAPPEN
 
 __all__ = [
@@ -83,6 +83,8 @@ def error_body(error: SyncdError) -> dict[str, Any]:
     }
     if error.after_ms is not None:
         body["after_ms"] = error.after_ms
+    if isinstance(error, RebuildRunning):
+        body["job"] = error.job
     return body
 
 

@@ -14,13 +14,17 @@ _JOB = {
     "collection": "orders",
     "mode": "full",
     "state": "running",
+    "seq": 17,
+    "who": "service:default",
     "asked_at_ms": 1_700_000_000_000,
+    "ended_at_ms": None,
     "done": 25_000,
     "resumed_at": 0,
     "total": 100_000,
     "changed": None,
-    "rate_per_s": 12_500.0,
+    "rate_per_s": 12_500,
     "eta_ms": 6000,
+    "message": None,
     "error": None,
 }
 _BY_ID: dict[str, Any] = {
@@ -47,7 +51,7 @@ REBUILD_PATHS: dict[str, Schema] = {
             requestBody=body_of("Rebuild", {"collection": "orders", "mode": "full"}),
         ),
         "get": operation(
-            "Tell all jobs since the node started.",
+            "Tell the last hundred jobs.",
             answer_of("The newest last.", "RebuildJobs", {"jobs": [_JOB]}),
             operationId="rebuildJobs",
             tags=["rebuilds"],
@@ -74,19 +78,23 @@ REBUILD_PATHS: dict[str, Schema] = {
 _FIELDS: dict[str, Schema] = {
     "job": text("Its id.", 64),
     "collection": text("What it rebuilds.", 64),
-    "mode": {"type": "string", "enum": ["full", "resume"]},
+    "mode": {"type": "string", "enum": ["full", "resume", "keys", "tag"]},
+    "seq": uint("Ascending: what was told later is newer."),
     "state": {
         "type": "string",
         "enum": ["queued", "running", "swapping", "done", "failed", "cancelled"],
     },
+    "who": text("Who asked for it, as in the audit log."),
     "asked_at_ms": uint("When it was asked for, milliseconds since 1970."),
-    "done": uint("Rows written down."),
+    "ended_at_ms": or_null(uint("When it ended, milliseconds since 1970.")),
+    "done": uint("Rows read."),
     "resumed_at": uint("Rows that were there when it began."),
     "total": or_null({"type": "integer", "description": "Rows there are, if that is known."}),
     "changed": or_null({"type": "integer", "description": "Entries that it has changed."}),
-    "rate_per_s": {"type": "number", "description": "Rows a second."},
+    "rate_per_s": uint("Rows a second."),
     "eta_ms": or_null({"type": "integer", "description": "How long it may take yet."}),
-    "error": or_null({"type": "string", "description": "Why it failed."}),
+    "message": or_null(text("What it waits for.")),
+    "error": or_null(text("Why it failed.")),
 }
 
 REBUILD_SCHEMAS: dict[str, Schema] = {
@@ -95,9 +103,19 @@ REBUILD_SCHEMAS: dict[str, Schema] = {
             "collection": text("A collection with a scanner.", 64),
             "mode": {
                 "type": "string",
-                "enum": ["full", "resume"],
-                "description": "`resume` goes on where the last job was left; else from the first key.",
+                "enum": ["full", "resume", "keys", "tag"],
+                "description": "`resume` goes on where the last job was left; else from the first key. `keys` and `tag` read some entries "
+                "only.",
             },
+            "keys": list_of(text("Of one entry.", 255), maxItems=1000),
+            "tag": text("Entries that carry it, here or at the source.", 128),
+            "keep_missing": {
+                "type": "boolean",
+                "description": "Entries that the source does not have any more stay.",
+            },
+            "max_rows_per_s": uint("Read no faster than this."),
+            "deadline_ms": uint("The job fails when it has not ended by then."),
+            "uid": text("The same request again is answered with its job.", 128),
             "join": {
                 "type": "boolean",
                 "description": "If a job is under way, return that one instead of an error.",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import attrs
 from quart import Response, request
 
+from syncd.actors.rebuild_coordinator.handle import Rebuilds
 from syncd.http.answers import position_json
 from syncd.http.bodies import read_object
 from syncd.http.commands import (
@@ -19,7 +20,7 @@ from syncd.http.commands import (
 from syncd.http.everywhere import done_everywhere, nodes_json
 from syncd.http.failures import json_response
 from syncd.http.fields import only, query_uint
-from syncd.http.ports import NodeInfo, Rebuilds
+from syncd.http.ports import NodeInfo
 from syncd.model.admin_sessions import AdminSessions
 from syncd.model.audit import AuditLog
 from syncd.model.reserved import AUDIT_KEPT, who_of

@@ -16,10 +16,9 @@ from syncd.actors.rebuild_coordinator.statistics import RebuildStatistics
 from syncd.actors.store_statistics import StoreActorStatistics
 from syncd.http.siblings import Siblings
 from syncd.model.histogram import HistogramCounts
-from syncd.model.rebuild_plan import Mode
 from syncd.store.sqlite_backup import CopyReport
 
-__all__ = ["NodeInfo", "NodeStatistics", "Rebuilds", "StatsInfo"]
+__all__ = ["NodeInfo", "NodeStatistics", "StatsInfo"]
 
 
 @attrs.frozen
@@ -85,24 +84,3 @@ class NodeInfo(Protocol):
 
     def statistics(self) -> NodeStatistics:
         """Return counts of every part."""
-
-
-class Rebuilds(Protocol):
-    """The rebuild-coordinator, as HTTP sees it. Every method returns at once, with what `/api/rebuild` tells of jobs."""
-
-    def start(self, collection: str, mode: Mode, *, joins: bool, who: str) -> dict[str, Any]:
-        """Queue a job.
-
-        Raises:
-            RequestRejected: permission_denied for an unknown collection, not_supported for one without a scanner, rebuild_running
-                when one is under way, unless `joins`: then that one is returned.
-        """
-
-    def cancel(self, job_id: str, *, who: str) -> dict[str, Any]:
-        """Have a job end without a swap, unless it is swapping already. Raises bad_request for one that is unknown."""
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        """Return a job. Raises bad_request for one that is unknown."""
-
-    def jobs(self) -> list[dict[str, Any]]:
-        """Return all jobs since the start, the newest last."""

@@ -164,6 +164,8 @@ class CollectionDefinition:
     scanner: ScannerDefinition | None = None
     """Without one it cannot be rebuilt."""
     count: Callable[[], Awaitable[int]] | None = None
+    every_s: float | None = None
+    """It is rebuilt so often, at multiples of this on the wall clock; None: only when that is asked for."""
 
     # Writing behind.
     on_commit: OnCommit | None = None

@@ -18,6 +18,8 @@ from syncd.wire.channels import is_namespace_name
 
 __all__ = ["app_in_force", "is_open"]
 
+MIN_EVERY_S = 1.0
+"""Between two scheduled rebuilds; the source is read as a whole each time."""
 MAX_SCAN_PAGE = 10_000
 """Rows of a rebuild written in one transaction: tens of milliseconds for other commits to wait."""
 
@@ -161,13 +163,7 @@ def _source_problems(definition: CollectionDefinition, app: AppDefinition) -> It
             f"{where}: volatile and on_commit exclude each other: what was not handed on yet would be lost when the node stops. "
             "Leave out volatile."
         )
-    if definition.count is not None and definition.scanner is None:
-        yield f"{where}: count needs a scanner; it says how many rows that yields."
-    if definition.scanner is not None:
-        if definition.is_volatile:
-            yield f"{where}: volatile and scanner exclude each other: a rebuild is kept on disk until it is whole."
-        if not 1 <= definition.scanner.page <= MAX_SCAN_PAGE:
-            yield f"{where}: page of the scanner must be 1 to {MAX_SCAN_PAGE}."
+    yield from _rebuild_problems(definition)
     if definition.ttl_s is None:
         return
     if app.is_owned(definition.name):
@@ -178,6 +174,22 @@ def _source_problems(definition: CollectionDefinition, app: AppDefinition) -> It
         )
     elif definition.loader is None:
         yield f"{where}: ttl needs a loader; what expires could not be had again."
+
+
+def _rebuild_problems(definition: CollectionDefinition) -> Iterator[str]:
+    where = f"collection {definition.name}"
+    if definition.count is not None and definition.scanner is None:
+        yield f"{where}: count needs a scanner; it says how many rows that yields."
+    if definition.every_s is not None:
+        if definition.scanner is None:
+            yield f"{where}: every needs a scanner; there is nothing to rebuild it from."
+        if definition.every_s < MIN_EVERY_S:
+            yield f"{where}: every must be at least {MIN_EVERY_S:g} s."
+    if definition.scanner is not None:
+        if definition.is_volatile:
+            yield f"{where}: volatile and scanner exclude each other: a rebuild is kept on disk until it is whole."
+        if not 1 <= definition.scanner.page <= MAX_SCAN_PAGE:
+            yield f"{where}: page of the scanner must be 1 to {MAX_SCAN_PAGE}."
 
 
 def _what_changes(definition: CollectionDefinition, app: AppDefinition) -> str:

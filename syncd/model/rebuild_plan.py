@@ -8,14 +8,15 @@ Invariant: of one collection at most one job is queued, running or swapping.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import attrs
 
 from syncd.codes import ErrorCode
-from syncd.errors import RequestRejected, SyncdError
+from syncd.errors import RebuildRunning, RequestRejected, SyncdError
 
-__all__ = ["MAX_RUNNING", "Job", "JobState", "Mode", "RebuildPlan"]
+__all__ = ["MAX_RUNNING", "Job", "JobState", "Mode", "RebuildPlan", "Wish", "wish_of"]
 
 MAX_RUNNING = 2
 """Rebuilds at once, of all collections: more would only share one store."""
@@ -32,6 +33,57 @@ class Mode(enum.Enum):
     """From the first key on."""
     RESUME = "resume"
     """On from where the last job of the collection was left; from the first key if there is nothing left of one."""
+
+    KEYS = "keys"
+    """Some keys: through the loader, or those of the scanner's rows."""
+    TAG = "tag"
+    """Entries with a tag, here or at the source: those of the scanner's rows, or through the loader."""
+
+
+@attrs.frozen
+class Wish:
+    """What a job shall do, as it was asked for. Made by `wish_of`."""
+
+    mode: Mode = Mode.FULL
+    keys: tuple[str, ...] = ()
+    """For `KEYS`."""
+    tag: str | None = None
+    """For `TAG`."""
+    keeps_missing: bool = False
+    """Entries that the source does not have any more stay."""
+    max_rows_per_s: int | None = None
+    deadline_s: float | None = None
+    """From its start; then it fails."""
+
+
+def wish_of(
+    mode: str | None = None,
+    *,
+    keys: Sequence[str] | None = None,
+    tag: str | None = None,
+    keeps_missing: bool = False,
+    max_rows_per_s: int | None = None,
+    deadline_ms: int | None = None,
+) -> Wish:
+    """Return what was asked for. Raises `RequestRejected(bad_request)` where it does not fit together."""
+    modes = [each.value for each in Mode]
+    if mode is None:
+        mode = Mode.FULL.value
+    if mode not in modes:
+        raise _bad(f"Field 'mode' must be one of {', '.join(modes)}.")
+    if (mode == Mode.KEYS.value) != bool(keys):
+        raise _bad("Field 'keys' goes with mode keys, and names at least one.")
+    if (mode == Mode.TAG.value) != bool(tag):
+        raise _bad("Field 'tag' goes with mode tag, and names one.")
+    if max_rows_per_s == 0 or deadline_ms == 0:
+        raise _bad("max_rows_per_s and deadline_ms must be above 0, or left out.")
+    deadline_s = None if deadline_ms is None else deadline_ms / 1000
+    named = tuple(dict.fromkeys(keys or ()))
+    return Wish(Mode(mode), named, tag, keeps_missing, max_rows_per_s, deadline_s)
+
+
+def _bad(text: str) -> RequestRejected:
+    return RequestRejected(ErrorCode.BAD_REQUEST, text)
 
 
 class JobState(enum.Enum):
@@ -54,13 +106,17 @@ class Job:
 
     id: str
     collection: str
-    mode: Mode
+    wish: Wish
     asked_at_ms: int
-    who: str = ""
+    who: str
     """Who asked, as in the audit log."""
+    uid: str | None = None
+    """Under which name, so that asking twice is asking once."""
     state: JobState = JobState.QUEUED
+    seq: int = 0
+    """How often it was told."""
     done: int = 0
-    """Rows in the new generation."""
+    """Rows read."""
     resumed_at: int = 0
     """Rows that were there when it began."""
     total: int | None = None
@@ -69,6 +125,11 @@ class Job:
     """Entries that the swap has changed."""
     error: str | None = None
     """Why it failed; the log has the rest."""
+    message: str | None = None
+    """What it waits for just now."""
+    ended_at_ms: int | None = None
+    final: dict[str, Any] | None = None
+    """What is told of it for ever, once it has ended."""
     started_at: float | None = None
     ended_at: float | None = None
 
@@ -116,22 +177,41 @@ class RebuildPlan:
         """Queue a job; returns it, or the one it joins.
 
         Raises:
-            RequestRejected: `rebuild_running`, with that job's id.
+            RebuildRunning: with that job's id.
             SyncdError: `overloaded`.
         """
+        known = self._asked_before(job)
+        if known is not None:
+            return known
         running = self.active(job.collection)
         if running is not None:
             if joins:
                 return running
-            text = (
-                f"The job {running.id} rebuilds this collection; wait for it, join it or cancel it."
-            )
-            raise RequestRejected(ErrorCode.REBUILD_RUNNING, text)
+            raise RebuildRunning(running.id)
         if sum(not each.is_ended for each in self._jobs.values()) >= MAX_QUEUED:
             raise SyncdError(ErrorCode.OVERLOADED, after_ms=1000)
         self._jobs[job.id] = job
         self._forget_oldest()
         return job
+
+    def _asked_before(self, job: Job) -> Job | None:
+        """Return the job of the same request."""
+        if job.uid is None:
+            return None
+        name = (job.uid, job.who, job.collection)
+        for each in self._jobs.values():
+            if (each.uid, each.who, each.collection) == name:
+                return each
+        return None
+
+    def remember(self, job: Job) -> None:
+        """Take in a job of before the start, which has ended."""
+        self._jobs[job.id] = job
+        self._forget_oldest()
+
+    def forget(self, job: Job) -> None:
+        """It is not told any more."""
+        del self._jobs[job.id]
 
     def _forget_oldest(self) -> None:
         ended = [job.id for job in self._jobs.values() if job.is_ended]

@@ -1,6 +1,6 @@
 """The server's own namespaces, whose names begin with `$`, and who is an operator.
 
-Nobody configures them, no application publishes there; what they carry is told by the node alone (`actors.news`). Whoever is no operator is
+Nobody configures them, no application publishes there; what they carry is told by the node alone (`syncd.news`). Whoever is no operator is
 answered as for a channel that does not exist.
 """
 
@@ -13,6 +13,8 @@ from syncd.ports import Identity
 __all__ = [
     "ADMIN_ROLE",
     "AUDIT_CHANNEL",
+    "JOBS_CHANNEL",
+    "JOBS_KEPT",
     "RESERVED",
     "STATS_CHANNEL",
     "is_admin",
@@ -29,10 +31,13 @@ _KEYS_KEPT = 64
 """Of a channel that tells a state: enough for one that tells it in parts."""
 AUDIT_KEPT = 1000
 AUDIT_AGE_S = 90 * 86_400.0
+JOBS_KEPT = 100
+"""Rebuilds; `rebuild_plan.MAX_ENDED` holds as many in memory."""
 
 AUDIT_CHANNEL = ChannelName("$audit:node")
 """What operators did, one event each."""
-
+JOBS_CHANNEL = ChannelName("$jobs:node")
+"""Rebuilds as they were started and as they ended, by their id."""
 STATS_CHANNEL = ChannelName("$node:stats")
 """How the node stands, once a second while somebody is subscribed."""
 
@@ -48,6 +53,14 @@ RESERVED: tuple[Namespace, ...] = (
         mode=Mode.LATEST,
         history_size=_KEYS_KEPT,
         allow={Action.SUBSCRIBE: _OPERATORS},
+    ),
+    Namespace(
+        "$jobs",
+        mode=Mode.LATEST,
+        history=HistoryKind.DURABLE,
+        history_size=JOBS_KEPT,
+        history_age_s=AUDIT_AGE_S,
+        allow={Action.SUBSCRIBE: _OPERATORS, Action.HISTORY: _OPERATORS},
     ),
     Namespace(
         "$audit",

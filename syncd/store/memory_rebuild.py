@@ -34,6 +34,7 @@ class _Generation:
     token: int
     expires_ms: int
     fills: bool
+    is_partial: bool
     is_open: bool = True
     after: str | None = None
     done: int = 0
@@ -77,16 +78,30 @@ class MemoryRebuilds:
     # -------------------------------------------------------------------------------------------- leases
 
     def acquire(
-        self, collection: str, job: str, now_ms: int, *, lease_ms: int, resumes: bool, fills: bool
-    ) -> RebuildLease | str:
+        self,
+        collection: str,
+        job: str,
+        now_ms: int,
+        *,
+        lease_ms: int,
+        resumes: bool,
+        fills: bool,
+        is_partial: bool = False,
+    ) -> RebuildLease | str | None:
         """See `RebuildStore.acquire`."""
         found, token = self._all.get(collection), 1
         if found is not None:
             if found.expires_ms > now_ms:
                 return found.job
+            if found.job == job and not found.is_open:
+                return None
             token = found.token + 1
-        if found is None or not (resumes and found.is_open and found.fills == fills):
-            found = self._all[collection] = _Generation(job, token, 0, fills)
+            resumes = resumes or found.job == job
+        kind = (fills, is_partial)
+        if found is None or not (
+            resumes and found.is_open and (found.fills, found.is_partial) == kind
+        ):
+            found = self._all[collection] = _Generation(job, token, 0, fills, is_partial)
             dirty = self._store.dirty(collection, None, 2**62)
             found.touched = {(each.channel, each.key) for each in dirty}
         found.job, found.token, found.expires_ms = job, token, now_ms + lease_ms
@@ -176,12 +191,13 @@ class MemoryRebuilds:
             return writes
         kept = {(each.channel, each.key) for each in self._store.dirty(collection, None, 2**62)}
         kept |= touched
+        among = frozenset(plan.among or ())
         for channel in self._store.channels(collection, 2**62):
             keys = [key for key in self._state.keys(channel) if (channel, key) not in rows]
             writes += [
                 EntryWrite(channel, key, None, record(key, None))
                 for key in keys
-                if (channel, key) not in kept
+                if (channel, key) not in kept and (plan.among is None or (channel, key) in among)
             ]
         return writes
 

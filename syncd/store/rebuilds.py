@@ -17,7 +17,7 @@ import attrs
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
-from syncd.ports_state import EntryWrite, KeyName
+from syncd.ports_state import EntryWrite, KeyName, TaggedKey
 
 __all__ = [
     "RebuildLease",
@@ -68,6 +68,8 @@ class SwapPlan:
     """Record of the event that tells one change."""
     whole_record: bytes
     """Record of the one event."""
+    among: Sequence[TaggedKey] | None = None
+    """Only of these is one deleted that was not scanned; None: of all of the collection."""
 
 
 @attrs.define
@@ -92,21 +94,33 @@ class SwapGeneration:
     """Something of the collection may have changed at its source while it was scanned: what was scanned is not fresh."""
     done: Callable[[Swapped | SyncdError | None], None]
     """None: the lease is lost, nothing has changed."""
+    among: Sequence[TaggedKey] | None = None
+    """See `SwapPlan`."""
 
 
 class RebuildStore(Protocol):
     """Part of a store. Raises of each: as `Store.commit`, and nothing is changed then."""
 
     def acquire(
-        self, collection: str, job: str, now_ms: int, *, lease_ms: int, resumes: bool, fills: bool
-    ) -> RebuildLease | str:
+        self,
+        collection: str,
+        job: str,
+        now_ms: int,
+        *,
+        lease_ms: int,
+        resumes: bool,
+        fills: bool,
+        is_partial: bool = False,
+    ) -> RebuildLease | str | None:
         """Take a collection's lease, with a new token; opens a new generation, or goes on with the open one if `resumes`.
 
         Args:
             fills: Entries that are there already are left alone: only keys never seen are filled in.
+            is_partial: The generation will hold some of the collection only: it is never resumed.
 
         Returns:
-            The lease, or the job that holds it until it expires.
+            The lease, or the job that holds it until it expires, or None: `job` itself was the last one, and has ended. After its crash it
+            goes on with its generation.
         """
 
     def renew(self, lease: RebuildLease, now_ms: int, lease_ms: int) -> bool:

@@ -64,12 +64,25 @@ class RedisRebuilds:
         return bool(self._store.run(LEASE, lambda: [name, holder, lease_ms]))
 
     def acquire(
-        self, collection: str, job: str, now_ms: int, *, lease_ms: int, resumes: bool, fills: bool
-    ) -> RebuildLease | str:
+        self,
+        collection: str,
+        job: str,
+        now_ms: int,
+        *,
+        lease_ms: int,
+        resumes: bool,
+        fills: bool,
+        is_partial: bool = False,
+    ) -> RebuildLease | str | None:
         """See `RebuildStore.acquire`."""
         self._store.hand_over()
-        args = (job, self._now(now_ms), lease_ms, resumes, fills, ranges_inside(collection, None))
+        ranges = ranges_inside(collection, None)
+        # One that only fills deletes nothing, so that resuming a part of it as if it were all does no harm.
+        kind = "part" if is_partial and not fills else fills
+        args = (job, self._now(now_ms), lease_ms, resumes, kind, ranges, is_partial)
         found = self._change("acquire", collection, *args)
+        if found is None:
+            return None
         if isinstance(found, bytes):
             return found.decode()
         token, after, done = found
@@ -107,7 +120,7 @@ class RedisRebuilds:
         scanned = self._plan("channels", collection)
         channels |= {ChannelName(name.decode()) for name in scanned}
         writes = self._writes(collection, sorted(channels), plan)
-        if len(writes) > plan.max_events:
+        if len(writes) > plan.max_events and plan.among is None:
             return self._swap_whole(lease, sorted(channels), plan)
         return self._swap_each(lease, writes, plan)
 
@@ -115,7 +128,8 @@ class RedisRebuilds:
         self, collection: str, channels: Sequence[ChannelName], plan: SwapPlan
     ) -> list[EntryWrite]:
         """Return what would change, one more than can be told each for itself at most."""
-        most, record = plan.max_events + 1, plan.entry_record
+        among = None if plan.among is None else frozenset(plan.among)
+        most, record = plan.max_events + 1 if among is None else _ALL, plan.entry_record
         writes = []
         found = self._plan("changed", collection, most)
         for n in range(0, len(found), 2):
@@ -125,7 +139,8 @@ class RedisRebuilds:
         if plan.deletes_missing and len(writes) < most:
             for place in self._plan("missing", collection, most - len(writes), list(channels)):
                 channel, key = place_from(place)
-                writes.append(EntryWrite(channel, key, None, record(key, None)))
+                if among is None or (channel, key) in among:
+                    writes.append(EntryWrite(channel, key, None, record(key, None)))
         return writes
 
     def _swap_each(

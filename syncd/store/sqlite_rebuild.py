@@ -23,6 +23,8 @@ from syncd.store.sqlite_state import tags_from_text
 
 __all__ = ["SqliteRebuilds"]
 
+_FILLS, _PARTIAL = 1, 2
+"""Bits of `rebuild.fills`: what kind of generation it is."""
 _SPAN = "(channel = ?1 OR channel BETWEEN ?1 || '/' AND ?1 || '/' || char(1114111))"
 _SELECT = (
     "SELECT job, token, expires_ms, is_open, fills, after, done FROM rebuild WHERE collection = ?"
@@ -35,9 +37,23 @@ _TOUCH_DIRTY = f"""INSERT OR REPLACE INTO generation (channel, key, is_touched, 
 _CLEAR = f"DELETE FROM generation WHERE {_SPAN}"  # noqa: S608 - a constant
 _ADD = """INSERT INTO generation (channel, key, is_touched, tags, value) VALUES (?, ?, 0, ?, ?)
     ON CONFLICT (channel, key) DO UPDATE SET tags = excluded.tags, value = excluded.value WHERE is_touched = 0"""
+_Scanned = tuple[ChannelName, KeyName, str | None, bytes | None]
+
+STRETCH = 4
+"""Entries read for each row of a page at most, before they are read one by one: a page with gaps must not read all that lies in them."""
+_SELECT_STRETCH = (
+    """SELECT key, value, tags FROM entry WHERE channel_id = ? AND key BETWEEN ? AND ? LIMIT ?"""
+)
 _SELECT_ENTRY = "SELECT value, tags FROM entry WHERE channel_id = ? AND key = ?"
-_CHANNELS = f"""SELECT channel FROM generation WHERE {_SPAN} GROUP BY channel
-    UNION SELECT name FROM channel WHERE {_SPAN.replace("channel", "name")}"""  # noqa: S608 - a constant
+_CHANNELS = f"SELECT name FROM channel WHERE {_SPAN.replace('channel', 'name')}"  # noqa: S608 - a constant
+_HAS_ROWS = "SELECT 1 FROM generation WHERE channel = ? LIMIT 1"
+_NEXT_CHANNEL = (
+    """SELECT channel FROM generation WHERE channel > ? AND channel < ? ORDER BY channel LIMIT 1"""
+)
+_FIRST_CHANNEL = "SELECT channel FROM generation ORDER BY channel LIMIT 1"
+_LAST_CHANNEL = "SELECT channel FROM generation ORDER BY channel DESC LIMIT 1"
+LAST = chr(1_114_111)
+"""Behind every character there is."""
 _CHANGED = """SELECT key, tags, value FROM generation WHERE channel = ? AND value IS NOT NULL"""
 _MISSING = """FROM entry WHERE channel_id = ?1
     AND NOT EXISTS (SELECT 1 FROM generation g WHERE g.channel = ?2 AND g.key = entry.key)
@@ -94,25 +110,35 @@ class SqliteRebuilds:
     # -------------------------------------------------------------------------------------------- leases
 
     def acquire(
-        self, collection: str, job: str, now_ms: int, *, lease_ms: int, resumes: bool, fills: bool
-    ) -> RebuildLease | str:
+        self,
+        collection: str,
+        job: str,
+        now_ms: int,
+        *,
+        lease_ms: int,
+        resumes: bool,
+        fills: bool,
+        is_partial: bool = False,
+    ) -> RebuildLease | str | None:
         """See `RebuildStore.acquire`."""
-        execute = self._connection.execute
+        execute, kind = self._connection.execute, fills + _PARTIAL * is_partial
         found = execute(_SELECT, (collection,)).fetchone()
         token, after, done = 1, None, 0
         is_kept = False
         if found is not None:
             if found[2] > now_ms:
                 return str(found[0])
+            if found[0] == job and not found[3]:
+                return None
             token = found[1] + 1
-            is_kept = bool(resumes and found[3] and bool(found[4]) == fills)
+            is_kept = bool((resumes or found[0] == job) and found[3] and found[4] == fills)
             if is_kept:
                 after, done = found[5], found[6]
         with self._transaction():
             if not is_kept:
-                execute(_CLEAR, (collection,))
+                self._clear(collection)
                 execute(_TOUCH_DIRTY, (collection,))
-            execute(_PUT, (collection, job, token, now_ms + lease_ms, fills, after, done))
+            execute(_PUT, (collection, job, token, now_ms + lease_ms, kind, after, done))
         self._open.add(collection)
         return RebuildLease(collection, job, token, after, done)
 
@@ -142,7 +168,7 @@ class SqliteRebuilds:
 
     def _end(self, collection: str, *, is_open: bool) -> None:
         if not is_open:
-            self._connection.execute(_CLEAR, (collection,))
+            self._clear(collection)
         sql = "UPDATE rebuild SET expires_ms = 0, is_open = ? WHERE collection = ?"
         self._connection.execute(sql, (is_open, collection))
 
@@ -165,23 +191,41 @@ class SqliteRebuilds:
             state = self._state(lease)
             if state is None:
                 return False
-            fills = bool(state[1])
-            self._connection.executemany(_ADD, [self._scanned(row, fills=fills) for row in rows])
+            fills = bool(state[1] & _FILLS)
+            self._connection.executemany(_ADD, list(self._scanned(rows, fills=fills)))
             sql = "UPDATE rebuild SET after = ?, done = ? WHERE collection = ?"
             self._connection.execute(sql, (after, done, lease.collection))
         return True
 
-    def _scanned(
-        self, row: ScannedRow, *, fills: bool
-    ) -> tuple[ChannelName, KeyName, str | None, bytes | None]:
-        """Return a scanned row, without its value if the entry is to stay as it is."""
-        tags = json.dumps(row.tags) if row.tags else None
-        channel, found = self._rows.find(row.channel), None
-        if channel is not None:
-            found = self._connection.execute(_SELECT_ENTRY, (channel.id, row.key)).fetchone()
-        if found is not None and (fills or found == (row.value, tags)):
-            return row.channel, row.key, None, None
-        return row.channel, row.key, tags, row.value
+    def _scanned(self, rows: Sequence[ScannedRow], *, fills: bool) -> Iterable[_Scanned]:
+        """Return scanned rows, without their value if the entry is to stay as it is."""
+        channels = list({row.channel for row in rows})
+        known = {channel: self._entries(channel, rows) for channel in channels}
+        for row in rows:
+            key, channel = row.key, row.channel
+            tags = json.dumps(row.tags) if row.tags else None
+            found = known[channel].get(key)
+            if found is not None and (fills or found == (row.value, tags)):
+                yield channel, key, None, None
+            else:
+                yield channel, key, tags, row.value
+
+    def _entries(
+        self, name: ChannelName, rows: Sequence[ScannedRow]
+    ) -> dict[KeyName, tuple[bytes, str | None]]:
+        """Return the entries that a page's rows of one channel might be: a page is a stretch of keys, mostly read with one statement."""
+        channel = self._rows.find(name)
+        if channel is None:
+            return {}
+        execute = self._connection.execute
+        keys = [row.key for row in rows if row.channel == name]
+        most = len(keys) * STRETCH
+        span = (channel.id, min(keys), max(keys), most + 1)
+        found = execute(_SELECT_STRETCH, span).fetchall()
+        if len(found) <= most:
+            return {key: (value, tags) for key, value, tags in found}
+        each = {key: execute(_SELECT_ENTRY, (channel.id, key)).fetchone() for key in keys}
+        return {key: entry for key, entry in each.items() if entry is not None}
 
     # -------------------------------------------------------------------------------------------- the swap
 
@@ -189,8 +233,9 @@ class SqliteRebuilds:
         """See `RebuildStore.swap`."""
         if self._state(lease) is None:
             return None
-        found = self._connection.execute(_CHANNELS, (lease.collection,)).fetchall()
-        channels = [ChannelName(row[0]) for row in found]
+        channels = self._channels(lease.collection)
+        # A swap may be larger than memory should be: what the cache cannot hold goes to the file before the commit.
+        self._connection.execute("PRAGMA cache_spill = ON")
         try:
             writes = list(itertools.islice(self._writes(channels, plan), plan.max_events + 1))
             if len(writes) > plan.max_events:
@@ -202,9 +247,36 @@ class SqliteRebuilds:
         except BaseException:
             self._store.rollback()
             raise
+        finally:
+            self._connection.execute("PRAGMA cache_spill = OFF")
         self._open.discard(lease.collection)
         self._known.clear()
         return swapped
+
+    def _channels(self, collection: str) -> list[ChannelName]:
+        """Return the channels that have rows scanned or entries."""
+        execute = self._connection.execute
+        found = {row[0] for row in execute(_CHANNELS, (collection,))}
+        if execute(_HAS_ROWS, (collection,)).fetchone() is not None:
+            found.add(collection)
+        at, end = f"{collection}/", f"{collection}/{LAST}"
+        while (row := execute(_NEXT_CHANNEL, (at, end)).fetchone()) is not None:
+            at = row[0]
+            found.add(at)
+        return [ChannelName(name) for name in sorted(found)]
+
+    def _clear(self, collection: str) -> None:
+        """Delete the rows of a generation: all pages at once where there are no others, which is nearly always."""
+        execute = self._connection.execute
+        first, last = (execute(sql).fetchone() for sql in (_FIRST_CHANNEL, _LAST_CHANNEL))
+        if first is None:
+            return
+        # Between `orders` and `orders/eu` lies `orders-old`, so a span of several has to be of partitions alone.
+        is_one = first == last or first[0].startswith(f"{collection}/")
+        if is_one and collection_of(first[0]) == collection_of(last[0]) == collection:
+            execute("DELETE FROM generation")
+        else:
+            execute(_CLEAR, (collection,))
 
     def _writes(self, channels: Iterable[ChannelName], plan: SwapPlan) -> Iterable[EntryWrite]:
         execute, record = self._connection.execute, plan.entry_record
@@ -212,9 +284,25 @@ class SqliteRebuilds:
             for key, tags, value in execute(_CHANGED, (channel,)):
                 yield EntryWrite(channel, key, value, record(key, value), tags_from_text(tags))
             row = self._rows.find(channel)
-            if plan.deletes_missing and row is not None:
-                for (key,) in execute(f"SELECT key {_MISSING}", (row.id, channel)):
-                    yield EntryWrite(channel, key, None, record(key, None))
+            for key in self._missing(row, channel, plan):
+                yield EntryWrite(channel, key, None, record(key, None))
+
+    def _missing(
+        self, row: ChannelRow | None, channel: ChannelName, plan: SwapPlan
+    ) -> Iterable[KeyName]:
+        """Return the entries of a channel that are to be deleted because they were not scanned."""
+        if row is None or not plan.deletes_missing:
+            return
+        execute = self._connection.execute
+        if plan.among is None:
+            for (key,) in execute(f"SELECT key {_MISSING}", (row.id, channel)):
+                yield key
+            return
+        for of_channel, key in plan.among:
+            if of_channel == channel:
+                found = f"SELECT 1 {_MISSING} AND entry.key = ?3"
+                if execute(found, (row.id, channel, key)).fetchone() is not None:
+                    yield key
 
     def _swap_each(self, writes: list[EntryWrite], plan: SwapPlan) -> Swapped:
         commit = MutationCommit(None, 0, [], writes, b"", plan.at_ms)
@@ -227,31 +315,28 @@ class SqliteRebuilds:
         self._store.begin([])
         for channel in channels:
             row = self._rows.find(channel)
-            span = (0 if row is None else row.id, channel)
-            missing = 0
-            if plan.deletes_missing:
-                missing = self._count(f"SELECT count(*) {_MISSING}", span)
+            missing = list(self._missing(row, channel, plan))
             filled = "SELECT count(*) FROM generation WHERE channel = ? AND value IS NOT NULL"
-            count = missing + self._count(filled, (channel,))
+            count = len(missing) + self._count(filled, (channel,))
             if count:
                 request = AppendRequest(channel, plan.whole_record, plan.at_ms)
                 appended = self._store.begin([request])[0]
                 assert isinstance(appended, Appended), "it has no idempotency key"
                 positions[channel] = Position(appended.epoch, appended.offset)
-                self._swap_channel(channel, appended.offset, deletes_missing=bool(missing))
+                self._swap_channel(channel, appended.offset, missing)
                 num_changed += count
         return Swapped(num_changed, positions)
 
     def _count(self, sql: str, values: tuple[object, ...]) -> int:
         return int(self._connection.execute(sql, values).fetchone()[0])
 
-    def _swap_channel(self, channel: ChannelName, offset: int, *, deletes_missing: bool) -> None:
+    def _swap_channel(self, channel: ChannelName, offset: int, missing: Sequence[KeyName]) -> None:
         """Write a channel's rows, all at one version; what its log tells of before is not how this came about, so it ends."""
         execute, row = self._connection.execute, self._rows.find(channel)
         assert row is not None, "an event was appended"
         execute(_FILL, (row.id, offset, channel))
-        if deletes_missing:
-            execute(f"DELETE {_MISSING}", (row.id, channel))
+        delete = "DELETE FROM entry WHERE channel_id = ? AND key = ?"
+        self._connection.executemany(delete, [(row.id, key) for key in missing])
         execute("DELETE FROM tag WHERE channel = ?", (channel,))
         execute(_RETAG, (channel, row.id))
         self._cut_log(row, offset)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from syncd.errors import SyncdError
+from syncd.errors import RebuildRunning, SyncdError
 from syncd.ids import ChannelName, Epoch
 
 __all__ = [
@@ -207,6 +207,8 @@ def error(request_id: int | None, failure: SyncdError) -> bytes:
     body["retryable"] = failure.retryable
     if failure.after_ms is not None:
         body["after_ms"] = failure.after_ms
+    if isinstance(failure, RebuildRunning):
+        body["job"] = failure.job
     return message("error", body)
 
 

@@ -10,8 +10,11 @@ from syncd.ids import Epoch, Position
 
 __all__ = [
     "MAX_INTEGER",
+    "MAX_KEYS",
     "Body",
+    "bad_keys",
     "optional_bool",
+    "optional_keys",
     "optional_position",
     "optional_text",
     "optional_uint",
@@ -27,6 +30,9 @@ MAX_INTEGER = 2**53 - 1
 
 MAX_AFTER = 64
 """Channels in one `after`; `messages.toml` says the same."""
+
+MAX_KEYS = 1000
+"""Keys in one request; `messages.toml` says the same."""
 
 Body = dict[str, Any]
 
@@ -81,6 +87,21 @@ def optional_bool(body: Body, field: str) -> bool:
     if type(value) is not bool:
         raise rejected(field, "true, false or nil")
     return value
+
+
+def optional_keys(body: Body, field: str) -> list[str] | None:
+    """Return a list of keys, or None."""
+    keys = body.get(field)
+    if keys is None:
+        return None
+    if type(keys) is not list or len(keys) > MAX_KEYS or any(type(key) is not str for key in keys):
+        raise bad_keys(field)
+    return keys
+
+
+def bad_keys(field: str) -> RequestRejected:
+    """Return the error of a field that is no list of keys."""
+    return rejected(field, f"a list of at most {MAX_KEYS} strings")
 
 
 def position(value: object, field: str) -> Position:

@@ -26,6 +26,12 @@ from syncd.wire.fields import (
     text,
     uint,
 )
+from syncd.wire.messages_rebuild import (
+    Rebuild,
+    RebuildCancel,
+    parse_rebuild,
+    parse_rebuild_cancel,
+)
 from syncd.wire.messages_state import (
     Mutate,
     MutateAck,
@@ -55,6 +61,8 @@ __all__ = [
     "Probe",
     "Publish",
     "Read",
+    "Rebuild",
+    "RebuildCancel",
     "Subscribe",
     "Unsubscribe",
     "Unwatch",
@@ -181,6 +189,8 @@ ClientMessage = (
     | Watch
     | Unwatch
     | Read
+    | Rebuild
+    | RebuildCancel
     | Probe
     | Pong
 )
@@ -296,6 +306,8 @@ CLIENT_MESSAGES: dict[str, Callable[[Body], ClientMessage]] = {
     "watch": parse_watch,
     "unwatch": parse_unwatch,
     "read": parse_read,
+    "rebuild": parse_rebuild,
+    "rebuild_cancel": parse_rebuild_cancel,
     "probe": parse_probe,
     "pong": parse_pong,
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import attrs
 
-from syncd.errors import RequestRejected
 from syncd.ids import Position
 from syncd.wire.fields import (
     MAX_INTEGER,
+    MAX_KEYS,
     Body,
+    bad_keys,
     optional_bool,
+    optional_keys,
     optional_position,
     optional_text,
     positions_by_channel,
@@ -34,9 +36,6 @@ __all__ = [
 
 _SHORT_NAME = 40
 """Characters that are no more than a name's 160 bytes whatever they are."""
-
-MAX_KEYS = 1000
-"""Of one request; `messages.toml` says the same."""
 
 
 @attrs.define
@@ -121,7 +120,7 @@ def parse_watch(body: Body) -> Watch:
     return Watch(
         uint(body, "id"),
         text(body, "collection", 64),
-        _optional_keys(body),
+        optional_keys(body, "keys"),
         optional_bool(body, "all"),
         optional_text(body, "partition", 128),
         _optional_have(body),
@@ -136,36 +135,21 @@ def parse_unwatch(body: Body) -> Unwatch:
         uint(body, "id"),
         text(body, "collection", 64),
         optional_text(body, "partition", 128),
-        _optional_keys(body),
+        optional_keys(body, "keys"),
     )
 
 
 def parse_read(body: Body) -> Read:
     """Build a `Read`, or raise `RequestRejected(bad_request)`."""
-    keys = _optional_keys(body)
+    keys = optional_keys(body, "keys")
     if keys is None:
-        raise _bad_keys()
+        raise bad_keys("keys")
     return Read(
         uint(body, "id"),
         text(body, "collection", 64),
         keys,
         positions_by_channel(body, "after"),
     )
-
-
-def _optional_keys(body: Body) -> list[str] | None:
-    keys = body.get("keys")
-    if keys is None:
-        return None
-    if type(keys) is not list or len(keys) > MAX_KEYS:
-        raise _bad_keys()
-    if any(type(key) is not str for key in keys):
-        raise _bad_keys()
-    return keys
-
-
-def _bad_keys() -> RequestRejected:
-    return rejected("keys", f"a list of at most {MAX_KEYS} strings")
 
 
 def _optional_have(body: Body) -> Have | None:

@@ -41,6 +41,8 @@ _WHILE_OPEN: tuple[type, ...] = (
     m.Watch,
     m.Unwatch,
     m.Read,
+    m.Rebuild,
+    m.RebuildCancel,
     m.Probe,
     m.Pong,
 )

@@ -1,5 +1,6 @@
 """Rebuilds, the same in every store: leases, pages, and a swap that never overwrites what was changed meanwhile (REBUILD)."""
 
+import itertools
 import random
 
 import attrs
@@ -24,10 +25,13 @@ def row(key, value=b"new", tags=(), channel="orders"):
     return ScannedRow(ChannelName(channel), KeyName(key), value, tuple(tags))
 
 
-def acquire(store, job="j", now_ms=0, *, resumes=False, fills=False, lease_ms=100):
-    return store.rebuilds.acquire(
-        "orders", job, now_ms, lease_ms=lease_ms, resumes=resumes, fills=fills
-    )
+_number = itertools.count()
+
+
+def acquire(store, job=None, now_ms=0, *, lease_ms=100, **kind):
+    job = job or f"j{next(_number)}"
+    wanted = {"resumes": False, "fills": False, **kind}
+    return store.rebuilds.acquire("orders", job, now_ms, lease_ms=lease_ms, **wanted)
 
 
 def values(log, channel="orders"):
@@ -179,7 +183,7 @@ def test_what_the_application_did_not_have_at_the_start_is_not_deleted(
 
 
 def test_changes_between_two_runs_of_a_job_are_known_to_the_second(filled, mutation, delete):
-    first = acquire(filled.store)
+    first = acquire(filled.store, "j")
     filled.store.rebuilds.write_page(first, [row("a"), row("b")], "b", 2)
     assert filled.store.rebuilds.release(first, keeps_generation=True)
     filled.mutate(mutation(None, 0, delete("orders", "a")))
@@ -222,6 +226,43 @@ def test_partitions_are_swapped_together_and_others_left_alone(log, mutation, pu
     assert values(log, "orders-old") == {"1": b"old"}
 
 
+@pytest.mark.parametrize("plan", [PLAN, WHOLE])
+def test_of_a_part_of_the_collection_only_what_belongs_to_it_is_deleted(
+    filled, put, mutation, plan
+):
+    filled.mutate(mutation(None, 0, put("orders", "d", b"old")))
+    lease = acquire(filled.store, is_partial=True)
+    filled.mutate(mutation(None, 0, put("orders", "c", b"mine")))
+    filled.store.rebuilds.write_page(lease, [row("a"), row("x")], "x", 2)
+    among = [(ORDERS, KeyName(key)) for key in ("a", "b", "c", "nowhere")]
+    swapped = filled.store.rebuilds.swap(lease, attrs.evolve(plan, among=among))
+    assert swapped.num_changed == 3
+    assert values(filled) == {"a": b"new", "c": b"mine", "d": b"old", "x": b"new"}
+    assert filled.store.count(ORDERS) == 4
+
+
+@pytest.mark.parametrize("is_cut_off", [True, False])
+def test_a_part_of_the_collection_is_never_resumed_as_if_it_were_all(filled, is_cut_off):
+    part = acquire(filled.store, is_partial=True)
+    filled.store.rebuilds.write_page(part, [row("a")], "a", 1)
+    if not is_cut_off:
+        filled.store.rebuilds.release(part, keeps_generation=True)
+    whole = acquire(filled.store, now_ms=100, resumes=True)
+    assert (whole.after, whole.done) == (None, 0)
+
+
+def test_a_job_that_has_ended_gets_no_second_lease_and_one_that_crashed_goes_on(filled):
+    """So that of all nodes one does what is scheduled."""
+    first = acquire(filled.store, "at noon")
+    filled.store.rebuilds.write_page(first, [row("a"), row("b")], "b", 2)
+    assert acquire(filled.store, "at noon", 99) == "at noon"
+    second = acquire(filled.store, "at noon", 100)
+    assert (second.after, second.done) == ("b", 2)
+    filled.store.rebuilds.swap(second, PLAN)
+    assert acquire(filled.store, "at noon", 101) is None
+    assert isinstance(acquire(filled.store, "at one", 101), RebuildLease)
+
+
 # ------------------------------------------------------------------------------------------------ survival
 
 
@@ -231,7 +272,7 @@ def test_a_kill_in_the_middle_leaves_the_old_entries_and_the_checkpoint(
     store = make_sqlite()
     store.begin_commit([mutation(None, 0, put("orders", "a", b"old"))])
     store.commit()
-    lease = acquire(store)
+    lease = acquire(store, "j")
     store.rebuilds.write_page(lease, [row("a"), row("b")], "b", 2)
     again = make_sqlite(leave_by_kill())
     assert [entry.value for entry in again.entries(ORDERS, ["a", "b"])] == [b"old"]
@@ -259,7 +300,7 @@ class Play:
         self.begin()
 
     def begin(self):
-        self.lease, self.is_open = None, False
+        self.lease, self.is_open, self.among = None, False, None
         self.kept, self.scanned = set(), {}
 
     def change(self):
@@ -307,11 +348,16 @@ class Play:
             self.stale.append(self.lease)
         self.log.trim()  # what is acknowledged is dirty no more; after a crash it may be once more
         resumes = self.chance.random() < 0.6
-        lease = acquire(self.log.store, "j", self.now_ms, resumes=resumes)
+        among = None
+        if self.chance.random() < 0.3:
+            resumes, among = False, set(self.chance.sample("abcdefgh", 3))
+        is_partial = among is not None
+        lease = acquire(self.log.store, None, self.now_ms, resumes=resumes, is_partial=is_partial)
         assert isinstance(lease, RebuildLease)
-        if not (resumes and self.is_open):
+        if not (resumes and self.is_open and self.among is None):
             assert (lease.after, lease.done) == (None, 0)
             self.begin()
+            self.among = among
             self.kept = {key for _channel, key, _version in self.log.dirty("orders")}
         self.lease, self.is_open = lease, True
         self.after = lease.after or ""
@@ -321,7 +367,8 @@ class Play:
             return
         keys = sorted(key for key in self.source if key > self.after)[:2]
         self.is_complete = len(keys) < 2
-        rows = [row(key, self.source[key]) for key in keys]
+        wanted = [key for key in keys if self.among is None or key in self.among]
+        rows = [row(key, self.source[key]) for key in wanted]
         for each in rows:
             if each.key not in self.kept:
                 self.scanned[each.key] = each.value
@@ -336,11 +383,16 @@ class Play:
         while not self.is_complete:
             self.scan()
         plan = self.chance.choice((PLAN, WHOLE))
+        keeps_missing = self.chance.random() < 0.2
+        among = None if self.among is None else [(ORDERS, KeyName(key)) for key in self.among]
+        plan = attrs.evolve(plan, deletes_missing=not keeps_missing, among=among)
         self.log.store.rebuilds.swap(self.lease, plan)
         before = self.entries
-        stays = self.kept
-        self.entries = {key: value for key, value in self.scanned.items() if key not in self.kept}
-        self.entries |= {key: before[key] for key in stays & set(before)}
+        stays = set(before) if keeps_missing else set(self.kept)
+        if self.among is not None:
+            stays |= set(before) - self.among
+        self.entries = {key: before[key] for key in stays & set(before)}
+        self.entries |= {key: value for key, value in self.scanned.items() if key not in self.kept}
         self.begin()
 
     def crash(self):

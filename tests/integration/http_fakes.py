@@ -322,14 +322,20 @@ class FakeRebuilds:
         "asked_at_ms": 1,
         "done": 0,
         "resumed_at": 0,
+        "seq": 3,
+        "who": "service:billing",
+        "ended_at_ms": None,
+        "message": None,
         "total": None,
         "changed": None,
-        "rate_per_s": 0.0,
+        "rate_per_s": 0,
         "eta_ms": None,
         "error": None,
     }
 
-    def start(self, collection: str, mode: object, *, joins: bool, who: str) -> dict[str, Any]:
+    def start(
+        self, collection: str, wish: object, *, joins: bool, who: str, uid: str | None = None
+    ) -> dict[str, Any]:
         return self.JOB
 
     def job(self, job_id: str) -> dict[str, Any]:

@@ -48,9 +48,13 @@ def test_what_lies_between_settings_is_refused_before_the_start(page):
     app.collection("a").count(count)
     app.collection("b", volatile=True).scanner()(scan)
     app.collection("c").scanner(page=page)(scan)
+    app.collection("d", every="1h")
+    app.collection("e", every="0.5s").scanner()(scan)
     with pytest.raises(ConfigError) as refusal:
         app_in_force(app.definition(), Config())
     told = str(refusal.value)
     assert "count needs a scanner" in told
     assert "volatile and scanner" in told
     assert "page of the scanner" in told
+    assert "every needs a scanner" in told
+    assert "every must be at least 1 s" in told

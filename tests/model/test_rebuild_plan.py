@@ -10,13 +10,13 @@ from syncd.model.rebuild_plan import (
     MAX_RUNNING,
     Job,
     JobState,
-    Mode,
     RebuildPlan,
+    Wish,
 )
 
 
 def job(name, collection="orders"):
-    return Job(name, collection, Mode.FULL, 0)
+    return Job(name, collection, Wish(), 0, "service:a")
 
 
 def test_a_second_job_of_a_collection_is_refused_with_the_first_ones_id_or_joins_it():

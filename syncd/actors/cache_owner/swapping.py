@@ -73,6 +73,7 @@ class Swapping:
             max_events=MAX_EVENTS,
             entry_record=lambda key, value: entry_record(key, at_ms, value=value),
             whole_record=invalidation_record(at_ms),
+            among=message.among,
         )
 
         def done(answer: Swapped | SyncdError | None) -> None:

@@ -1,33 +1,41 @@
 """The rebuild-coordinator: which rebuilds there are, and that they run.
 
-Owner of: the jobs (`RebuildPlan`) and their tasks. Called by HTTP, on the loop; nothing of what is asked waits. Asks the store, and the
-cache-owner for the swap. A crash fails the jobs under way; their generations are there to be resumed.
+Owner of: the jobs (`RebuildPlan`) and their tasks. Called by the gateway and HTTP, on the loop; nothing of what is asked waits. Asks the store, and
+the cache-owner for the swap; tells the broadcaster. A crash fails the jobs under way; their generations are there to be resumed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
 import trio
 
 from syncd.actors.rebuild_coordinator.running import RebuildStoreHandle, Running
+from syncd.actors.rebuild_coordinator.schedule import SCHEDULE, Schedule
 from syncd.actors.rebuild_coordinator.statistics import RebuildCounts, RebuildStatistics
+from syncd.actors.rebuild_coordinator.telling import Telling
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
 from syncd.model.audit import AuditLog
 from syncd.model.definitions import AppDefinition, CollectionDefinition
-from syncd.model.rebuild_plan import Job, JobState, Mode, RebuildPlan
+from syncd.model.rebuild_plan import Job, JobState, Mode, RebuildPlan, Wish
+from syncd.model.recording import Rejected
+from syncd.model.reserved import JOBS_CHANNEL, JOBS_KEPT
+from syncd.news import News
 from syncd.store.rebuilds import SwapGeneration
 
 __all__ = ["RebuildCoordinator"]
 
 _log = structlog.get_logger("syncd.rebuild")
 
+_ENDED = ("done", "failed", "cancelled")
+LEFT = "The node stopped meanwhile; mode resume goes on where it was left."
+
 
 class RebuildCoordinator:
-    """Actor (see the module's docstring). Implements `http.ports.Rebuilds`."""
+    """Actor (see the module's docstring). Implements `handle.Rebuilds`."""
 
     name = "rebuild_coordinator"
 
@@ -42,6 +50,7 @@ class RebuildCoordinator:
         new_id: Callable[[], str],
         chance: Callable[[], float],
         audit: AuditLog,
+        news: News,
     ) -> None:
         self._audit = audit
         self.store = store
@@ -52,20 +61,30 @@ class RebuildCoordinator:
         self._app = app
         self._new_id = new_id
         self._plan = RebuildPlan()
+        self._news = news
+        self._telling = Telling(news, self._facts)
+        self._has_restored = False
+        self._schedule = Schedule(
+            app, wall_ms=wall_ms, ask=self._queue_scheduled, last_run_ms=self._last_run_ms
+        )
         self.counts = RebuildCounts()
         self._running: dict[str, Running] = {}
         self._wake = trio.Event()
 
-    # ---------------------------------------------------------------- http.ports.Rebuilds
+    # ---------------------------------------------------------------- handle.Rebuilds
 
-    def start(self, collection: str, mode: Mode, *, joins: bool, who: str) -> dict[str, Any]:
+    def start(
+        self, collection: str, wish: Wish, *, joins: bool, who: str, uid: str | None = None
+    ) -> dict[str, Any]:
         """See `Rebuilds.start`."""
-        self._scanned(collection)
-        job = Job(self._new_id(), collection, mode, self.wall_ms(), who)
-        about = {"collection": collection, "mode": mode.value}
+        about = {"collection": collection, "mode": wish.mode.value}
         with self._audit.action(who, "rebuild_start", **about) as details:
+            self._check(collection, wish)
+            job = Job(self._new_id(), collection, wish, self.wall_ms(), who, uid)
             taken = self._plan.ask(job, joins=joins)
             details["job"] = taken.id
+        if taken is job:
+            self._telling.note(job, keeps=True)
         self._wake.set()
         return self._facts(taken)
 
@@ -78,7 +97,7 @@ class RebuildCoordinator:
             running.scope.cancel("asked to")
         elif not job.is_ended:
             job.state = JobState.CANCELLED
-            self.counts.note_end(job)
+            self._ended(job)
         return self._facts(job)
 
     def job(self, job_id: str) -> dict[str, Any]:
@@ -95,28 +114,43 @@ class RebuildCoordinator:
             raise RequestRejected(ErrorCode.BAD_REQUEST, "There is no such job, or none any more.")
         return job
 
-    def _scanned(self, collection: str) -> CollectionDefinition:
+    def _check(self, collection: str, wish: Wish) -> None:
+        """Refuse what cannot be done at all."""
         definition = self._app.collections.get(collection)
         if definition is None:
             raise RequestRejected(ErrorCode.PERMISSION_DENIED)
-        if definition.scanner is None:
+        is_partial = wish.mode in (Mode.KEYS, Mode.TAG)
+        if definition.scanner is None and not (is_partial and definition.loader is not None):
             raise RequestRejected(ErrorCode.NOT_SUPPORTED, "This collection has no scanner.")
-        return definition
+        if definition.is_volatile:
+            text = "A volatile collection is not rebuilt; invalidate it."
+            raise RequestRejected(ErrorCode.NOT_SUPPORTED, text)
+        for key in wish.keys:
+            try:
+                definition.rules.place(key)
+            except Rejected as refusal:
+                raise RequestRejected(ErrorCode.BAD_KEY, refusal.message) from None
 
     def _facts(self, job: Job) -> dict[str, Any]:
+        if job.final is not None:
+            return job.final
         now = trio.current_time()
         return {
             "job": job.id,
             "collection": job.collection,
-            "mode": job.mode.value,
+            "mode": job.wish.mode.value,
+            "seq": job.seq,
             "state": job.state.value,
+            "who": job.who,
             "asked_at_ms": job.asked_at_ms,
+            "ended_at_ms": job.ended_at_ms,
             "done": job.done,
             "resumed_at": job.resumed_at,
             "total": job.total,
             "changed": job.changed,
-            "rate_per_s": round(job.rate_per_s(now), 1),
+            "rate_per_s": round(job.rate_per_s(now)),
             "eta_ms": job.eta_ms(now),
+            "message": job.message,
             "error": job.error,
         }
 
@@ -124,11 +158,65 @@ class RebuildCoordinator:
         """Return counts."""
         return self.counts.statistics(sum(not job.is_ended for job in self._plan))
 
+    # ---------------------------------------------------------------- the schedule
+
+    def _queue_scheduled(self, job: Job) -> bool:
+        known = self._plan.find(job.id)
+        if self._plan.active(job.collection) is not None:
+            return False
+        if known is not None:
+            if known.state is JobState.DONE:
+                return False
+            self._plan.forget(known)  # a crash cut it off; under its id it gets its lease again
+        self._plan.ask(job, joins=False)
+        self._wake.set()
+        return True
+
+    def _last_run_ms(self) -> dict[str, int]:
+        """See `Schedule`."""
+        return {
+            job.collection: job.asked_at_ms
+            for job in self._plan
+            if job.state is JobState.DONE and job.wish.mode in (Mode.FULL, Mode.RESUME)
+        }
+
+    # ---------------------------------------------------------------- over restarts
+
+    def _restore(self, jobs: Iterable[Mapping[str, Any]]) -> None:
+        """Take in the jobs of before the start, the oldest first; those that had not ended have failed."""
+        for facts in jobs:
+            final = dict(facts)
+            if final["state"] not in _ENDED:
+                final.update(state="failed", error=LEFT, eta_ms=None, message=None)
+            job = Job(
+                final["job"],
+                final["collection"],
+                Wish(Mode(final["mode"])),
+                final["asked_at_ms"],
+                final["who"],
+                state=JobState(final["state"]),
+                seq=final["seq"],
+                final=final,
+            )
+            self._plan.remember(job)
+        self.tell_again()
+
+    def tell_again(self) -> None:
+        """The channels of progress have forgotten everything: tell where the last job of each collection stands."""
+        newest = {job.collection: job for job in self._plan}
+        for job in newest.values():
+            self._telling.note(job)
+
     # ---------------------------------------------------------------- kit.Actor
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run jobs until cancelled; those under way are left to be resumed."""
+        if not self._has_restored:
+            self._restore(await self._news.recall(JOBS_CHANNEL, JOBS_KEPT))
+            self._has_restored = True
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._telling.run)
+            nursery.start_soon(self._schedule.run)
             task_status.started()
             while True:
                 self._wake = trio.Event()
@@ -138,10 +226,23 @@ class RebuildCoordinator:
 
     def _begin(self, nursery: trio.Nursery, job: Job) -> None:
         job.state = JobState.RUNNING
-        definition = self._scanned(job.collection)
+        if job.who != SCHEDULE:
+            self.tell(job)
+        definition: CollectionDefinition = self._app.collections[job.collection]
         is_owned = self._app.is_owned(job.collection)
         running = self._running[job.id] = Running(self, job, definition, is_owned=is_owned)
         nursery.start_soon(self._perform, running)
+
+    def tell(self, job: Job) -> None:
+        """Something of a job has changed; see `running.Ground`."""
+        self._telling.note(job)
+
+    def acquired(self, job: Job) -> None:
+        """See `running.Ground`."""
+        if job.who == SCHEDULE:
+            about = {"collection": job.collection, "mode": job.wish.mode.value}
+            self._audit.note(SCHEDULE, "rebuild_start", **about, job=job.id)
+        self._telling.note(job, keeps=True)
 
     async def _perform(self, running: Running) -> None:
         job = running.job
@@ -150,12 +251,20 @@ class RebuildCoordinator:
         except Exception as failure:  # noqa: BLE001 - isolation: one rebuild job
             _log.error("rebuild_crashed", job=job.id, exc_info=failure)
             job.state, job.error = JobState.FAILED, "Something went wrong inside; see the log."
-            job.ended_at = trio.current_time()
         finally:
-            if job.is_ended:
-                self.counts.note_end(job)
             del self._running[job.id]
             self._wake.set()
+        if running.is_done_elsewhere:
+            self._plan.forget(job)
+        else:
+            self._ended(job)
+
+    def _ended(self, job: Job) -> None:
+        job.message, job.ended_at = None, trio.current_time()
+        job.ended_at_ms = self.wall_ms()
+        job.final = self._facts(job)
+        self.counts.note_end(job)
+        self._telling.note(job, keeps=True)
         self._audit.note(
             job.who,
             "rebuild_end",
@@ -172,5 +281,5 @@ class RebuildCoordinator:
         for job in self._plan:
             if job.state in (JobState.RUNNING, JobState.SWAPPING):
                 job.state, job.error = JobState.FAILED, "The coordinator crashed."
-                job.ended_at = trio.current_time()
+                self._ended(job)
         self._running.clear()

@@ -7,17 +7,22 @@ Waits for the store, the scanner and the cache-owner.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 
 import structlog
 import trio
 
-from syncd.actors.rebuild_coordinator.rows import BadRow, row_from_scan
+from syncd.actors.kit import Reply
+from syncd.actors.rebuild_coordinator.reading import Failed, Reading
 from syncd.actors.rebuild_coordinator.statistics import RebuildCounts
 from syncd.errors import SyncdError
 from syncd.model.definitions import CollectionDefinition
 from syncd.model.rebuild_plan import Job, JobState, Mode
+from syncd.model.recording import Place
+from syncd.ports_state import StateReader
 from syncd.store.rebuilds import (
     RebuildLease,
     RebuildStore,
@@ -26,7 +31,7 @@ from syncd.store.rebuilds import (
     Swapped,
 )
 
-__all__ = ["LEASE_S", "Failed", "Ground", "RebuildStoreHandle", "Running"]
+__all__ = ["LEASE_S", "Ground", "RebuildStoreHandle", "Running"]
 
 _log = structlog.get_logger("syncd.rebuild")
 
@@ -34,15 +39,15 @@ LEASE_S = 10.0
 """A holder that has not renewed it for this long has lost it: so long a resumed job waits after `kill -9`."""
 RENEW_S = 3.0
 """Three attempts before it expires."""
-RETRY_S = 0.5
-MAX_RETRY_S = 30.0
-MAX_ATTEMPTS = 5
-"""Failures of a scanner in a row, without a page between them; then the job fails, its checkpoint kept."""
 RELEASE_S = 2.0
 """For giving the lease back when the job is cancelled; else it expires."""
 
 SWAP_S = 120.0
 """Longest wait for a swap: a million rows take some seconds."""
+
+TAG_PAGE = 1000
+"""Keys of a tag that are read in one slice of the store's time."""
+LOST = "The lease was lost to another node."
 
 T = TypeVar("T")
 
@@ -55,6 +60,11 @@ class RebuildStoreHandle(Protocol):
     ) -> None:
         """Perform something of a rebuild; `done` comes later and must not block."""
 
+    def read_state(
+        self, ask: Callable[[StateReader], T], done: Callable[[T | SyncdError], None]
+    ) -> None:
+        """Read something; `done` comes later and must not block."""
+
 
 class Ground(Protocol):
     """What a job stands on; the coordinator."""
@@ -66,9 +76,11 @@ class Ground(Protocol):
     num_invalidations: Callable[[str], int]
     counts: RebuildCounts
 
+    def tell(self, job: Job) -> None:
+        """Something of a job has changed."""
 
-class Failed(Exception):
-    """The job has failed; the text says why, without anything of the source's data."""
+    def acquired(self, job: Job) -> None:
+        """A job has its lease: nobody else will do it."""
 
 
 class Running:
@@ -82,8 +94,11 @@ class Running:
         self._ground = ground
         self._definition = definition
         self._is_owned = is_owned
+        self._is_partial = job.wish.mode in (Mode.KEYS, Mode.TAG)
         self._lease: RebuildLease | None = None
         self._has_lost = False
+        self.is_done_elsewhere = False
+        """It had been done before it had its lease: a scheduled one, by another node."""
 
     async def run(self) -> None:
         """Rebuild. The job's state tells what came of it.
@@ -92,12 +107,15 @@ class Running:
         """
         job = self.job
         try:
-            with self.scope:
+            deadline_s = job.wish.deadline_s
+            with self.scope, trio.move_on_after(deadline_s or math.inf) as in_time:
                 await self._rebuild()
+            if in_time.cancelled_caught:
+                raise Failed(f"It has not ended within {deadline_s:g} s.")
             if not job.is_ended:
                 job.state, job.error = JobState.CANCELLED, None
                 if self._has_lost:
-                    job.state, job.error = JobState.FAILED, "The lease was lost to another node."
+                    job.state, job.error = JobState.FAILED, LOST
                 else:
                     await self._release(keeps_generation=False)
         except Failed as failure:
@@ -106,10 +124,10 @@ class Running:
         except SyncdError as error:
             await self._release(keeps_generation=True)
             job.state, job.error = JobState.FAILED, error.message
-        job.ended_at = trio.current_time()
 
     async def _release(self, *, keeps_generation: bool) -> None:
         lease, self._lease = self._lease, None
+        keeps_generation = keeps_generation and not self._is_partial
         if lease is None:
             return
         with trio.move_on_after(RELEASE_S), contextlib.suppress(SyncdError):
@@ -117,19 +135,21 @@ class Running:
 
     async def _ask(self, work: Callable[[RebuildStore], T]) -> T:
         """Ask the store and wait. Cancelled: it may be done or not."""
-        answers: list[T | SyncdError] = []
-        is_answered = trio.Event()
+        return await self._answer(partial(self._ground.store.rebuild, work))
+
+    @staticmethod
+    async def _answer(ask: Callable[[Callable[[T | SyncdError], None]], None]) -> T:
+        """Ask somebody who answers by a call, and wait."""
+        reply: Reply[T] = Reply()
 
         def done(answer: T | SyncdError) -> None:
-            answers.append(answer)
-            is_answered.set()
+            if isinstance(answer, SyncdError):
+                reply.reject(answer)
+            else:
+                reply.resolve(answer)
 
-        self._ground.store.rebuild(work, done)
-        await is_answered.wait()
-        answer = answers[0]
-        if isinstance(answer, SyncdError):
-            raise answer
-        return answer
+        ask(done)
+        return await reply.wait()
 
     # -------------------------------------------------------------------------------------------- steps
 
@@ -137,6 +157,10 @@ class Running:
         job, ground = self.job, self._ground
         num_invalidations = ground.num_invalidations(job.collection)
         lease = self._lease = await self._acquire()
+        if lease is None:
+            self.is_done_elsewhere = True
+            return
+        ground.acquired(job)
         job.done = job.resumed_at = lease.done
         job.started_at = trio.current_time()
         failure: Failed | SyncdError | None = None
@@ -144,12 +168,15 @@ class Running:
             nursery.start_soon(self._keep, lease)
             try:
                 job.total = await self._count()
-                await self._scan(lease)
+                about = await self._read(lease)
                 job.state = JobState.SWAPPING
+                ground.tell(job)
                 was_invalidated = ground.num_invalidations(job.collection) != num_invalidations
                 # Past this point it cannot be told any more from outside whether entries have changed.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + SWAP_S):
-                    await self._swap(lease, was_invalidated=was_invalidated or lease.done > 0)
+                    await self._swap(
+                        lease, about, was_invalidated=was_invalidated or lease.done > 0
+                    )
             except (Failed, SyncdError) as error:
                 failure = error
             nursery.cancel_scope.cancel("scanned")
@@ -158,13 +185,13 @@ class Running:
         if not job.is_ended:
             raise Failed(f"The swap has not ended within {SWAP_S:g} s.")
 
-    async def _acquire(self) -> RebuildLease:
-        """Take the lease, once nobody else holds it."""
-        job, resumes = self.job, self.job.mode is Mode.RESUME
+    async def _acquire(self) -> RebuildLease | None:
+        """Take the lease, once nobody else holds it; None: this very job has ended elsewhere."""
+        job, resumes = self.job, self.job.wish.mode is Mode.RESUME
         while True:
             now_ms = self._ground.wall_ms()
 
-            def acquire(store: RebuildStore, now_ms: int = now_ms) -> RebuildLease | str:
+            def acquire(store: RebuildStore, now_ms: int = now_ms) -> RebuildLease | str | None:
                 return store.acquire(
                     job.collection,
                     job.id,
@@ -172,11 +199,18 @@ class Running:
                     lease_ms=int(LEASE_S * 1000),
                     resumes=resumes,
                     fills=self._is_owned,
+                    is_partial=self._is_partial,
                 )
 
             answer = await self._ask(acquire)
-            if isinstance(answer, RebuildLease):
+            if answer is None or isinstance(answer, RebuildLease):
+                job.message = None
                 return answer
+            if job.message is None:
+                job.message = (
+                    f"It waits for the lease that the job {answer} holds, or held until a crash."
+                )
+                self._ground.tell(job)
             await trio.sleep(RENEW_S / 3)
 
     async def _keep(self, lease: RebuildLease) -> None:
@@ -195,8 +229,10 @@ class Running:
 
     async def _count(self) -> int | None:
         """Return what the application says that there is; None if it does not say, or fails to."""
-        count = self._definition.count
-        if count is None:
+        wish, count = self.job.wish, self._definition.count
+        if wish.mode is Mode.KEYS and self._definition.loader is not None:
+            return len(wish.keys)
+        if count is None or self._definition.scanner is None:
             return None
         try:
             with trio.move_on_after(self._definition.load_timeout_s):
@@ -205,77 +241,84 @@ class Running:
             _log.warning("rebuild_count_failed", job=self.job.id, exc_info=failure)
         return None
 
-    # -------------------------------------------------------------------------------------------- the scan
+    # -------------------------------------------------------------------------------------------- reading, writing
 
-    async def _scan(self, lease: RebuildLease) -> None:
-        """Bring all pages into the generation, over failures of the scanner."""
-        place = _Place(lease.after)
-        num_failures, retry_s = 0, RETRY_S
-        while True:
-            done = self.job.done
-            try:
-                await self._scan_from(lease, place)
-            except (SyncdError, Failed):
-                raise
-            except BadRow as failure:
-                raise Failed(f"The source delivered what cannot be kept: {failure}.") from None
-            except Exception as failure:
-                if self.job.done > done:
-                    num_failures, retry_s = 0, RETRY_S
-                num_failures += 1
-                _log.error("scan_failed", job=self.job.id, attempt=num_failures, exc_info=failure)
-                if num_failures >= MAX_ATTEMPTS:
-                    text = f"The scanner failed {num_failures} times in a row ({type(failure).__name__})."
-                    raise Failed(text) from failure
+    async def _read(self, lease: RebuildLease) -> Sequence[Place] | None:
+        """Bring what the source has into the generation; returns the entries that this was about, None for all."""
+        job, definition, wish = self.job, self._definition, self.job.wish
+
+        reading = Reading(
+            job,
+            definition,
+            write=partial(self._write, lease),
+            lose=self._lose,
+            chance=self._ground.chance,
+            tell=partial(self._ground.tell, job),
+        )
+        if wish.mode is Mode.KEYS:
+            about = [definition.rules.place(key) for key in wish.keys]
+            if definition.loader is not None:
+                await reading.load(wish.keys)
             else:
+                await reading.scan(None, frozenset(about))
+            return about
+        if wish.mode is Mode.TAG:
+            assert wish.tag is not None, "see `wish_of`"
+            about = await self._tagged(wish.tag)
+            if definition.scanner is not None:
+                await reading.scan(None, frozenset(about))
+            else:
+                job.total = len(about)
+                await reading.load([key for _, key in about])
+            return about
+        await reading.scan(lease.after, None)
+        return None
+
+    async def _tagged(self, tag: str) -> list[Place]:
+        """Return the entries that carry a tag now; one that is tagged later was changed, and is left alone."""
+        collection, found = self.job.collection, list[Place]()
+        while True:
+            after = found[-1] if found else None
+
+            def page(reader: StateReader, after: Place | None = after) -> list[Place]:
+                return list(reader.keys_by_tag(collection, tag, after, TAG_PAGE))
+
+            places = await self._answer(partial(self._ground.store.read_state, page))
+            found += places
+            if len(places) < TAG_PAGE:
+                return found
+
+    def _write(
+        self, lease: RebuildLease, rows: Sequence[ScannedRow], after: str, num_read: int
+    ) -> Reply[bool]:
+        """See `reading.Write`. The job's count follows as soon as the store has answered."""
+        reply: Reply[bool] = Reply()
+        done = self.job.done + num_read
+
+        def settle(answer: bool | SyncdError) -> None:  # noqa: FBT001 - as the store answers
+            if isinstance(answer, SyncdError):
+                reply.reject(answer)
                 return
-            await trio.sleep(retry_s * (1.0 - self._ground.chance() / 2))
-            retry_s = min(retry_s * 2, MAX_RETRY_S)
+            if answer:
+                self.job.done = done
+                self._ground.counts.rows[self.job.collection] += num_read
+                self._ground.tell(self.job)
+            reply.resolve(answer)
 
-    async def _scan_from(self, lease: RebuildLease, place: _Place) -> None:
-        """Call the scanner once and write down its pages."""
-        scanner = self._definition.scanner
-        assert scanner is not None, "only collections with one are rebuilt"
-        rows: list[ScannedRow] = []
-        async with contextlib.aclosing(scanner.call(place.after)) as scan:
-            async for yielded in scan:
-                rows.append(row_from_scan(self._definition, yielded))
-                if len(rows) >= scanner.page:
-                    await self._write(lease, rows, place)
-                    rows = []
-        if rows:
-            await self._write(lease, rows, place)
+        self._ground.store.rebuild(lambda store: store.write_page(lease, rows, after, done), settle)
+        return reply
 
-    async def _write(self, lease: RebuildLease, rows: Sequence[Any], place: _Place) -> None:
-        after, done = rows[-1].key, self.job.done + len(rows)
-        if not await self._ask(lambda store: store.write_page(lease, rows, after, done)):
-            self._lose()
-            await trio.lowlevel.checkpoint()
-        place.after, self.job.done = after, done
-        self._ground.counts.rows[self.job.collection] += len(rows)
+    async def _swap(
+        self, lease: RebuildLease, about: Sequence[Place] | None, *, was_invalidated: bool
+    ) -> None:
+        deletes_missing = not (self._is_owned or self.job.wish.keeps_missing)
 
-    async def _swap(self, lease: RebuildLease, *, was_invalidated: bool) -> None:
-        answers: list[Swapped | SyncdError | None] = []
-        is_answered = trio.Event()
+        def ask(done: Callable[[Swapped | SyncdError | None], None]) -> None:
+            message = SwapGeneration(lease, deletes_missing, was_invalidated, done, about)
+            self._ground.swap(message)
 
-        def done(answer: Swapped | SyncdError | None) -> None:
-            answers.append(answer)
-            is_answered.set()
-
-        message = SwapGeneration(lease, not self._is_owned, was_invalidated, done)
-        self._ground.swap(message)
-        await is_answered.wait()
-        answer = answers[0]
-        if isinstance(answer, SyncdError):
-            raise answer
+        answer = await self._answer(ask)
         if answer is None:
-            raise Failed("The lease was lost to another node.")
+            raise Failed(LOST)
         self._lease = None
         self.job.changed, self.job.state = answer.num_changed, JobState.DONE
-
-
-class _Place:
-    """How far a scan is written down."""
-
-    def __init__(self, after: str | None) -> None:
-        self.after = after

@@ -30,14 +30,18 @@ local function finish(is_kept)
 end
 
 -- Reply: the job that holds the lease; or token, last key or nothing, rows done.
-function change.acquire(job, now, lease_ms, resumes, fills, ranges)
+function change.acquire(job, now, lease_ms, resumes, fills, ranges, is_partial)
   now = time_or(now)
-  local row = call('HMGET', lease, 'token', 'expires', 'open', 'fills', 'job')
+  local row = call('HMGET', lease, 'token', 'expires', 'open', 'fills', 'job', 'partial')
   if row[1] and tonumber(row[2]) > now then
     return row[5]
   end
+  if row[5] == job and row[3] ~= '1' then
+    return false
+  end
   local token = tonumber(row[1] or 0) + 1
-  if not (resumes and row[3] == '1' and row[4] == tostring(fills)) then
+  local goes_on = resumes or row[5] == job
+  if not (goes_on and row[3] == '1' and row[4] == tostring(fills) and row[6] ~= '1') then
     clear()
     call('HDEL', lease, 'after')
     call('HSET', lease, 'done', 0)
@@ -45,7 +49,8 @@ function change.acquire(job, now, lease_ms, resumes, fills, ranges)
       call('SADD', touched, unpack(places))
     end)
   end
-  call('HSET', lease, 'token', token, 'job', job, 'expires', now + lease_ms, 'fills', tostring(fills), 'open', 1)
+  call('HSET', lease, 'token', token, 'job', job, 'expires', now + lease_ms, 'fills', tostring(fills), 'open', 1,
+    'partial', is_partial and 1 or 0)
   return {token, call('HGET', lease, 'after'), tonumber(call('HGET', lease, 'done'))}
 end
 

@@ -90,6 +90,42 @@ export interface Rejection {
   message: string;
 }
 
+/** Shape `progress` within messages. */
+export interface Progress {
+  /** Id of the job. */
+  job: string;
+  /** What it rebuilds. */
+  collection: string;
+  /** full | resume | keys | tag. */
+  mode: string;
+  /** Ascending within the job: what was told later is newer. */
+  seq: number;
+  /** queued | running | swapping | done | failed | cancelled; the last three are the end. */
+  state: string;
+  /** Who asked for it. */
+  who: string;
+  /** Server wall clock. */
+  asked_at_ms: number;
+  /** Server wall clock. */
+  ended_at_ms?: number | null | undefined;
+  /** Rows read. */
+  done: number;
+  /** Rows that were there when it began. */
+  resumed_at: number;
+  /** Rows there are, if that is known. */
+  total?: number | null | undefined;
+  /** Entries that it has changed; when done. */
+  changed?: number | null | undefined;
+  /** Rows a second. */
+  rate_per_s: number;
+  /** How long it may take yet. */
+  eta_ms?: number | null | undefined;
+  /** What it waits for. */
+  message?: string | null | undefined;
+  /** Why it failed. */
+  error?: string | null | undefined;
+}
+
 /** Shape `member` within messages. */
 export interface Member {
   /** User id, or client id for anonymous clients; unique in the channel. */
@@ -250,6 +286,38 @@ export interface ClientRead {
   after?: Record<string, unknown> | null | undefined;
 }
 
+/** Body of the client's `rebuild`. */
+export interface ClientRebuild {
+  /** Answered by ok with the job, or error; for operators. */
+  id: number;
+  /** Name of the collection. At most 64 bytes. */
+  collection: string;
+  /** full (also when absent) | resume | keys | tag. At most 16 bytes. */
+  mode?: string | null | undefined;
+  /** mode keys: which. At most 1000 items. */
+  keys?: string[] | null | undefined;
+  /** mode tag: which. At most 128 bytes. */
+  tag?: string | null | undefined;
+  /** If a job of the collection is under way, be answered with that one. */
+  join?: boolean | null | undefined;
+  /** Entries that the source does not have any more stay. */
+  keep_missing?: boolean | null | undefined;
+  /** Read no faster than this. */
+  max_rows_per_s?: number | null | undefined;
+  /** The job fails when it has not ended by then. */
+  deadline_ms?: number | null | undefined;
+  /** The same request again is answered with its job. At most 128 bytes. */
+  uid?: string | null | undefined;
+}
+
+/** Body of the client's `rebuild_cancel`. */
+export interface ClientRebuildCancel {
+  /** Answered by ok with the job, or error; for operators. */
+  id: number;
+  /** Id of the job. At most 64 bytes. */
+  job: string;
+}
+
 /** Body of the client's `probe`. */
 export interface ClientProbe {
   /** Answered by pong with the same nonce. */
@@ -283,6 +351,8 @@ export interface ServerOk {
   events?: EventBody[] | null | undefined;
   /** read only: one entry a key, in the order asked. */
   entries?: Entry[] | null | undefined;
+  /** rebuild and rebuild_cancel only. */
+  job?: Progress | null | undefined;
 }
 
 /** Body of the server's `error`. */
@@ -301,6 +371,8 @@ export interface ServerError {
   retryable: boolean;
   /** Wait at least this long. */
   after_ms?: number | null | undefined;
+  /** rebuild_running only: the job under way. */
+  job?: string | null | undefined;
 }
 
 /** Body of the server's `subscribed`. */
@@ -499,6 +571,8 @@ export interface ClientBodies {
   watch: ClientWatch;
   unwatch: ClientUnwatch;
   read: ClientRead;
+  rebuild: ClientRebuild;
+  rebuild_cancel: ClientRebuildCancel;
   probe: ClientProbe;
   pong: ClientPong;
 }
