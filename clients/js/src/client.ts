@@ -7,7 +7,7 @@ import type { Invalidation, MutationOutcome } from "./core/entries/facts.js";
 import type { Foreseen } from "./core/entries/foreign.js";
 import { StateRoom } from "./core/entries/room.js";
 import { RequestFailed } from "./core/errors.js";
-import type { Fact, RequestResult, StateChanged } from "./core/facts.js";
+import type { Fact, JobResult, RequestResult, StateChanged } from "./core/facts.js";
 import { type ConnectionState, isFinal } from "./core/tables.js";
 import { callAll, type Listeners, listen } from "./listeners.js";
 import { flatten, type Mutate, type MutatorMap, mutateOf } from "./mutation.js";
@@ -236,6 +236,15 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
   /** Be told how every mutation ended, those of earlier pages included; return the function that ends that. */
   onOutcome(listener: (outcome: MutationOutcome) => void): () => void {
     return listen(this.#entries.onOutcome, listener);
+  }
+
+  /**
+   * Make one of the operators' requests, and return its answer. `syncd-client/rebuild` is made of these.
+   *
+   * @throws RequestFailed the server refuses it.
+   */
+  async request(kind: "rebuild" | "rebuild_cancel", body: object): Promise<JobResult> {
+    return (await this.#call((core) => core.request(kind, body))) as JobResult;
   }
 
   /** Make a key for a new entry, or any other name, that nobody else makes: 32 hexadecimal digits. */

@@ -179,6 +179,7 @@ export class Asking {
 }
 
 function resultOf(kind: string, body: Body): RequestResult {
+  if (kind.startsWith("rebuild")) return { job: body["job"] };
   const position = positionFromBody(body);
   if (kind === "history") {
     return { position, events: (body["events"] ? listOfMaps(body, "events") : []).map(eventFromBody) };

@@ -263,6 +263,11 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
     return this.#asking.ask("history", { channel, since, limit, reverse: reverse || null });
   }
 
+  /** Make a request that has no method of its own. */
+  request(kind: string, body: object): number {
+    return this.#asking.ask(kind, { ...body });
+  }
+
   /** Ask for entries of a collection once, at least as new as `after` (channel to position). */
   read(collection: string, keys: readonly string[], after?: Record<string, Position>): number {
     return this.#asking.ask("read", { collection, keys, after });

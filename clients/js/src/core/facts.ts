@@ -119,8 +119,14 @@ export interface ReadResult {
   readonly entries: readonly EntryRead[];
 }
 
+/** The answer to an operator's request. */
+export interface JobResult {
+  /** How the job stands; absent or null for none. */
+  readonly job: unknown;
+}
+
 /** What a request may be answered with. */
-export type RequestResult = Position | HistoryPage | ReadResult | null;
+export type RequestResult = Position | HistoryPage | ReadResult | JobResult | null;
 
 /** A request has its answer: a result, or an error. */
 export interface Settled {

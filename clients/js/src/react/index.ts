@@ -2,6 +2,7 @@
 
 "use client"; // frameworks with server components render what uses this in the browser, too
 
+export type { RebuildOptions, RebuildProgress, RebuildState, RebuildView } from "../rebuild/index.js";
 export type { Stale } from "../stale.js";
 export {
   type ChannelView,
@@ -23,4 +24,5 @@ export {
 export { type CollectionView, shallowEqual, useCollection, useEntity, usePending } from "./collection.js";
 export { type InvalidationMap, useBroadcastInvalidation } from "./invalidate.js";
 export { type MutateCallbacks, type MutateResult, type UseMutateOptions, useMutate } from "./mutate.js";
+export { type CacheRebuildResult, useCacheRebuild } from "./rebuild.js";
 export type { Equality, Selector } from "./store.js";

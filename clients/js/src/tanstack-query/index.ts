@@ -5,8 +5,10 @@
  */
 
 import type { CollectionEntry, WatchChange, WatchSelection, WatchStatus } from "../collection.js";
+import { cacheRebuild, type RebuildClient } from "../rebuild/index.js";
 import { onStale, type Stale, type StaleSource } from "../stale.js";
 
+export type { RebuildView } from "../rebuild/index.js";
 export type { Stale, StaleSource } from "../stale.js";
 
 /** As in TanStack Query. */
@@ -46,6 +48,36 @@ export function invalidateQueries(
     }
   };
   return onStale(source, () => Object.keys(map), take);
+}
+
+/** Ends the key of the query that says how the rebuild of a collection stands; below the key that it concerns. */
+export const REBUILD_MARK = "$rebuild";
+
+/**
+ * Say in a query how the rebuild of a collection stands, and make the queries below the key stale when one is done; return the
+ * function that ends that. Only operators hear of rebuilds.
+ *
+ * The query is `[...queryKey, REBUILD_MARK]`, and its data are a `RebuildView`: read it by `useQuery` with `enabled: false`.
+ */
+export function markRebuilds(
+  client: RebuildClient,
+  queryClient: QueryCache,
+  map: Readonly<Record<string, QueryKey>>,
+): () => void {
+  const stops = Object.entries(map).map(([collection, queryKey]) => {
+    const rebuild = cacheRebuild(client, collection);
+    let { state } = rebuild.view;
+    return rebuild.subscribe(() => {
+      const { view } = rebuild;
+      queryClient.setQueryData([...queryKey, REBUILD_MARK], () => view);
+      const isDoneNow = view.state === "done" && state !== "done" && state !== "idle";
+      state = view.state;
+      if (isDoneNow) void queryClient.invalidateQueries({ queryKey });
+    });
+  });
+  return () => {
+    for (const stop of stops) stop();
+  };
 }
 
 /** A collection as far as it is used. */

@@ -4,6 +4,7 @@ import type { Body } from "../wire/decode.js";
 import type { ClientClaim, ClientState, EventBody, Position } from "../wire/messages.js";
 import type { FakeClock } from "./clock.js";
 import { type EntriesSession, FakeEntries } from "./entries.js";
+import { FakeRebuilds, REBUILD_CHANNEL } from "./rebuilds.js";
 import type { FakeListener, FakeServerEnd } from "./socket.js";
 
 interface Stream {
@@ -42,6 +43,8 @@ export class FakeServer implements FakeListener {
   readonly ends: FakeServerEnd[] = [];
   /** Collections and mutations. */
   readonly entries: FakeEntries;
+  /** What operators ask for. */
+  readonly rebuilds: FakeRebuilds;
   readonly #clock: FakeClock;
   readonly #streams = new Map<string, Stream>();
   readonly #sessions = new Set<Session>();
@@ -55,6 +58,7 @@ export class FakeServer implements FakeListener {
   constructor(clock: FakeClock) {
     this.#clock = clock;
     this.entries = new FakeEntries(clock, this.#sessions);
+    this.rebuilds = new FakeRebuilds(clock, (channel, data) => this.publish(channel, data));
   }
 
   /** The newest connection. */
@@ -237,7 +241,7 @@ export class FakeServer implements FakeListener {
         end.send("ok", { id });
         break;
       default: {
-        if (this.entries.answer(session, kind, body)) break;
+        if (this.entries.answer(session, kind, body) || this.rebuilds.answer(end, kind, body)) break;
         const message = `The fake server knows no ${kind}.`;
         end.send("error", { id, code: "not_supported", message, retryable: false });
       }
@@ -245,6 +249,12 @@ export class FakeServer implements FakeListener {
   }
 
   #subscribe({ end, subscribed }: Session, id: number, channel: string, since: Position | null): void {
+    const isRebuild = channel.startsWith(REBUILD_CHANNEL);
+    if (isRebuild && !this.rebuilds.areOperators) {
+      const message = "There is no such channel.";
+      end.send("error", { id, code: "permission_denied", message, retryable: false });
+      return;
+    }
     const { epoch, events } = this.#stream(channel);
     const recovered = since !== null && since.epoch === epoch && since.offset <= events.length;
     subscribed.add(channel);
@@ -254,7 +264,7 @@ export class FakeServer implements FakeListener {
       position: { epoch, offset: events.length },
       was_recovering: since !== null,
       recovered,
-      events: recovered ? events.slice(since.offset) : [],
+      events: recovered ? events.slice(since.offset) : isRebuild ? events.slice(-1) : [],
     });
   }
 

@@ -1,0 +1,30 @@
+import { QueryClient } from "@tanstack/query-core";
+import { expect, it } from "vitest";
+import { createClient } from "../../src/index.ts";
+import { cacheRebuild } from "../../src/rebuild/index.ts";
+import { markRebuilds, REBUILD_MARK, type RebuildView } from "../../src/tanstack-query/index.ts";
+import { createFakeWorld } from "../../src/testing/index.ts";
+
+it("marks a key while its collection is rebuilt, and makes it stale when that is done", async () => {
+  const world = createFakeWorld();
+  world.server.rebuilds.areOperators = true;
+  const client = createClient({ url: "ws://x/ws", environment: world.environment });
+  client.connect();
+  const queryClient = new QueryClient();
+  queryClient.setQueryData(["orders", "list"], [1]);
+  const mark = () => queryClient.getQueryData<RebuildView>(["orders", REBUILD_MARK]);
+  const isStale = () => queryClient.getQueryState(["orders", "list"])?.isInvalidated;
+  const stop = markRebuilds(client, queryClient, { orders: ["orders"] });
+  await world.clock.advance(0);
+  expect([mark()?.state, isStale()]).toEqual(["idle", false]);
+  const rebuild = cacheRebuild(client, "orders");
+  rebuild.start();
+  await world.clock.advance(0);
+  world.server.rebuilds.tell("orders", { state: "running", done: 5, total: 10 });
+  expect([mark()?.state, mark()?.progress?.done, isStale()]).toEqual(["running", 5, false]);
+  world.server.rebuilds.tell("orders", { state: "done", done: 10 });
+  expect([mark()?.state, isStale()]).toEqual(["done", true]);
+  stop();
+  client.close();
+  queryClient.clear();
+});
