@@ -6,6 +6,8 @@ the rule about approval, so that a prediction can be seen to be taken back.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from itertools import count
 from typing import Any
 
 import attrs
@@ -15,10 +17,13 @@ from syncd.config import Config
 from syncd.model.definitions import AppDefinition
 from syncd.model.definitions_check import is_open
 
-__all__ = ["APPROVAL_CENTS", "demo_app"]
+__all__ = ["APPROVAL_CENTS", "NUM_PRODUCTS", "demo_app"]
 
 APPROVAL_CENTS = 100_000
 """Orders above this ship only once somebody has approved them; the page's text says so, too."""
+
+NUM_PRODUCTS = 2_400
+"""Enough for a rebuild that can be watched; the page's text says so, too."""
 
 _CENTS_LIMIT = 1_000_000_000
 _TEXT_LIMIT = 80
@@ -59,7 +64,38 @@ def demo_app(config: Config) -> AppDefinition:
 
     for mutator in (create, approve, ship):
         orders.mutator(mutator)
+    _add_products(app)
     return attrs.evolve(app.definition("demo"), is_demo=True)
+
+
+def _add_products(app: App) -> None:
+    """Give the page's administrators something to rebuild: a list whose source has moved on each time, as a shop's stock does."""
+    products = app.collection("products")
+    editions = count()
+    rows = _products_of(next(editions))
+
+    @products.loader
+    async def load(keys: list[str]) -> dict[str, Any]:
+        return {key: rows[key] for key in keys if key in rows}
+
+    @products.scanner(page=100)
+    async def scan(after: str | None) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+        if after is None:
+            rows.update(_products_of(next(editions)))
+        for key, value in rows.items():
+            if after is None or key > after:
+                yield key, value
+
+    @products.count
+    async def num_products() -> int:
+        return NUM_PRODUCTS
+
+
+def _products_of(edition: int) -> dict[str, dict[str, Any]]:
+    return {
+        f"p-{number:04}": {"item": f"Product {number}", "stock": (number * 7 + edition * 13) % 100}
+        for number in range(NUM_PRODUCTS)
+    }
 
 
 def create(tx: Any, order_id: str, customer: str, item: str, cents: int) -> None:

@@ -282,6 +282,43 @@ def test_cache_statistics_are_for_those_who_have_the_key(standing_board, standin
     )
 
 
+def test_a_rebuild_is_hidden_without_the_key_and_is_followed_to_its_end_with_it(
+    standing_board, standing_node
+):
+    page = standing_board.page
+    page.do("click", '[data-page="settings"]')
+    assert page.do("isHidden", "#rebuild")
+    page.do("fill", "#key", API_KEY)
+    page.do("press", "#key", "Enter")
+    page.wait_for("() => !document.querySelector('#rebuild').hidden")
+    page.do("click", "#rebuild-start")
+    page.wait_for(
+        "() => { const bar = document.querySelector('#rebuild-bar'); return bar.value > 0 && bar.value < bar.max; }"
+    )
+    assert page.do("isDisabled", "#rebuild-start")
+    page.wait_text("#rebuild-state", "Done: 2,400 of 2,400 rows read, 2,400 entries changed.")
+    assert page.do("isEnabled", "#rebuild-start")
+    assert ask(standing_node, "GET", "/api/rebuild")["jobs"][-1]["state"] == "done"
+    page.do("click", "#rebuild-start")
+    page.do("click", "#rebuild-cancel")
+    page.wait_for("() => document.querySelector('#rebuild').dataset.state === 'cancelled'")
+    page.do("click", "#forget-key")
+    assert page.do("isHidden", "#rebuild")
+
+
+def test_a_rebuild_that_cannot_be_started_says_so(board, node):
+    page = board.page
+    page.do("click", '[data-page="settings"]')
+    page.do("fill", "#key", API_KEY)
+    page.do("press", "#key", "Enter")
+    page.wait_for("() => !document.querySelector('#rebuild').hidden")
+    node.kill()
+    page.do("click", "#rebuild-start")
+    page.wait_for("() => document.querySelector('#rebuild-error').textContent !== ''")
+    assert page.do("isEnabled", "#rebuild-start")
+    assert page.do("isHidden", "#rebuild-cancel")
+
+
 # ------------------------------------------------------------------------------------------------ shape
 
 MEASURE = """() => {

@@ -2,6 +2,7 @@
 
 import { byId, h, setText } from "./dom.js";
 import type { Pane } from "./pane.js";
+import { Rebuild } from "./rebuild.js";
 
 /** How often what the page knows itself is shown anew; the server is asked every fourth time. */
 const EVERY_MS = 500;
@@ -26,6 +27,7 @@ export class Settings {
   readonly #panes: readonly Pane[];
   readonly #form = byId("key-form", HTMLFormElement);
   readonly #error = byId("key-error", HTMLElement);
+  readonly #rebuild = new Rebuild();
   #key: string | null = null;
   #turn = 0;
   #timer: ReturnType<typeof setInterval> | null = null;
@@ -93,11 +95,13 @@ export class Settings {
     );
     setText(this.#error, "");
     this.#form.hidden = true;
+    this.#rebuild.use(this.#key);
     byId("cache", HTMLElement).hidden = false;
   }
 
   #forget(why: string): void {
     this.#key = null;
+    this.#rebuild.use(null);
     byId("key", HTMLInputElement).value = "";
     byId("cache", HTMLElement).hidden = true;
     byId("cache-rows", HTMLElement).replaceChildren();
