@@ -20,6 +20,7 @@ describe("the package", () => {
   it.each([
     "index.ts",
     "testing/index.ts",
+    "rebuild/index.ts",
     "storage/index.ts",
     "tabs/index.ts",
     "react/index.ts",
