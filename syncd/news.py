@@ -5,6 +5,7 @@ Owner of nothing. The broadcaster is handed one event at a time and never waited
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,13 +62,13 @@ class News:
         return True
 
     async def recall(self, channel: ChannelName, limit: int) -> list[Any]:
-        """Return the data of the newest events of a channel, ascending; none if the store does not answer.
+        """Return the data of the newest events of a channel, ascending; none if the store does not answer, or the node is stopping.
 
         Cancellation: nothing is left behind.
         """
         answer = _Page()
         asked = ReadHistory(answer, 0, channel, limit, None, reverse=True)
-        with trio.move_on_after(RECALL_S):
+        with contextlib.suppress(ActorStopped), trio.move_on_after(RECALL_S):
             await self._broadcaster.submit([asked], 0)
             await answer.is_in.wait()
         return [msgpack.unpackb(body)["data"] for body in reversed(answer.bodies)]
