@@ -204,6 +204,22 @@ def a_watch_that_is_answered_behind_a_lag_after_all() -> Scene:
     return scene
 
 
+def a_page_for_a_watch_that_is_gone() -> Scene:
+    """What comes behind it rests on it, for the other watches of its channel as well."""
+    scene = live({"n": (5, 0)})
+    scene.watch(keys=["m"])
+    early = scene.watched(12, {"m": (12, 1)}, decided=1)
+    scene.mutate("orders.incr", {"key": "m"})
+    scene.receive(["lagged", {"channel": "orders", "position": scene.at(10)}])
+    scene.unwatch(2)
+    scene.receive(scene.outcome(1, 12, value=1), early, scene.event(13, "m", value=5))
+    scene.shows({"n": 0, "m": 5}, pending=[])
+    scene.receive(scene.watched(13, {"n": (5, 0), "m": (13, 5)}, watch=1, decided=1))
+    scene.shows({"n": 0, "m": 5}, pending=[])
+    scene.told((1, "ok"))
+    return scene
+
+
 def an_own_event_that_a_newer_one_follows() -> Scene:
     """It is told even to a slow client, whom others' changes of the entry skip: only it says whose change the newer one holds."""
     scene = live({"n": (5, 0)})
@@ -269,6 +285,7 @@ SCENES = [
     an_outcome_waits_only_for_watches_that_were_not_complete,
     a_watch_that_was_not_answered_before_a_lag_is_asked_for_again,
     a_watch_that_is_answered_behind_a_lag_after_all,
+    a_page_for_a_watch_that_is_gone,
     an_own_event_that_a_newer_one_follows,
     an_outcome_before_the_events_that_a_watch_missed,
     an_outcome_for_a_channel_nobody_watches_settles_at_once,

@@ -114,6 +114,16 @@ class Entries:
         if version > self.known(key):
             self._set(key, Entry(version, value))
 
+    def take_page(self, body: Body, decided: Mapping[str, int]) -> None:
+        """Take a page of a snapshot: `entries` and `unchanged` of its body, which hold what became of the mutations `decided`."""
+        for told in body["entries"]:
+            key, value = told["key"], NOTHING if told.get("deleted") else told.get("value")
+            self.take_told(key, told["version"], value)
+        for key in (*(told["key"] for told in body["entries"]), *body["unchanged"]):
+            self.release(key)
+            if decided:
+                self.see(key, decided)
+
     def has(self, change: Change) -> bool:
         """Return whether a change is in, and not waiting for its base."""
         return change.version <= self.known(change.key)

@@ -218,6 +218,15 @@ class WatchedChannel:
             self.next = None
         return found
 
+    def overhear(self, body: Body, position: Position | None, decided: Mapping[str, int]) -> None:
+        """Take a page that is for none of the watches here, if it is of the life that they are shown."""
+        if position is None:
+            entries = None if self.next is not None else self.shown
+        else:
+            entries = self.entries_of(position.epoch)
+        if entries is not None:
+            entries.take_page(body, decided)
+
     def _known_upto(self, epoch: str, key: str) -> int:
         known = 0
         for watch in self.watches:

@@ -12,7 +12,6 @@ from syncd.client.confirmed import change_from_body
 from syncd.client.errors import RequestFailed
 from syncd.client.facts_state import Invalidated, StateFact, WatchEnded
 from syncd.client.frames import Body, position_from_body, position_to_wire
-from syncd.client.values import NOTHING
 from syncd.client.watch import Selection, Watch, WatchedChannel, WatchState
 from syncd.codes import ErrorCode
 from syncd.ids import ChannelName, Position
@@ -240,10 +239,12 @@ class WatchTable:
         watch = self._asked(body["id"])
         position = position_from_body(body)
         if watch is None or watch.state is not WatchState.ASKING or position is None:
+            self._overhear(body, position)
             return
         channel = self._attach(watch, ChannelName(body["channel"]))
         if watch.is_leaving:
             watch.is_leaving = False
+            self._overhear(body, position)
             self.unwatch(watch.id)
             return
         mine = watch.position
@@ -269,6 +270,7 @@ class WatchTable:
         """Take further entries of a snapshot."""
         watch = self._asked(body["id"])
         if watch is None or watch.state is not WatchState.LOADING or watch.channel is None:
+            self._overhear(body, None)
             return
         self._take_page(watch, self.channels[watch.channel], body, now)
 
@@ -281,20 +283,16 @@ class WatchTable:
         self._superseded[watch.request_id], watch.request_id = watch, request_id
         return watch
 
+    def _overhear(self, body: Body, position: Position | None) -> None:
+        """A page for a watch that is not there any more counts for the others on its channel, who are told what comes after it."""
+        channel = self.channels.get(ChannelName(body["channel"]))
+        if channel is not None:
+            channel.overhear(body, position, self._decided(body))
+
     def _take_page(self, watch: Watch, channel: WatchedChannel, body: Body, now: float) -> None:
         assert watch.loaded is not None
         entries = channel.entries_for(watch.loaded.epoch)
-        decided = self._decided(body)
-        for told in body["entries"]:
-            key, value = told["key"], NOTHING if told.get("deleted") else told.get("value")
-            entries.take_told(key, told["version"], value)
-            entries.release(key)
-            if decided:
-                entries.see(key, decided)
-        for key in body["unchanged"]:
-            entries.release(key)
-            if decided:
-                entries.see(key, decided)
+        entries.take_page(body, self._decided(body))
         watch.told.update(body["unchanged"], (told["key"] for told in body["entries"]))
         if not body["more"] and not channel.completed(watch):
             watch.has_hole = True

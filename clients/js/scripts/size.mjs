@@ -29,7 +29,7 @@ const BUDGETS = [
   {
     name: "all of . with ./tabs",
     code: 'export * from "./dist/index.js"; export * from "./dist/tabs/index.js";',
-    maxBytes: 31 * KB,
+    maxBytes: 32 * KB,
   },
 ];
 

@@ -2,6 +2,7 @@
 
 import type { Body } from "../../wire/decode.js";
 import { isMap } from "../../wire/frames.js";
+import type { Mids } from "./confirmed.js";
 
 /** Clients that are remembered; past it all are forgotten, and a prediction of another tab may show for too long. */
 const MAX_HEARD = 1_000;
@@ -16,6 +17,13 @@ export class Heard {
   note(client: unknown, mid: unknown): void {
     if (this.#mids.size >= MAX_HEARD) this.#mids.clear();
     if (typeof mid === "number") this.#mids.set(client, Math.max(mid, this.upTo(client)));
+  }
+
+  /** What a page says of our clients, who had these before the session; what it says of others is noted as well. */
+  decided(body: Body, clients: Mids): Mids {
+    const told = toldOf(body);
+    for (const client in told) this.note(client, told[client]);
+    return new Map([...clients].map(([client, mid]) => [client, (told[client] ?? mid) as number]));
   }
 
   /** The last mutation of a client, 0 for none. */

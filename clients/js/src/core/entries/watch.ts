@@ -266,12 +266,22 @@ export class WatchedChannel {
    * @returns False: it is all there, and a patch still misses its base.
    */
   takePage(watch: Watch, body: Body, decided: Mids): boolean {
-    const { loaded, told } = watch;
+    const { loaded } = watch;
     if (loaded === null) return true;
-    const entries = this.entriesFor(loaded.epoch);
+    this.#takeEntries(this.entriesFor(loaded.epoch), body, decided, watch.told);
+    return body["more"] === true || this.#completed(watch, loaded);
+  }
+
+  /** Take a page for a watch that is not there any more: what comes behind it rests on it, for the others as well. */
+  overhear(body: Body, position: Position | null, decided: Mids): void {
+    const entries = position ? this.entriesOf(position.epoch) : this.next ? null : this.shown;
+    if (entries !== null) this.#takeEntries(entries, body, decided);
+  }
+
+  #takeEntries(entries: Entries, body: Body, decided: Mids, told?: Set<string>): void {
     const tell = (key: string) => {
       if (decided.size > 0) entries.see(key, decided);
-      told.add(key);
+      told?.add(key);
     };
     for (const entry of listOfMaps(body, "entries")) {
       const key = field(entry, "key", "string");
@@ -283,7 +293,6 @@ export class WatchedChannel {
       entries.release(key);
       tell(key);
     }
-    return body["more"] === true || this.#completed(watch, loaded);
   }
 
   /** The snapshot of a watch is all there; return false if a patch still misses its base. */

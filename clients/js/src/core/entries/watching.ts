@@ -211,7 +211,6 @@ export class WatchTable {
   }
 
   // ------------------------------------------------------------------------------- the server answers
-
   /** Take an error; return whether it answered a `watch`. */
   refused(requestId: number, error: RequestFailed, now: number): boolean {
     if (this.#superseded.delete(requestId)) return true;
@@ -235,6 +234,7 @@ export class WatchTable {
   #onWatched(body: Body, now: number): void {
     const watch = this.#asked(field(body, "id", "number"));
     const position = positionFromBody(body);
+    if (watch?.state !== "asking" || watch.isLeaving) this.#overhear(body, position);
     if (watch?.state !== "asking" || position === null) return;
     const channel = this.#attach(watch, field(body, "channel", "string"));
     if (watch.isLeaving) {
@@ -260,6 +260,11 @@ export class WatchTable {
     const watch = this.#asked(field(body, "id", "number"));
     const channel = watch && this.#channelOf(watch);
     if (channel && watch.state === "loading") this.#takePage(watch, channel, body, now);
+    else this.#overhear(body);
+  }
+
+  #overhear(body: Body, position = positionFromBody({})): void {
+    this.#heardOf(body)?.overhear(body, position, this.#decided(body));
   }
 
   #find(requestId: number): Watch | undefined {
@@ -268,8 +273,7 @@ export class WatchTable {
 
   #asked(requestId: number): Watch | undefined {
     const watch = this.#superseded.get(requestId);
-    if (watch === undefined) return this.#find(requestId);
-    this.#superseded.delete(requestId);
+    if (!this.#superseded.delete(requestId) || watch === undefined) return this.#find(requestId);
     if (watch.state !== "asking" || watch.requestId === null) return undefined;
     this.#superseded.set(watch.requestId, watch);
     watch.requestId = requestId;
@@ -282,11 +286,8 @@ export class WatchTable {
 
   /** What the entries of a page are as of, in the numbers of our clients; empty if nothing waits to be settled. */
   #decided(body: Body): Mids {
-    const told = toldOf(body);
-    for (const client in told) this.heard.note(client, told[client]);
-    if (!this.#mutations.hasPending()) return NO_MIDS;
-    const mids = [...this.clients].map(([client, mid]) => [client, (told[client] ?? mid) as number] as const);
-    return new Map(mids);
+    const mids = this.heard.decided(body, this.clients);
+    return this.#mutations.hasPending() ? mids : NO_MIDS;
   }
 
   #foundHole(watch: Watch, now: number): void {
@@ -295,7 +296,6 @@ export class WatchTable {
   }
 
   // ------------------------------------------------------------------------------- the server speaks
-
   #heardOf(body: Body): WatchedChannel | undefined {
     return this.channels.get(field(body, "channel", "string"));
   }
@@ -333,7 +333,7 @@ export class WatchTable {
   #foundEpoch(channel: WatchedChannel, epoch: string, now: number): void {
     for (const watch of channel.watches) {
       const position = watch.loaded ?? watch.position;
-      if (position !== null && position.epoch !== epoch) this.#askAgain(watch, now);
+      if (position && position.epoch !== epoch) this.#askAgain(watch, now);
     }
   }
 
