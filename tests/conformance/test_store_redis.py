@@ -211,7 +211,8 @@ def test_the_rights_that_are_listed_are_enough_and_reach_nothing_else(
     assert len(store.scan(orders, None, 9, 999).entries) == store.count(orders) == 2
     assert store.channels("orders", 9) == [orders]
     for max_events in (100, 0):
-        lease = store.rebuilds.acquire("orders", "j", 0, lease_ms=9, resumes=True, fills=False)
+        job = f"job {max_events}"
+        lease = store.rebuilds.acquire("orders", job, 0, lease_ms=9, resumes=True, fills=False)
         assert store.rebuilds.write_page(lease, [ScannedRow(orders, KeyName("z"), b"")], "z", 1)
         store.rebuilds.swap(lease, SwapPlan(0, True, max_events, lambda *_: b"r", b"all"))
     store.trim(10**12, 1.0)

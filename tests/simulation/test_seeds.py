@@ -14,6 +14,7 @@ NUM_SEEDS = int(os.environ.get("SYNCD_SIMULATION_SEEDS", "100"))
 NUM_SOAK_SEEDS = int(os.environ.get("SYNCD_SIMULATION_SOAK_SEEDS", "20000"))
 SOAK_CHUNK = 200
 HUNT_SEEDS = 200
+SEEDS_PER_BUG = 40
 
 SCHEDULES = tomllib.loads(Path(__file__).with_name("schedules.toml").read_text())["schedule"]
 
@@ -54,12 +55,15 @@ def test_a_seed_does_the_same_every_time():
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule["name"])
 def test_a_named_schedule_ends_as_it_should(schedule):
-    verdict = run_seed(schedule["seed"], bug=schedule.get("bug"), **schedule.get("plan", {}))
-    if "bug" in schedule:
-        promises = {breach.partition(" at ")[0] for breach in verdict.breaches}
-        assert schedule["promise"] in promises, verdict.breaches
-    else:
-        assert verdict.breaches == []
+    if "bug" not in schedule:
+        assert run_seed(schedule["seed"], **schedule.get("plan", {})).breaches == []
+        return
+    # A change of the code moves a bug out of one seed's way, seldom out of all of these.
+    for seed in range(schedule["seed"], schedule["seed"] + SEEDS_PER_BUG):
+        verdict = run_seed(seed, bug=schedule["bug"], **schedule.get("plan", {}))
+        if schedule["promise"] in {breach.partition(" at ")[0] for breach in verdict.breaches}:
+            return
+    raise AssertionError(f"{schedule['bug']} gets away")
 
 
 def test_every_planted_bug_has_a_schedule_that_finds_it():
