@@ -30,7 +30,7 @@ class Part:
     is_measured: bool = True
     """Whether its coverage counts."""
     is_spread: bool = False
-    """Over all cores: tests that own their clocks do not mind each other."""
+    """Over all cores: tests that own their clocks, or wait for conditions, do not mind each other."""
 
 
 PARTS = (
@@ -38,13 +38,13 @@ PARTS = (
     Part(
         "unit",
         ("wire", "model", "cache", "actors", "gateway", "http", "cli", "bench", "bus"),
-        60,
+        120,
         is_spread=True,
     ),
     Part("signals", ("signals",), 40),
     Part("conformance", ("conformance",), 60),
     Part("simulation", ("simulation",), 120, is_measured=False),
-    Part("integration", ("integration", "soak"), 300),
+    Part("integration", ("integration", "soak"), 420, is_spread=True),
     Part("cluster", ("cluster",), 180, is_measured=False),
     Part("e2e", ("e2e",), 180, is_measured=False),
 )

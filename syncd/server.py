@@ -367,6 +367,8 @@ async def open_node(config: Config, app: AppDefinition | None = None) -> AsyncIt
                 nursery.cancel_scope.cancel("node stopped")
     finally:
         node.app.bind(None)
+        for sock in (*listeners, *api_listeners):
+            sock.close()  # of a node that failed before it listened
 
 
 def serve(config: Config, app: AppDefinition | None = None) -> int:

@@ -67,7 +67,7 @@ _LabelRows = Mapping[Any, float]
 """Values of labels, a tuple, to the number; any tuple of text, which mypy cannot say of a mapping's key."""
 
 
-_CLUSTER_COUNTERS = (
+CLUSTER_COUNTERS = (
     ("messages_sent", "num_spoken", "Messages to other nodes."),
     ("messages_refused", "num_refused", "Messages the bus did not take; told later."),
     ("messages_missed", "num_missed", "Messages of other nodes that did not come; asked for."),
@@ -239,7 +239,7 @@ def _of_cluster(cluster: ClusterStatistics) -> Iterator[Metric]:
     yield _gauge("cluster_nodes", text, cluster.num_nodes)
     text = "Members present on other nodes, counted once a channel."
     yield _gauge("cluster_remote_members", text, cluster.num_claims)
-    for name, field, text in _CLUSTER_COUNTERS:
+    for name, field, text in CLUSTER_COUNTERS:
         yield _counter(f"cluster_{name}", text, {(): getattr(cluster, field)})
 
 

@@ -13,6 +13,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from syncd.codes import CloseCode, ErrorCode
+from syncd.http.metrics import CLUSTER_COUNTERS
 from syncd.testing.plain_client import Closed, PlainClient
 from syncd.testing.process import API_KEY, ServerProcess
 
@@ -173,6 +174,9 @@ def test_rules_dashboard_and_pages_name_only_metrics_that_are_told(server):
     told = set(re.findall(r"^([a-z_]+)", scrape(server), re.MULTILINE))
     told |= set(re.findall(r"^# TYPE ([a-z_]+)", scrape(server), re.MULTILINE))
     told.add("syncd_worker_up")  # told by several workers, in tests/integration/test_workers.py
+    # Told by nodes that know others, in tests/integration/test_cluster.py.
+    told |= {"syncd_cluster_nodes", "syncd_cluster_remote_members"}
+    told |= {f"syncd_cluster_{name}_total" for name, _, _ in CLUSTER_COUNTERS}
     rules = (OPS / "alerts.yml").read_text()
     panels = json.loads((OPS / "grafana.json").read_text())["panels"]
     asked = rules + " ".join(target["expr"] for panel in panels for target in panel["targets"])

@@ -148,7 +148,7 @@ def test_the_store_follows_a_failover_and_tells_no_position_twice(fault, watched
         master.signal(signal.SIGSTOP)
     last = max(told, key=lambda position: position.offset)
     head = patiently(lambda: store.load(A, 0, 0).head, timeout_s=60.0)
-    assert (head.epoch == last.epoch) == (fault != "behind")
+    assert head.epoch != last.epoch, "nobody can vouch for what a replica has"
     for n in range(5):
         append(store, b"new %d" % n)
     if fault == "hung":

@@ -204,7 +204,7 @@ async def test_a62_a_reason_given_by_a_backend_is_cut_to_what_a_close_frame_hold
         assert close.payload[2:].decode() == "\u00e9" * 61
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/debug", "/debug/pprof", "/admin", "/api/info", "/api/channels", "/api/presence?channel=demo:a", "/server-status", "/.env", "/syncd.toml", "/syncd.db"])  # fmt: skip
+@pytest.mark.parametrize("path", ["/metrics", "/debug", "/debug/pprof", "/api/admin/stats", "/api/audit", "/api/nodes", "/api/rebuild", "/api/info", "/api/channels", "/api/presence?channel=demo:a", "/server-status", "/.env", "/syncd.toml", "/syncd.db"])  # fmt: skip
 async def test_a63_what_tells_of_the_node_wants_the_key_or_does_not_exist(path):
     async with open_arena() as arena, arena.dial() as client:
         await client.send(request_head(path, upgrade=False))

@@ -1,0 +1,70 @@
+"""Several nodes on one store in simulated trouble: what one commits reaches clients of all, once and in order, whatever is lost on the way."""
+
+import os
+from collections import Counter
+
+import pytest
+
+from syncd.testing.simulation import run_seed
+from syncd.testing.simulation.cluster_bugs import CLUSTER_BUGS, planted_in_cluster
+
+NUM_SEEDS = int(os.environ.get("SYNCD_CLUSTER_SEEDS", "15"))
+NUM_SOAK_SEEDS = int(os.environ.get("SYNCD_CLUSTER_SOAK_SEEDS", "2000"))
+SOAK_CHUNK = 50
+SEEDS_PER_BUG = 30
+NODES = 3
+
+OPEN = "SETTLE"
+"""A client that comes from another node with mutations it has not heard the outcomes of may show one of them twice for a moment."""
+
+MUST_HAPPEN = {
+    "acknowledged", "buses cut", "conflicts", "crashes after commit", "crashes anywhere", "crashes before commit", "forwarded",
+    "invalidations", "mutations deduplicated", "mutations resent", "outcomes ok", "outcomes rejected", "recovered",
+    "settled runs", "stops", "store away", "watches recovered",
+}  # fmt: skip
+"""Counters without which a batch of seeds proves nothing."""
+
+
+def broken(verdict):
+    return [breach for breach in verdict.breaches if not breach.startswith(OPEN)]
+
+
+def play(seeds):
+    totals = Counter()
+    for seed in seeds:
+        verdict = run_seed(seed, num_nodes=NODES)
+        assert not broken(verdict), "\n".join([*verdict.breaches, f"replay: {verdict.replay}"])
+        totals.update(verdict.counts)
+    return totals
+
+
+@pytest.mark.slow
+def test_no_promise_is_broken_between_nodes_in_any_of_these_seeds():
+    totals = play(range(NUM_SEEDS))
+    assert MUST_HAPPEN - set(totals) == set()
+
+
+@pytest.mark.slow
+def test_a_seed_of_several_nodes_does_the_same_every_time():
+    first, second = run_seed(3, num_nodes=NODES), run_seed(3, num_nodes=NODES)
+    assert first.fingerprint == second.fingerprint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", ["heads_jump", "everybody_forwards"])
+def test_a_bug_between_nodes_is_found(bug):
+    with planted_in_cluster(bug):
+        assert any(broken(run_seed(seed, num_nodes=NODES)) for seed in range(SEEDS_PER_BUG))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("bug", sorted(CLUSTER_BUGS))
+def test_each_bug_between_nodes_is_found_within_200_seeds(bug):
+    with planted_in_cluster(bug):
+        assert any(broken(run_seed(seed, num_nodes=NODES)) for seed in range(200))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("start", range(0, NUM_SOAK_SEEDS, SOAK_CHUNK))
+def test_no_promise_is_broken_between_nodes_in_any_of_many_seeds(start):
+    play(range(start, min(start + SOAK_CHUNK, NUM_SOAK_SEEDS)))
