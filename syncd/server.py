@@ -94,8 +94,7 @@ class Node:
         Args:
             config: In force already, as is `app`.
             store: Open; closed by the node.
-            surroundings: Clocks and the like.
-            name: Its own among those that share the store, as the store was told.
+            surroundings, name: Clocks and the like; its own among those that share the store, as that was told.
         """
         self.name = name or new_name(surroundings)
         self.config = config
@@ -169,6 +168,7 @@ class Node:
             chance=surroundings.jitter,
             flush=flush,
             timer=surroundings.timer,
+            keeper=surroundings.keeper,
             interest=None if self.bridge is None else self.bridge.entries_interest,
             node=self.name,
         )

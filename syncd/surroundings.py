@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import attrs
 
+from syncd.actors.cache_owner.mutating import RunningTimekeeper
 from syncd.actors.store_worker import ThreadWorker, Worker
 from syncd.store.base import Entropy
 
@@ -29,6 +30,9 @@ class Surroundings:
     """Between 0 and 1."""
     make_worker: Callable[[str], Worker] = ThreadWorker
     """Where an actor's blocking work runs; gets a name for the thread."""
+
+    keeper: RunningTimekeeper | None = None
+    """Keeps the time of mutators; None: by the clock of the process."""
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970."""

@@ -6,6 +6,7 @@ reaches nobody.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from types import TracebackType
@@ -19,6 +20,7 @@ from syncd.config import Config
 from syncd.http.serving import HttpServer
 from syncd.membership import Membership
 from syncd.model.definitions import AppDefinition
+from syncd.model.recording import Untimed
 from syncd.node_parts import store_options
 from syncd.ports_bus import BusEvents
 from syncd.server import Node
@@ -95,6 +97,15 @@ class _Node(Node):
         return cast("HttpServer", _NoHttp())
 
 
+class _NoHurry(Untimed):
+    """Mutators take as long as they take: how busy the machine is, is not part of a seed."""
+
+    @staticmethod
+    def running() -> contextlib.AbstractContextManager[None]:
+        """See `RunningTimekeeper`."""
+        return contextlib.nullcontext()
+
+
 class Process:
     """A node that runs, and can be killed."""
 
@@ -123,7 +134,7 @@ class Process:
         self.ended = trio.Event()
         self._is_up = False
         surroundings = Surroundings(
-            wall_s, trio.current_time, rng.randbytes, rng.random, self._make_worker
+            wall_s, trio.current_time, rng.randbytes, rng.random, self._make_worker, _NoHurry()
         )
         options = store_options(config, app, surroundings)
         self.store = open_store(options)
