@@ -134,6 +134,8 @@ class Adder(Peer):
 
     async def _outcome(self, client: PlainClient, body: dict[str, Any]) -> None:
         pending = self._pending.pop(body["mid"], None)
+        if body["status"] == "unknown" and pending is None:
+            return  # sent again before its outcome came, and acknowledged before the server took it
         if body["status"] == "unknown" and self._history.may_lose:
             # An acknowledgement of before the loss may drop an outcome of after it: the client is told that it is not known.
             self._acknowledged = max(self._acknowledged, body["mid"])
