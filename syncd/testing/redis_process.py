@@ -5,7 +5,6 @@ Blocks the caller's thread; no wait is without a deadline.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import time
@@ -17,16 +16,12 @@ from typing import Any, Self
 import redis
 
 from syncd.testing.process import free_port
+from syncd.testing.redis_server import redis_executable
 
-__all__ = ["RedisProcess", "redis_program", "wait_until"]
+__all__ = ["RedisProcess", "wait_until"]
 
 _START_S = 20.0
 _LOOK_S = 0.02
-
-
-def redis_program() -> str | None:
-    """Return where a server is installed: Redis, or Valkey."""
-    return shutil.which("redis-server") or shutil.which("valkey-server")
 
 
 def wait_until(is_so: Callable[[], bool], what: str, timeout_s: float = _START_S) -> None:
@@ -82,7 +77,7 @@ class RedisProcess:
         Raises:
             RuntimeError: it does not.
         """
-        command = [redis_program() or "redis-server"]
+        command = [redis_executable() or "redis-server"]
         if self._config is not None:
             path = self.folder / "redis.conf"
             path.write_text(self._config)

@@ -8,12 +8,15 @@ import trio
 
 from syncd.bus.settings import BusSettings
 from syncd.testing.chaos_proxy import ChaosProxy
-from syncd.testing.redis_process import RedisProcess, redis_program
+from syncd.testing.redis_process import RedisProcess
+from syncd.testing.redis_server import redis_executable
 from tests.integration.bus_listener import QUICK, Listener, come, publish, publish_until_heard
 
 pytestmark = [
     pytest.mark.process,
-    pytest.mark.skipif(redis_program() is None, reason="no redis-server (make test installs it)"),
+    pytest.mark.skipif(
+        redis_executable() is None, reason="no redis-server (make test installs it)"
+    ),
 ]
 TOPICS = [b"{t}:b:one", b"{t}:b:two"]
 

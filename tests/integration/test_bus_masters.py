@@ -7,14 +7,16 @@ import trio
 
 from syncd.bus.topology import discover, slot_of_topic
 from syncd.redis_address import Endpoint, parse_redis_url
-from syncd.testing.redis_process import redis_program
+from syncd.testing.redis_server import redis_executable
 from tests.integration.bus_listener import Listener, come, publish, publish_until_heard
 from tests.integration.redis_groups import open_cluster, open_watched
 
 pytestmark = [
     pytest.mark.process,
     pytest.mark.slow,
-    pytest.mark.skipif(redis_program() is None, reason="no redis-server (make test installs it)"),
+    pytest.mark.skipif(
+        redis_executable() is None, reason="no redis-server (make test installs it)"
+    ),
 ]
 TOPICS = [b"{%d}:b:live" % number for number in range(30)]
 

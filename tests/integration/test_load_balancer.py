@@ -13,7 +13,8 @@ import trio
 
 from syncd.testing.plain_client import Closed, PlainClient
 from syncd.testing.process import ServerProcess, free_port
-from syncd.testing.redis_process import RedisProcess, redis_program
+from syncd.testing.redis_process import RedisProcess
+from syncd.testing.redis_server import redis_executable
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 SHIPPED = Path(__file__).parents[2] / "docs" / "ops" / "compose-nginx.conf"
@@ -23,7 +24,9 @@ pytestmark = [
     pytest.mark.process,
     pytest.mark.slow,
     pytest.mark.skipif(NGINX is None, reason="nginx is not installed (make test installs it)"),
-    pytest.mark.skipif(redis_program() is None, reason="no redis-server (make test installs it)"),
+    pytest.mark.skipif(
+        redis_executable() is None, reason="no redis-server (make test installs it)"
+    ),
 ]
 CONFIG = """
 [namespaces.demo]

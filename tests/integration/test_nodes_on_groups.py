@@ -7,7 +7,7 @@ import trio
 
 from syncd.testing.plain_client import PlainClient
 from syncd.testing.process import ServerProcess
-from syncd.testing.redis_process import redis_program
+from syncd.testing.redis_server import redis_executable
 from tests.integration.redis_groups import open_cluster, open_watched
 
 PATIENT_S = 60.0
@@ -15,7 +15,9 @@ PATIENT_S = 60.0
 pytestmark = [
     pytest.mark.process,
     pytest.mark.slow,
-    pytest.mark.skipif(redis_program() is None, reason="no redis-server (make test installs it)"),
+    pytest.mark.skipif(
+        redis_executable() is None, reason="no redis-server (make test installs it)"
+    ),
 ]
 CONFIG = """
 [namespaces.demo]

@@ -14,7 +14,7 @@ from syncd.ports_state import EntryWrite, KeyName, KnownOutcome, MutationCommit
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.redis_keys import RedisNames, decode_message
 from syncd.store.redis_store import RedisStore
-from syncd.testing.redis_process import redis_program
+from syncd.testing.redis_server import redis_executable
 from tests.integration.test_bus_masters import cluster, move_slot, watched
 
 __all__ = ["cluster", "watched"]  # fixtures
@@ -22,7 +22,9 @@ __all__ = ["cluster", "watched"]  # fixtures
 pytestmark = [
     pytest.mark.process,
     pytest.mark.slow,
-    pytest.mark.skipif(redis_program() is None, reason="no redis-server (make test installs it)"),
+    pytest.mark.skipif(
+        redis_executable() is None, reason="no redis-server (make test installs it)"
+    ),
 ]
 A, ORDERS = ChannelName("demo:a"), ChannelName("orders")
 OPTIONS = StoreOptions(lambda _: Retention(1000, 3600.0), entropy=random.Random(5).randbytes)

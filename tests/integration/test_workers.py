@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from syncd.testing.process import API_KEY, ServerProcess
-from syncd.testing.redis_process import RedisProcess, redis_program, wait_until
+from syncd.testing.redis_process import RedisProcess, wait_until
+from syncd.testing.redis_server import redis_executable
 
 pytestmark = [
     pytest.mark.process,
     pytest.mark.slow,
-    pytest.mark.skipif(redis_program() is None, reason="no redis-server (make test installs it)"),
+    pytest.mark.skipif(
+        redis_executable() is None, reason="no redis-server (make test installs it)"
+    ),
 ]
 CONFIG = """
 [namespaces.demo]
