@@ -25,6 +25,8 @@ CLOSE_S = 1.0
 RECEIVE_BYTES = 65_536
 """One read of the socket: a burst of events costs one pass through the parser."""
 
+_CUT_OFF = "The server closed the connection before it answered the upgrade."
+
 StreamOpener = Callable[[], Awaitable[trio.abc.Stream]]
 
 
@@ -78,6 +80,51 @@ class Closure:
     reason: str = ""
     after_s: float = 0.0
     """The server asked for this wait (`Retry-After`)."""
+
+
+class _Opening(trio.abc.Stream):
+    """A stream whose end, while the upgrade is not answered, is an error that trio-websocket does not catch.
+
+    trio-websocket 0.12 takes it for the end of a connection, and waits for the answer all the same: a proxy without a server behind it, or a
+    node that stops, would hold a client for the whole of its connect timeout.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._head = b""
+        self._is_open = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            if self._is_open:
+                raise
+            raise ConnectionError(_CUT_OFF) from error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            if self._is_open:
+                raise
+            raise ConnectionError(_CUT_OFF) from error
+        if not self._is_open:
+            self._look_at(data)
+        return data
+
+    def _look_at(self, data: bytes | bytearray) -> None:
+        """The answer may share a read with frames and the end behind them: what the bytes say is known before the task that waits for it runs."""
+        if not data:
+            raise ConnectionError(_CUT_OFF)
+        self._head += data
+        self._is_open = b"\r\n\r\n" in self._head and self._head.split(b" ", 2)[1:2] == [b"101"]
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class Link:
@@ -138,12 +185,12 @@ class Link:
         return self._closure
 
     async def _serve(self) -> None:
-        stream = await self._open_stream()
+        stream = _Opening(await self._open_stream())
         try:
             async with trio.open_nursery() as nursery:
                 connection = await trio_websocket.wrap_client_stream(
                     nursery,
-                    stream,  # type: ignore[arg-type]  # any stream will do; tests and proxies bring others
+                    stream,  # type: ignore[arg-type]  # any stream will do
                     self._target.host_header,
                     self._target.resource,
                     subprotocols=[SUBPROTOCOL],

@@ -511,3 +511,30 @@ async def test_an_upgrade_that_is_refused_with_retry_after_is_obeyed(autojump_cl
     async with open_client(URL, open_stream=open_stream, rng=random.Random(1)):
         await until(lambda: len(dials) == 2)
     assert 7 <= dials[1] - dials[0] <= 8
+
+
+@pytest.mark.parametrize(
+    "answer", [None, b"", b"HTTP/1.1 101 Switch", b"HTTP/1.1 502 Bad\r\n\r\n<h1>"]
+)
+async def test_an_end_before_the_answer_to_the_upgrade_ends_the_attempt_at_once(
+    autojump_clock, nursery, answer
+):
+    """As of a proxy whose server is away. None: it does not even read the request."""
+    dials = []
+
+    async def open_stream():
+        dials.append(trio.current_time())
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(leave, theirs)
+        return ours
+
+    async def leave(stream):
+        if answer is not None:
+            await stream.receive_some()
+        if answer:
+            await stream.send_all(answer)
+        await trio.aclose_forcefully(stream)
+
+    async with open_client(URL, open_stream=open_stream, rng=random.Random(1)):
+        await until(lambda: len(dials) == 2)
+    assert dials[1] - dials[0] <= 1
