@@ -163,8 +163,10 @@ def test_an_acknowledgement_of_another_life_drops_no_outcome(make_server, join):
 
 def test_a_server_that_still_reads_its_file_is_not_taken_for_one_that_keeps_none(make_server, join):
     """While it loads, `INFO` says `aof_enabled:0`; asked then, and told the era a moment later, a node began new epochs for nothing."""
-    server = make_server("always", "--key-load-delay", "200")
-    append(join(server), 5000)  # it looks at its clients after every 1,024 commands that it reads
+    server = make_server("always", "--key-load-delay", "20")
+    append(
+        join(server), 20_000
+    )  # some tenths of a second between two looks at its clients, and four of them
     server.kill()
     starting = threading.Thread(target=server.start)
     starting.start()
