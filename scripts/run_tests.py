@@ -38,7 +38,7 @@ PARTS = (
     Part(
         "unit",
         ("wire", "model", "cache", "actors", "gateway", "http", "cli", "bench", "bus"),
-        120,
+        60,
         is_spread=True,
     ),
     Part("signals", ("signals",), 40),
