@@ -36,7 +36,7 @@ fi
 case $extras in
     run) what=. ;;
     dev) what='.[dev,redis]' ;;
-    bench) what='.[bench]' ;;
+    bench) what='.[bench,redis]' ;;
     *) echo "unknown set of packages: $extras" >&2; exit 2 ;;
 esac
 echo "Installing $what into $venv (once; takes about a minute)"
