@@ -180,6 +180,8 @@ class LookedUp:
     """Those that there are, in the order of the keys."""
     dirty: Sequence[KeyName] = ()
     """Keys whose last forwarded change the application has not acknowledged."""
+    mids: Sequence[int] = ()
+    """The last mutation decided of each client that was named."""
 
 
 TaggedKey = tuple[ChannelName, KeyName]
@@ -218,9 +220,14 @@ class StateReader(Protocol):
         """
 
     def look_up(
-        self, channel: ChannelName, keys: Sequence[KeyName], *, with_dirty: bool
+        self,
+        channel: ChannelName,
+        keys: Sequence[KeyName],
+        *,
+        with_dirty: bool = False,
+        clients: Sequence[str] = (),
     ) -> LookedUp:
-        """Return entries, the position they are as of, and (`with_dirty`) which keys are dirty, of one moment.
+        """Return entries, the position they are as of, which keys are dirty (`with_dirty`), and `last_mids`, of one moment.
 
         A store that nobody else writes to need not tell what is dirty: who asks knows by itself.
         """

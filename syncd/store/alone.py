@@ -38,11 +38,13 @@ class AloneReads:
         channel: ChannelName,
         keys: Sequence[KeyName],
         *,
-        with_dirty: bool,
+        with_dirty: bool = False,
+        clients: Sequence[str] = (),
     ) -> LookedUp:
         """See `StateReader.look_up`."""
         head = self.load(channel, 0, 0).head
-        return LookedUp(Position(head.epoch, head.top), self.entries(channel, keys))
+        found, mids = self.entries(channel, keys), self.last_mids(clients)
+        return LookedUp(Position(head.epoch, head.top), found, mids=mids)
 
     def scan_for(
         self: _Reads,

@@ -48,17 +48,22 @@ class RedisState:
         return [entry_from(key, raw) for key, raw in found if raw is not None]
 
     def look_up(
-        self, channel: ChannelName, keys: Sequence[KeyName], *, with_dirty: bool
+        self,
+        channel: ChannelName,
+        keys: Sequence[KeyName],
+        *,
+        with_dirty: bool = False,
+        clients: Sequence[str] = (),
     ) -> LookedUp:
         """See `StateReader.look_up`."""
-        wanted = list(keys)
-        epoch, top, raws, dirty = self.run(
-            STATE, lambda: ["look_up", self.describe(channel), wanted, with_dirty]
+        wanted, names = list(keys), list(clients)
+        epoch, top, raws, dirty, mids = self.run(
+            STATE, lambda: ["look_up", self.describe(channel), wanted, with_dirty, names]
         )
         found = zip(wanted, raws, strict=True)
         entries = [entry_from(key, raw) for key, raw in found if raw is not None]
-        names = [KeyName(key.decode()) for key in dirty]
-        return LookedUp(Position(Epoch(epoch.decode()), top), entries, names)
+        unheard = [KeyName(key.decode()) for key in dirty]
+        return LookedUp(Position(Epoch(epoch.decode()), top), entries, unheard, mids)
 
     def scan(
         self, channel: ChannelName, after_key: KeyName | None, limit: int, max_bytes: int

@@ -205,7 +205,7 @@ class LossyBus:
 class Session(FakeSession):
     """A connection of one client to one node."""
 
-    clients = ()
+    clients: Sequence[str] = ()
 
     def send_outcome(self, outcome: bytes, positions: Any) -> None:
         body = msgpack.unpackb(outcome)
@@ -302,12 +302,15 @@ class Node:
         session.subscriptions[LOG] = subscription
         self.submit(SubscribeChannel(subscription))
 
-    def watch(self, session: Session, position: Position | None) -> None:
+    def watch(
+        self, session: Session, position: Position | None, keys: list[KeyName] | None = None
+    ) -> None:
         request_id = next(session.ids)
-        subscription = Subscription(session, COUNTERS, pending_id=request_id, watch=Watch(None))
+        watch = Watch(None if keys is None else set(keys))
+        subscription = Subscription(session, COUNTERS, pending_id=request_id, watch=watch)
         session.subscriptions[COUNTERS] = subscription
         self.owner.submit_nowait(
-            [WatchEntries(subscription, request_id, "counters", COUNTERS, None, position=position)],
+            [WatchEntries(subscription, request_id, "counters", COUNTERS, keys, position=position)],
             0,
         )
 

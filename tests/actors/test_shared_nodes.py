@@ -15,6 +15,7 @@ import trio.testing
 from syncd.errors import SyncdError
 from syncd.ids import Position
 from syncd.ports import PublishEvent, SubscriptionsClosed
+from syncd.ports_state import KeyName
 from syncd.testing.counter_history import CounterHistory, Decided, WatchedCounters
 from syncd.testing.history import History, Observer
 from syncd.wire import encode
@@ -250,3 +251,21 @@ async def test_what_the_bus_loses_or_brings_late_is_told_all_the_same(autojump_c
 @pytest.mark.parametrize("seed", range(40))
 async def test_a_store_that_lost_its_end_is_gone_on_with_in_new_epochs(autojump_clock, seed):
     await live(seed, may_lose=True)
+
+
+async def test_watched_keys_are_told_with_the_mutations_that_another_node_made(autojump_clock):
+    """This node has heard of the first mutation only, and still knows what the entries hold: a prediction would be shown twice else."""
+    async with running(2, random.Random(0)) as (_, (here, there)):
+        session = here.session()
+        session.clients = ("c", "nobody")
+        for mid, node in enumerate((here, there, there), 1):
+            node.mutate(session, "c", mid, "a")
+            await trio.testing.wait_all_tasks_blocked()
+        here.watch(session, None, [KeyName("a"), KeyName("b")])
+        await trio.testing.wait_all_tasks_blocked()
+        (told,) = [body for kind, body in session.notes if kind == "watched"]
+        assert told["decided"] == {"c": 3, "nobody": 0}
+        assert told["entries"] == [
+            {"key": "a", "version": 3, "value": 3},
+            {"key": "b", "version": 3, "deleted": True},
+        ]

@@ -4,7 +4,15 @@ import pytest
 
 from syncd.ids import ChannelName, Position
 from syncd.ports import Appended
-from syncd.ports_state import Committed, Conflict, Entry, EntryRead, KnownOutcome, OutOfOrder
+from syncd.ports_state import (
+    Committed,
+    Conflict,
+    Entry,
+    EntryRead,
+    KeyName,
+    KnownOutcome,
+    OutOfOrder,
+)
 from syncd.store.base import CLIENT_USE_MS
 
 UNKNOWN = KnownOutcome(None, {})
@@ -399,6 +407,19 @@ def test_a_scan_tells_of_the_same_moment_which_mutations_it_holds(log, mutation,
     assert page.position == log.scan("orders").position
     assert not page.is_complete
     assert mids == [1, 2, 0]
+
+
+def test_entries_are_looked_up_of_the_same_moment_as_the_mutations_that_they_hold(
+    log, mutation, put
+):
+    log.mutate(mutation("c", 1, put("orders", "a")), mutation("c", 2, put("orders", "b")))
+    log.mutate(mutation("d", 1))
+    keys = [KeyName(key) for key in ("b", "never", "a")]
+    found = log.store.look_up(ChannelName("orders"), keys, clients=("d", "c", "nobody"))
+    assert [entry.key for entry in found.entries] == ["b", "a"]
+    assert found.position == log.scan("orders").position
+    assert found.mids == [1, 2, 0]
+    assert log.store.look_up(ChannelName("orders"), keys).mids == []
 
 
 def test_the_heads_of_several_channels_are_those_of_each(log, mutation, put):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import attrs
 
+from syncd.actors.cache_owner.holdings import Holdings, value_of
 from syncd.ids import ChannelName, Position
 from syncd.ports_collections import EntryState, WatchEntries
 from syncd.ports_state import EntryPage, KeyName, StateReader
@@ -15,11 +17,15 @@ __all__ = [
     "KEYS_PER_JOB",
     "PAGE_BYTES",
     "PAGE_ENTRIES",
+    "PageReader",
     "ScannedPage",
     "Snapshot",
+    "keys_to_tell",
+    "look_up_entries",
     "num_fitting",
     "scan_entries",
     "sort_out",
+    "states_of",
 ]
 
 KEYS_PER_JOB = 256
@@ -54,12 +60,52 @@ class ScannedPage:
     """By client, the last mutation decided."""
 
 
+def keys_to_tell(holdings: Holdings, command: WatchEntries) -> list[KeyName] | None:
+    """Return which entries a watch request is about; None: whatever the store has of the channel."""
+    if command.keys is not None:
+        return list(command.keys)
+    holding = holdings.of_channel(command.channel)
+    assert holding is not None, "the gateway checks names"
+    if not holding.is_volatile:
+        return None
+    places = holding.memory.places()
+    return sorted(place[1] for place in places if place[0] == command.channel)
+
+
+class PageReader(Protocol):
+    """Reads a page in the store's thread."""
+
+    def __call__(
+        self, reader: StateReader, channel: ChannelName, *, clients: Sequence[str]
+    ) -> ScannedPage: ...
+
+
 def scan_entries(
-    reader: StateReader, channel: ChannelName, after: KeyName | None, clients: Sequence[str]
+    reader: StateReader, channel: ChannelName, *, after: KeyName | None, clients: Sequence[str]
 ) -> ScannedPage:
     """Read a page of a channel, and up to which mutation of each client it holds what became of them."""
     page, mids = reader.scan_for(clients, channel, after, PAGE_ENTRIES, PAGE_BYTES)
     return ScannedPage(page, dict(zip(clients, mids, strict=True)))
+
+
+def look_up_entries(
+    reader: StateReader, channel: ChannelName, *, keys: Sequence[KeyName], clients: Sequence[str]
+) -> ScannedPage:
+    """Read these entries of a channel, and the same of them."""
+    found = reader.look_up(channel, keys, clients=clients)
+    page = EntryPage(found.position, found.entries, is_complete=True)
+    return ScannedPage(page, dict(zip(clients, found.mids, strict=True)))
+
+
+def states_of(page: EntryPage, keys: Sequence[KeyName] | None = None) -> list[EntryState]:
+    """Return what the entries of a page are now, in its order, or in that of the keys that were asked for."""
+    found = {entry.key: (entry.version, value_of(entry.value)) for entry in page.entries}
+    absent = (page.position.offset, None)
+    states = []
+    for key in found if keys is None else keys:
+        version, value = found.get(key, absent)
+        states.append(EntryState(key, version if value is not None else absent[0], value))
+    return states
 
 
 def sort_out(

@@ -8,19 +8,24 @@ snapshot follow one by one as the session drains; what changes meanwhile comes a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from syncd.actors.cache_owner.behind import Behind
 from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.gathering import Gathering
-from syncd.actors.cache_owner.holdings import Holdings, value_of
+from syncd.actors.cache_owner.holdings import Holdings
 from syncd.actors.cache_owner.messages import SnapshotPage, WatchLost
 from syncd.actors.cache_owner.paging import (
     KEYS_PER_JOB,
+    PageReader,
     ScannedPage,
     Snapshot,
+    keys_to_tell,
+    look_up_entries,
     num_fitting,
     scan_entries,
     sort_out,
+    states_of,
 )
 from syncd.actors.cache_owner.reloading import Reloading
 from syncd.codes import ErrorCode
@@ -129,7 +134,7 @@ class Watching:
         if command.subscription.is_closed:
             return
         self._forget(command)
-        snapshot = Snapshot(command, self._keys_to_tell(command), num_lost=num_lost)
+        snapshot = Snapshot(command, keys_to_tell(self._holdings, command), num_lost=num_lost)
         self._snapshots.setdefault(command.subscription, []).append(snapshot)
         if snapshot.keys_left is None:
             watch = command.subscription.watch
@@ -137,16 +142,6 @@ class Watching:
             watch.snapshot_id, watch.page_after = command.request_id, None
             watch.have = dict(command.have)
         self._next_page(snapshot)
-
-    def _keys_to_tell(self, command: WatchEntries) -> list[KeyName] | None:
-        if command.keys is not None:
-            return list(command.keys)
-        holding = self._holdings.of_channel(command.channel)
-        assert holding is not None, "the gateway checks names"
-        if not holding.is_volatile:
-            return None
-        places = holding.memory.places()
-        return sorted(place[1] for place in places if place[0] == command.channel)
 
     def _hand_over(
         self,
@@ -177,7 +172,7 @@ class Watching:
         if self._is_over(snapshot):
             return
         if snapshot.keys_left is None:
-            self._scan(snapshot)
+            self._read_page(snapshot, partial(scan_entries, after=snapshot.after_key))
             return
         keys = snapshot.keys_left[:KEYS_PER_JOB]
         if not keys:
@@ -188,15 +183,15 @@ class Watching:
             return
 
         def done(entries: list[EntryState], position: Position) -> None:
-            count = num_fitting(entries)
+            if self._holdings.is_shared:
+                # What others have committed, memory does not know in the numbers of clients.
+                self._read_page(snapshot, partial(look_up_entries, keys=keys))
+                return
             if self._is_over(snapshot) or self.behind.waits(snapshot.command, position):
                 self._close(snapshot)
                 return
-            assert snapshot.keys_left is not None, "see above"
-            del snapshot.keys_left[:count]
             decided = self._holdings.decided.of(command.subscription.session.clients)
-            more = bool(snapshot.keys_left)
-            self._tell(snapshot, entries[:count], position, decided, more=more)
+            self._tell_keys(snapshot, entries, position, decided)
 
         command = snapshot.command
 
@@ -206,12 +201,12 @@ class Watching:
         client = _first(command.subscription.session.clients)
         self._fetching.gather(Gathering(command.channel, keys, done, failed, client))
 
-    def _scan(self, snapshot: Snapshot) -> None:
-        channel, after = snapshot.command.channel, snapshot.after_key
+    def _read_page(self, snapshot: Snapshot, read: PageReader) -> None:
+        channel = snapshot.command.channel
         clients = snapshot.command.subscription.session.clients
 
         def work(reader: StateReader) -> ScannedPage:
-            return scan_entries(reader, channel, after, clients)
+            return read(reader, channel, clients=clients)
 
         def done(answer: ScannedPage | SyncdError) -> None:
             self._post(SnapshotPage(snapshot, answer))
@@ -230,15 +225,29 @@ class Watching:
         if not snapshot.is_joined and self.behind.waits(snapshot.command, page.position):
             self._close(snapshot)
             return
+        if snapshot.keys_left is not None:
+            entries = states_of(page, snapshot.keys_left[:KEYS_PER_JOB])
+            self._tell_keys(snapshot, entries, page.position, answer.decided)
+            return
         if page.entries:
             snapshot.after_key = page.entries[-1].key
-        entries = [
-            EntryState(entry.key, entry.version, entry.value)
-            for entry in page.entries
-            if value_of(entry.value) is not None
-        ]
+        entries = [state for state in states_of(page) if state.value is not None]
         self._tell(snapshot, entries, page.position, answer.decided, more=not page.is_complete)
         self._fetching.refresh_old(snapshot.command.channel, page.entries)
+
+    def _tell_keys(
+        self,
+        snapshot: Snapshot,
+        entries: Sequence[EntryState],
+        position: Position,
+        decided: Mapping[str, int],
+    ) -> None:
+        """Send as many of the entries asked for as fit into a page."""
+        assert snapshot.keys_left is not None, "a scan has no keys"
+        count = num_fitting(entries)
+        del snapshot.keys_left[:count]
+        more = bool(snapshot.keys_left)
+        self._tell(snapshot, entries[:count], position, decided, more=more)
 
     def _tell(
         self,

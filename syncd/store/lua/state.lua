@@ -17,15 +17,16 @@ function read.entries(name, keys)
   return found
 end
 
--- Reply: epoch, top, the entries in the order of the keys, and the keys that are dirty, if that is asked.
-function read.look_up(channel, keys, with_dirty)
+-- Reply: epoch, top, the entries in the order of the keys, the keys that are dirty, if that is asked, and the last mutations of the
+-- clients named.
+function read.look_up(channel, keys, with_dirty, names)
   local head, dirty = head_of(channel), {}
   for _, key in ipairs(with_dirty and keys or {}) do
     if call('HEXISTS', T .. ':d', head.name .. '\0' .. key) == 1 then
       dirty[#dirty + 1] = key
     end
   end
-  return {head.epoch, head.top, read.entries(head.name, keys), dirty}
+  return {head.epoch, head.top, read.entries(head.name, keys), dirty, read.mids(names)}
 end
 
 -- Reply: epoch, top, whether these were the last, last mutations of the clients named, then key and entry by turns.

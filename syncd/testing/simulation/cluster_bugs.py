@@ -72,8 +72,8 @@ def _dirty_not_told() -> contextlib.AbstractContextManager[None]:
     """What is read does not say that its source has not heard of it yet."""
     original = vars(SharedStore)["look_up"]
 
-    def look_up(self: Any, channel: Any, keys: Any, *, with_dirty: bool) -> Any:  # noqa: ARG001
-        return original(self, channel, keys, with_dirty=False)
+    def look_up(self: Any, channel: Any, keys: Any, **options: Any) -> Any:
+        return original(self, channel, keys, **{**options, "with_dirty": False})
 
     return _replaced(SharedStore, "look_up", look_up)
 

@@ -199,11 +199,16 @@ class SharedStore:
         return call
 
     def look_up(
-        self, channel: ChannelName, keys: Sequence[KeyName], *, with_dirty: bool
+        self,
+        channel: ChannelName,
+        keys: Sequence[KeyName],
+        *,
+        with_dirty: bool = False,
+        clients: Sequence[str] = (),
     ) -> LookedUp:
         """See `StateReader.look_up`; this store is not alone."""
         self._check()
-        found = self._inner.look_up(channel, keys, with_dirty=False)
+        found = self._inner.look_up(channel, keys, clients=clients)
         if with_dirty:
             dirty = self._inner.dirty(channel.partition("/")[0], None, 1_000_000)
             found.dirty = [d.key for d in dirty if d.channel == channel and d.key in keys]
