@@ -145,13 +145,16 @@ class ClusterWorld(World):
         """Return the node that a client talks to."""
         return None if user.shell.link is None else self._homes.get(user.shell.link)
 
-    def is_quiet(self) -> bool:
-        """Whether nobody waits for anything, and somebody alive tells the application of changes."""
+    def what_waits(self) -> str:
+        """See `World.what_waits`; the application is told of changes, by somebody alive, sooner or later."""
         living = {process.node.name for process in self.processes}
         now = trio.current_time()
-        leases = self.air.leases.values()
-        are_held = all(holder in living and until > now for holder, until in leases)
-        return are_held and super().is_quiet()
+        held = self.air.leases.items()
+        lost = [name for name, (holder, until) in held if holder not in living or until <= now]
+        if lost:
+            return f"nobody holds {lost}"
+        dirty = [each.key for each in self._store.dirty("account", None, 10)]
+        return f"accounts {dirty} were not forwarded" if dirty else super().what_waits()
 
     def nemesis(self) -> Nemesis:
         """Return who does harm here."""

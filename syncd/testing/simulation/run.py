@@ -119,16 +119,16 @@ async def _settle(world: World) -> None:
     deadline = trio.current_time() + SETTLE_S
     while trio.current_time() < deadline and not world.breaches.found:
         await trio.sleep(0.5)
-        if not world.is_quiet():
+        waits = world.what_waits()
+        if waits:
             quiet_since = None
         elif quiet_since is None:
             quiet_since = trio.current_time()
         elif trio.current_time() - quiet_since >= QUIET_S:
             _check_the_end(world)
             return
-    for user in world.users:
-        if not user.is_content() and not world.breaches.found:
-            world.breaches.add("SETTLED", f"never: {user.what_waits()}")
+    if not world.breaches.found:
+        world.breaches.add("SETTLED", f"never: {world.what_waits() or 'there is no peace'}")
 
 
 def _check_the_end(world: World) -> None:

@@ -200,15 +200,17 @@ class World:
         """Return the process that a client talks to."""
         return self.process
 
-    def is_quiet(self) -> bool:
-        """Whether everybody is connected and nobody waits for anything."""
-        return self.process is not None and all(
-            user.shell.core.state is ConnectionState.CONNECTED
-            and user.shell.link is not None
-            and not user.shell.link.is_half_open
-            and user.is_content()
-            for user in self.users
-        )
+    def what_waits(self) -> str:
+        """Say who waits for what, or is not connected; nothing when all is quiet."""
+        if self.process is None:
+            return "no process"
+        for user in self.users:
+            link = user.shell.link
+            if link is None or link.is_half_open or not user.is_content():
+                return user.what_waits()
+            if user.shell.core.state is not ConnectionState.CONNECTED:
+                return user.what_waits()
+        return ""
 
 
 def _no_uid(name: str) -> str:
