@@ -98,6 +98,26 @@ async def test_after_a_start_nothing_in_the_store_counts_as_fresh_for_who_comes_
         assert sorted(source.calls) == ["a", "a", "b", "b"]
 
 
+async def test_a_load_that_failed_for_a_reader_just_before_is_owed_to_who_begins_to_watch_all(
+    autojump_clock,
+):
+    source = Source(a=1, b=1)
+    async with running(app_of(source, ttl=600, stale=600)) as world:
+        await world.read("prices", "a", "b")
+        world.listener.watching["prices", "b"] = 1
+        source.values["a"], source.failure = 2, OSError("away")
+        await world.invalidate("prices")
+        await trio.sleep(0.1)  # nobody watches `a` yet, so it is not owed
+        await world.read("prices", "a")
+        await trio.sleep(source.delay_s + 0.01)  # the load that the reader began has failed
+        come_back(world, None)
+        await trio.sleep(0.1)
+        world.listener.watching["prices", "a"] = 1
+        source.failure = None
+        await trio.sleep(5)
+        assert last_told(world, "a") == 2
+
+
 async def test_those_who_come_back_at_once_after_a_start_share_one_walk(autojump_clock):
     source, store = Source(a=1, b=1), new_store()
     async with running(app_of(source, ttl=600), store) as world:

@@ -20,7 +20,7 @@ from syncd.ids import ChannelName, Position
 from syncd.model.collection_memory import CachedEntry, Freshness
 from syncd.model.recording import Place
 from syncd.ports_collections import EntryState
-from syncd.ports_state import Entry, KeyName, LookedUp, StateReader, StateStoreHandle
+from syncd.ports_state import KeyName, LookedUp, StateReader, StateStoreHandle
 
 __all__ = ["Fetching"]
 
@@ -135,18 +135,6 @@ class Fetching:
             return False
         self._want(holding, place, entry, num_watching=num_watching)
         return True
-
-    def refresh_old(self, channel: ChannelName, stored: Sequence[Entry]) -> None:
-        """Have entries of a source loaded anew that are not known to be fresh: somebody watches them from now on."""
-        holding, now = self._holdings.of_channel(channel), self._holdings.now
-        if holding is None or not holding.has_source:
-            return
-        for each in stored:
-            place = (channel, each.key)
-            known = holding.memory.peek(place, now)
-            if not holding.is_usable(place, known or holding.entry_from_store(each), now):
-                # What is not in memory is read again, with its position: memory is never ahead of what it is as of.
-                self.refresh(holding, place, known, num_watching=1)
 
     def _want(
         self,

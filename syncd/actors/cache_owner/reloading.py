@@ -24,10 +24,11 @@ from syncd.actors.cache_owner.holdings import Holding, Holdings
 from syncd.actors.cache_owner.paging import PAGE_BYTES
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName
+from syncd.model.collection_memory import CachedEntry
 from syncd.model.owed_loads import LOOKED_AT_ONCE, OwedLoads
 from syncd.model.recording import Place
 from syncd.ports_collections import WatchingHandle
-from syncd.ports_state import KeyName, StateReader, StateStoreHandle
+from syncd.ports_state import Entry, KeyName, StateReader, StateStoreHandle
 
 __all__ = ["LOOK_S", "Reloading"]
 
@@ -162,6 +163,18 @@ class Reloading:
         elif not self._owed[holding.name].is_sure(channel):
             self._begin(holding, channel, is_whole=True)
 
+    def told(self, channel: ChannelName, stored: Sequence[Entry]) -> None:
+        """Somebody watches a channel from now on, and is told these entries of it as the store has them."""
+        holding, now = self._holdings.of_channel(channel), self._holdings.now
+        if holding is None or not holding.has_source:
+            return
+        for each in stored:
+            place = (channel, each.key)
+            known = holding.memory.peek(place, now)
+            if not holding.is_usable(place, known or holding.entry_from_store(each), now):
+                # What is not in memory is read again, with its position: memory is never ahead of what it is as of.
+                self._have_loaded(holding, place, known, 1)
+
     # ---------------------------------------------------------------- single entries
 
     def _see_some(self, holding: Holding, places: Iterable[Place], at_least: int = 0) -> None:
@@ -180,8 +193,15 @@ class Reloading:
         if entry is not None and now < entry.fresh_until:
             if not is_dirty:
                 owed.paid(place)
-        elif not self._fetching.refresh(holding, place, entry, num_watching=num_watching):
-            self._dropped(holding, owed.put_off(place, now))
+        else:
+            self._have_loaded(holding, place, entry, num_watching)
+
+    def _have_loaded(
+        self, holding: Holding, place: Place, entry: CachedEntry | None, num_watching: int
+    ) -> None:
+        if not self._fetching.refresh(holding, place, entry, num_watching=num_watching):
+            owed = self._owed[holding.name]
+            self._dropped(holding, owed.put_off(place, self._holdings.now))
 
     def _see_slowly(self, holding: Holding, places: list[Place], start: int) -> None:
         """Go through places in steps, so that others have their turn."""
