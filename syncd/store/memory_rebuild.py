@@ -159,6 +159,10 @@ class MemoryRebuilds:
         found.after, found.done = after, done
         return True
 
+    def prepare(self, lease: RebuildLease, plan: SwapPlan, budget_s: float) -> bool | None:
+        """See `RebuildStore.prepare`: there is nothing that the swap could be spared."""
+        return None if self._held(lease) is None else False
+
     def swap(self, lease: RebuildLease, plan: SwapPlan) -> Swapped | None:
         """See `RebuildStore.swap`."""
         found = self._held(lease)

@@ -131,6 +131,16 @@ class RebuildStore(Protocol):
     ) -> bool:
         """Add rows to the generation and move its checkpoint; False: the token is stale, nothing was written."""
 
+    def prepare(self, lease: RebuildLease, plan: SwapPlan, budget_s: float) -> bool | None:
+        """Do for about `budget_s` what `swap` would have to do else, once the last page is written; readers see nothing of it.
+
+        Called until it has nothing more to do, or not at all: `swap` does what is left. Then no page follows under this lease, and
+        the plan of the swap is this one, but for its time and records. Changes made meanwhile win, as ever.
+
+        Returns:
+            Whether there is more to do; None: the token is stale, nothing was written.
+        """
+
     def swap(self, lease: RebuildLease, plan: SwapPlan) -> Swapped | None:
         """Make the generation the entries, and release the lease; None: the token is stale, nothing was written."""
 

@@ -111,6 +111,10 @@ class RedisRebuilds:
         scanned = [[row.channel, row.key, row.value, list(row.tags)] for row in rows]
         return bool(self._change("page", lease.collection, lease.token, scanned, after, done))
 
+    def prepare(self, lease: RebuildLease, plan: SwapPlan, budget_s: float) -> bool | None:
+        """See `RebuildStore.prepare`: so far the swap does everything."""
+        return False if self._plan("holds", lease.collection, lease.token) else None
+
     def swap(self, lease: RebuildLease, plan: SwapPlan) -> Swapped | None:
         """See `RebuildStore.swap`."""
         collection = lease.collection

@@ -229,6 +229,10 @@ class SqliteRebuilds:
 
     # -------------------------------------------------------------------------------------------- the swap
 
+    def prepare(self, lease: RebuildLease, plan: SwapPlan, budget_s: float) -> bool | None:
+        """See `RebuildStore.prepare`: so far the swap does everything."""
+        return None if self._state(lease) is None else False
+
     def swap(self, lease: RebuildLease, plan: SwapPlan) -> Swapped | None:
         """See `RebuildStore.swap`."""
         if self._state(lease) is None:

@@ -123,6 +123,8 @@ class World:
             whole_record=b"all",
             among=message.among,
         )
+        while self.store.rebuilds.prepare(message.lease, plan, 0.005):
+            pass
         message.done(self.store.rebuilds.swap(message.lease, plan))
 
     def values(self, collection="orders"):

@@ -34,6 +34,13 @@ def acquire(store, job=None, now_ms=0, *, lease_ms=100, **kind):
     return store.rebuilds.acquire("orders", job, now_ms, lease_ms=lease_ms, **wanted)
 
 
+def prepare(store, lease, plan):
+    """Have everything prepared, a step at a time."""
+    while has_more := store.rebuilds.prepare(lease, plan, 0.0):
+        pass
+    assert has_more is False
+
+
 def values(log, channel="orders"):
     return {entry.key: entry.value for entry in log.scan(channel).entries}
 
@@ -73,6 +80,7 @@ def test_a_stale_token_writes_nothing(filled):
     stale = acquire(filled.store, "one", 0)
     held = acquire(filled.store, "two", 100)
     assert not rebuilds.write_page(stale, [row("a"), row("x")], "x", 2)
+    assert rebuilds.prepare(stale, PLAN, 1.0) is None
     assert rebuilds.swap(stale, PLAN) is None
     assert not rebuilds.release(stale, keeps_generation=False)
     assert values(filled) == dict.fromkeys("abc", b"old")
@@ -204,6 +212,41 @@ def test_a_job_that_is_not_resumed_begins_without_the_rows_of_the_last(filled):
     filled.store.rebuilds.write_page(second, [row("a")], "a", 1)
     filled.store.rebuilds.swap(second, PLAN)
     assert values(filled) == {"a": b"new"}
+
+
+@pytest.mark.parametrize("plan", [PLAN, WHOLE])
+@pytest.mark.parametrize("deletes_missing", [True, False])
+def test_what_is_prepared_is_seen_by_nobody_and_changes_made_after_it_win(
+    filled, mutation, put, delete, plan, deletes_missing
+):
+    filled.mutate(mutation(None, 0, *(put("orders", key, b"old", ["t"]) for key in "uvw")))
+    plan = attrs.evolve(plan, deletes_missing=deletes_missing)
+    lease = acquire(filled.store)
+    filled.mutate(mutation(None, 0, put("orders", "a", b"mine"), put("orders", "u", b"mine")))
+    rows = [row("a"), row("b", tags=["u"]), row("c", b"old", ["t"]), row("d"), row("e")]
+    filled.store.rebuilds.write_page(lease, rows, "e", 5)
+    before = filled.scan("orders"), filled.tagged("orders", "t"), filled.head("orders")
+    prepare(filled.store, lease, plan)
+    assert (filled.scan("orders"), filled.tagged("orders", "t"), filled.head("orders")) == before
+    filled.mutate(
+        mutation(
+            None,
+            0,
+            put("orders", "d", b"mine", ["t"]),
+            delete("orders", "e"),
+            put("orders", "f", b"mine"),
+            put("orders", "v", b"mine"),
+        )
+    )
+    filled.store.rebuilds.swap(lease, plan)
+    mine = dict.fromkeys("adfuv", b"mine")
+    kept = {} if deletes_missing else {"w": b"old"}
+    assert values(filled) == {**mine, "b": b"new", "c": b"old", **kept}
+    assert filled.store.count(ORDERS) == len(values(filled))
+    tagged = [key for _, key in filled.tagged("orders", "t")]
+    assert tagged == ["c", "d", *kept]
+    assert filled.tagged("orders", "u") == [("orders", "b")]
+    assert filled.entry("orders", "c").version == 3
 
 
 @pytest.mark.parametrize("plan", [PLAN, WHOLE])
@@ -386,6 +429,13 @@ class Play:
         keeps_missing = self.chance.random() < 0.2
         among = None if self.among is None else [(ORDERS, KeyName(key)) for key in self.among]
         plan = attrs.evolve(plan, deletes_missing=not keeps_missing, among=among)
+        for _ in range(self.chance.choice((0, 2, 10))):
+            self.log.store.rebuilds.prepare(self.lease, plan, 0.0)
+            self.chance.choice((self.change, self.acknowledge, self.check))()
+        if self.chance.random() < 0.3:
+            self.crash()
+            self.acquire()  # it was prepared and is not swapped: what comes next resumes it, or begins anew
+            return
         self.log.store.rebuilds.swap(self.lease, plan)
         before = self.entries
         stays = set(before) if keeps_missing else set(self.kept)

@@ -24,6 +24,9 @@ __all__ = ["OwnersStore", "RebuildStoreHandle", "Swapping"]
 MAX_EVENTS = 1_000
 """Changes of a swap that are told one by one. With more, watchers are sent to a new snapshot."""
 
+PREPARE_S = 0.005
+"""Of the store's time at once, as its slices of reads are."""
+
 T = TypeVar("T")
 
 
@@ -65,23 +68,36 @@ class Swapping:
         self._asked: set[SwapGeneration] = set()
 
     def swap(self, message: SwapGeneration) -> None:
-        """Have the store swap, then tell and follow."""
+        """Have the store prepare and swap, then tell and follow."""
+        self._asked.add(message)
+        self._prepare(message)
+
+    def _prepare(self, message: SwapGeneration) -> None:
+        """Have a slice of the swap's work done, as long as there is any: others' reads and commits go between."""
+        plan, lease = _plan(message, self._wall_ms()), message.lease
+
+        def done(has_more: bool | SyncdError | None) -> None:  # noqa: FBT001 - as the store answers
+            if message not in self._asked:
+                return
+            if isinstance(has_more, SyncdError) or has_more is None:
+                self._asked.discard(message)
+                message.done(has_more)
+            elif has_more:
+                self._prepare(message)
+            else:
+                self._swap(message)
+
+        self._store.rebuild(lambda rebuilds: rebuilds.prepare(lease, plan, PREPARE_S), done)
+
+    def _swap(self, message: SwapGeneration) -> None:
         at_ms, lease = self._wall_ms(), message.lease
-        plan = SwapPlan(
-            at_ms=at_ms,
-            deletes_missing=message.deletes_missing,
-            max_events=MAX_EVENTS,
-            entry_record=lambda key, value: entry_record(key, at_ms, value=value),
-            whole_record=invalidation_record(at_ms),
-            among=message.among,
-        )
+        plan = _plan(message, at_ms)
 
         def done(answer: Swapped | SyncdError | None) -> None:
             if isinstance(answer, Swapped):
                 self._tell(answer, at_ms)
             self._call(lambda: self._follow(message, answer, at_ms))
 
-        self._asked.add(message)
         self._store.rebuild(lambda rebuilds: rebuilds.swap(lease, plan), done)
 
     def _tell(self, swapped: Swapped, at_ms: int) -> None:
@@ -134,3 +150,14 @@ class Swapping:
         asked, self._asked = self._asked, set()
         for message in asked:
             message.done(error)
+
+
+def _plan(message: SwapGeneration, at_ms: int) -> SwapPlan:
+    return SwapPlan(
+        at_ms=at_ms,
+        deletes_missing=message.deletes_missing,
+        max_events=MAX_EVENTS,
+        entry_record=lambda key, value: entry_record(key, at_ms, value=value),
+        whole_record=invalidation_record(at_ms),
+        among=message.among,
+    )
