@@ -24,7 +24,18 @@ _CONNECTING, _UPGRADING, _GREETING, _LIVE = range(4)
 class Conn:
     """One connection and how far it has come."""
 
-    __slots__ = ("channel", "fd", "position", "recv", "send", "sock", "state", "tail", "track")
+    __slots__ = (
+        "channel",
+        "epoch",
+        "fd",
+        "position",
+        "recv",
+        "send",
+        "sock",
+        "state",
+        "tail",
+        "track",
+    )
 
     def __init__(self, sock: socket.socket, channel: str | None) -> None:
         self.sock, self.channel = sock, channel
@@ -32,6 +43,7 @@ class Conn:
         self.state = _CONNECTING
         self.tail = b""
         self.position = 0
+        self.epoch = ""
         self.track: Track | None = None
 
 
@@ -70,14 +82,17 @@ class Dialer:
         self._publishers: list[Conn] = []
         self._tracks: dict[str, Track] = {}
         self._num_opened = 0
+        self._dialled = port
 
     def open_subscribers(
-        self, count: int, channels: list[str], concurrency: int = 64
+        self, count: int, channels: list[str], concurrency: int = 64, port: int | None = None
     ) -> dict[str, float]:
-        """Open `count` connections, each subscribed to one of `channels` in turn; returns time and CPU."""
+        """Open `count` connections, each subscribed to one of `channels` in turn; returns time and CPU. `port`: of another node."""
+        self._dialled = port or self._port
         conns, figures = self._open(
             [channels[index % len(channels)] for index in range(count)], "sub", concurrency
         )
+        self._dialled = self._port
         for conn in conns:
             assert conn.channel is not None
             track = self._tracks.setdefault(conn.channel, Track(conn.position))
@@ -123,7 +138,7 @@ class Dialer:
         self._num_opened += 1
         if source:
             sock.bind((f"127.0.0.{2 + source % 250}", 0))
-        sock.connect_ex(("127.0.0.1", self._port))
+        sock.connect_ex(("127.0.0.1", self._dialled))
         conn = Conn(sock, channel)
         self._by_fd[conn.fd] = conn
         self._epoll.register(conn.fd, select.EPOLLOUT)
@@ -173,6 +188,7 @@ class Dialer:
         conn.tail = data[chunk.consumed :]
         if conn.channel is not None:
             conn.position = chunk.subscribed.get(conn.channel, 0)
+            conn.epoch = chunk.epochs.get(conn.channel, "")
         conn.state = _LIVE
         return True
 

@@ -96,6 +96,11 @@ class Load(Dialer):
         if self._publishers[0].send(data) != len(data):
             raise Mismatch("the publisher's socket is full")
 
+    def publish_unseen(self, channels: list[str]) -> None:
+        """Publish to channels that this load generator does not watch, and wait for the answers."""
+        self._publish(channels)
+        self._drain(lambda: True)
+
     def _receive(self, timeout_s: float, sample: Callable[[int, int], None] | None = None) -> None:
         """Read what is ready, once per connection, and verify it."""
         by_fd, cache = self._by_fd, self._cache

@@ -148,6 +148,11 @@ class Server:
         """The end of its output."""
         return self.log.read_text(errors="replace")[-3000:]
 
+    def kill(self) -> None:
+        """As a power switch would."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """Terminate, then kill."""
         self._process.terminate()
@@ -170,6 +175,9 @@ class Attached:
     def tail(self) -> str:
         """Its output is elsewhere."""
         return ""
+
+    def kill(self) -> None:
+        """It is not ours."""
 
     def stop(self) -> None:
         """It is not ours."""

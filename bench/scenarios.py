@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from bench.bus import bus_rows
 from bench.cache import rows as cache_rows
+from bench.nodes import nodes, storm
 from bench.process import SERVER_CORE, pause, pinned
 from bench.rebuild import MEMORY_ROWS, rebuild_rows
 from bench.report import Row
@@ -361,4 +362,6 @@ SCENARIOS = [
     Scenario("cache", cache, 35),
     Scenario("rebuild", rebuild, 30),
     Scenario("bus", lambda _, plan: bus_rows(plan), 40),
+    Scenario("nodes", nodes, 40),
+    Scenario("storm", storm, 30),
 ]

@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.process import LOAD_CORE, SERVER_CORE, Attached, Server, free_port, pinned, rss_kib
+from bench.process import (
+    LOAD_CORE,
+    SERVER_CORE,
+    Attached,
+    Server,
+    cpu_s,
+    free_port,
+    pinned,
+    rss_kib,
+)
 from bench.state_fill import fill
 from bench.wire import Dialect, RawDialect, SyncdDialect
 from bench.worker import LoadFailed, Worker
@@ -71,6 +80,11 @@ class Target:
                 raise LoadFailed(f"{self.name}: {failure}\n{self.server.tail()}") from failure
 
     @property
+    def cpu_s(self) -> float:
+        """CPU that the server has used."""
+        return cpu_s(self.server.pid)
+
+    @property
     def rss_kib(self) -> int:
         """Resident memory of the server."""
         return rss_kib(self.server.pid)
@@ -126,6 +140,15 @@ class Lab:
         database = self.folder / f"bench-{port}-{self._num_started}.db"
         arguments = ["-m", "syncd.cli.main", "serve", "--listen", f"127.0.0.1:{port}"]
         arguments += ["--db", str(database), "--config", str(config)]
+        return self._start("syncd", arguments, port, SyncdDialect)
+
+    def node(self, redis_url: str) -> Target:
+        """A node of several, on this Redis."""
+        config = self.folder / "bench.toml"
+        config.write_text(_CONFIG)
+        port = free_port()
+        arguments = ["-m", "syncd.cli.main", "serve", "--listen", f"127.0.0.1:{port}"]
+        arguments += ["--redis", redis_url, "--config", str(config)]
         return self._start("syncd", arguments, port, SyncdDialect)
 
     def syncd_state(self, *, is_filled: bool = False) -> Target:

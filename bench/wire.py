@@ -72,6 +72,8 @@ class Chunk:
     """(epoch, offset) of each ok that has one."""
     subscribed: dict[str, int] = field(default_factory=dict)
     """Channel to offset."""
+    epochs: dict[str, str] = field(default_factory=dict)
+    """Channel to epoch."""
     is_welcome: bool = False
     pings: int = 0
     """How many answers `pong` are owed."""
@@ -176,7 +178,9 @@ def _take(chunk: Chunk, kind: str, body: dict[str, Any]) -> None:
         if "position" in body:
             chunk.positions.append((body["position"]["epoch"], body["position"]["offset"]))
     elif kind == "subscribed":
-        chunk.subscribed[body["channel"]] = body.get("position", {"offset": 0})["offset"]
+        position = body.get("position", {"epoch": "", "offset": 0})
+        chunk.subscribed[body["channel"]] = position["offset"]
+        chunk.epochs[body["channel"]] = position["epoch"]
     elif kind == "welcome":
         chunk.is_welcome = True
     elif kind == "ping":

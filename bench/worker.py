@@ -11,7 +11,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from bench.load_state import StateLoad
+from bench.load_nodes import NodesLoad
 from bench.process import LOAD_CORE
 from bench.wire import Dialect
 
@@ -32,7 +32,7 @@ def raise_file_limit() -> int:
 
 
 class Worker:
-    """A `StateLoad` in another process; methods are called by name and answered in turn."""
+    """A `NodesLoad` in another process; methods are called by name and answered in turn."""
 
     def __init__(self, dialect: Callable[[], Dialect], port: int, pid: int) -> None:
         context = multiprocessing.get_context("fork")
@@ -66,7 +66,7 @@ class Worker:
 
 def _serve(pipe: Connection, dialect: Callable[[], Dialect], port: int, pid: int) -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
-    load = StateLoad(dialect(), port, pid)
+    load = NodesLoad(dialect(), port, pid)
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             method, arguments = pipe.recv()

@@ -1,0 +1,199 @@
+"""Two nodes on one Redis beside one node without: what a delivery costs, how much later it comes, and a node's clients that all come to the other.
+
+Nodes have the first core, Redis and the load generators the last one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.process import LOAD_CORE, pause, pinned
+from bench.redis_store import OUTSTANDING, requests_of, run_bare
+from bench.report import Row
+from syncd.testing.redis_process import RedisProcess
+from syncd.testing.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    from bench.scenarios import Plan
+    from bench.targets import Lab, Target
+
+__all__ = ["nodes", "storm"]
+
+_MICRO = 1e6
+_SUBSCRIBERS = 1000
+_PACE_PER_S = 100.0
+_STORM_CLIENTS = 5000
+_STORM_CHANNELS = 100
+_STORM_MISSED = 3
+"""Events of each channel between the death of the node and its clients' return."""
+_STORM_SPREAD_S = 5.0
+"""First attempts come within half a second, those that meet a busy node or a dead one later; a load balancer spreads them further."""
+_OTHERS = 100
+
+
+@contextmanager
+def _redis() -> Iterator[RedisProcess]:
+    folder = Path(tempfile.mkdtemp(prefix="syncd-bench-nodes-"))
+    with pinned(LOAD_CORE), RedisProcess(folder) as server:
+        yield server
+    shutil.rmtree(folder)
+
+
+def nodes(lab: Lab, plan: Plan) -> list[Row]:
+    """One channel with 1,000 subscribers on each of two nodes; the publisher is on the first."""
+    with _redis() as redis:
+        rows = [*_fanout(lab, plan, redis.url), *_latency(lab, plan, redis.url)]
+        lab.stop()
+        return [*rows, *_durable(lab, plan, redis.url)]
+
+
+# ------------------------------------------------------------------------------------------------ a delivery
+
+
+def _fanout(lab: Lab, plan: Plan, url: str) -> list[Row]:
+    one, first, second = lab.syncd(), lab.node(url), lab.node(url)
+    for target in (one, first):
+        target.call("open_subscribers", count=_SUBSCRIBERS, channels=["mem:0"])
+        target.call("open_publishers", count=1)
+    first.call("open_subscribers", count=_SUBSCRIBERS, channels=["mem:0"], port=second.server.port)
+    rows = []
+    for window in (1, 8):
+        alone, together = [], []
+        for target in (one, first):
+            target.call("fanout", duration_s=0.3, window=window)
+        for _ in range(plan.rounds):
+            figures = one.call("fanout", duration_s=plan.duration_s, window=window)
+            alone.append(figures["cpu_s"] / figures["deliveries"] * _MICRO)
+            before = first.cpu_s + second.cpu_s
+            figures = first.call("fanout", duration_s=plan.duration_s, window=window)
+            used = first.cpu_s + second.cpu_s - before
+            together.append(used / figures["deliveries"] * _MICRO)
+        ratio = statistics.median(b / a for a, b in zip(alone, together, strict=True))
+        note = f"{statistics.median(together):.2f} over {statistics.median(alone):.2f} µs CPU"
+        label = f"a delivery of two nodes over one's, {window} outstanding"
+        rows.append(Row("nodes", label, ratio, "x", 1.15, note=note))
+    lab.stop()
+    return rows
+
+
+def _latency(lab: Lab, plan: Plan, url: str) -> list[Row]:
+    """Published on one node, delivered on the other, beside published and delivered on a node alone."""
+    one, first, second = lab.syncd(), lab.node(url), lab.node(url)
+    for target, port in ((one, one.server.port), (first, second.server.port)):
+        target.call("open_subscribers", count=10, channels=["mem:0"], port=port)
+        target.call("open_publishers", count=1)
+        target.call("fanout", duration_s=0.3, window=1)
+
+    def p50_ms(target: Target) -> float:
+        paced = target.call("paced", duration_s=2 * plan.duration_s, per_s=_PACE_PER_S)
+        return float(paced["p50_ms"])
+
+    pairs = [(p50_ms(one), p50_ms(first)) for _ in range(plan.rounds)]
+    added = statistics.median(b - a for a, b in pairs)
+    note = f"{statistics.median(a for a, _ in pairs):.2f} ms on one node"
+    lab.stop()
+    return [Row("nodes", "the bridge adds to a delivery, p50", added, "ms", 1.5, note=note)]
+
+
+def _durable(lab: Lab, plan: Plan, url: str) -> list[Row]:
+    """256 publishers of durable events over a whole node, beside the script alone."""
+    node = lab.node(url)
+    node.call("open_publishers", count=OUTSTANDING)
+    names = [f"dur:{index}" for index in range(100)]
+    node.call("requests", duration_s=0.5, channels=names, durable=True)
+    through, bare = [], []
+    with tempfile.TemporaryDirectory(prefix="syncd-bench-bare-") as folder:
+        with pinned(LOAD_CORE):
+            server = RedisServer(Path(folder))
+            server.start()
+        try:
+            for number in range(plan.rounds):
+                figures = node.call(
+                    "requests", duration_s=2 * plan.duration_s, channels=names, durable=True
+                )
+                through.append(figures["requests"] / figures["wall_s"])
+                requests = requests_of(int(20_000 * plan.duration_s), f"demo:{number}-")
+                bare.append(run_bare(server, requests))
+        finally:
+            server.kill()
+    ratio = statistics.median(a / b for a, b in zip(through, bare, strict=True))
+    note = f"{statistics.median(through):,.0f}/s; the load generator shares Redis's core"
+    return [
+        Row("nodes", "floor: bare script, 256 in a pipeline", statistics.median(bare), "/s"),
+        Row("nodes", "durable publish -> ok", ratio, "x floor", 0.5, is_minimum=True, note=note),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ a storm
+
+
+def storm(lab: Lab, plan: Plan) -> list[Row]:
+    """5,000 clients of a node that was killed come to the other and recover, beside 100 that are there already."""
+    del plan
+    with _redis() as redis:
+        killed, left = lab.node(redis.url), lab.node(redis.url)
+        names = [f"dur:{index}" for index in range(_STORM_CHANNELS)]
+        killed.call("open_publishers", count=1)
+        killed.call("open_subscribers", count=_STORM_CLIENTS, channels=names)
+        killed.call("fanout", duration_s=0.5, window=16)
+        others = lab.beside(left)
+        others.call("open_subscribers", count=_OTHERS, channels=["mem:others"])
+        others.call("open_publishers", count=1)
+        others.call("fanout", duration_s=0.3, window=1)
+        quiet = others.call("paced", duration_s=_STORM_SPREAD_S, per_s=_PACE_PER_S)
+        killed.server.kill()
+        _miss(lab.beside(left), names)
+        pause(1.0)
+        return _storm_rows(killed, left, others, redis, quiet)
+
+
+def _miss(publisher: Target, names: list[str]) -> None:
+    """Publish while nobody is there."""
+    publisher.call("open_publishers", count=1)
+    publisher.call("publish_unseen", channels=names * _STORM_MISSED)
+
+
+def _storm_rows(
+    killed: Target, left: Target, others: Target, redis: RedisProcess, quiet: dict[str, Any]
+) -> list[Row]:
+    during: dict[str, Any] = {}
+
+    def watch() -> None:
+        during.update(others.call("paced", duration_s=_STORM_SPREAD_S, per_s=_PACE_PER_S))
+
+    watching = threading.Thread(target=watch)
+    commands, cpu_began = _commands(redis), left.cpu_s
+    watching.start()
+    back = killed.call(
+        "come_back", port=left.server.port, num_missed=_STORM_MISSED, within_s=_STORM_SPREAD_S
+    )
+    watching.join()
+    per_client = (_commands(redis) - commands) / _STORM_CLIENTS
+    cpu_us = (left.cpu_s - cpu_began) / _STORM_CLIENTS * _MICRO
+    note = f"{quiet['p99_ms']:.1f} ms before, {during['p99_ms']:.1f} ms meanwhile"
+    return [
+        Row("storm", "until all 5,000 are live", back["live_s"], "s", 15.0),
+        Row("storm", "a client's return", cpu_us, "µs CPU", note="with what the others cost"),
+        Row("storm", "Redis commands a client", per_client, "", 6.0, note="all of the server's"),
+        Row(
+            "storm",
+            "p99 of others over that before",
+            during["p99_ms"] / quiet["p99_ms"],
+            "x",
+            3.0,
+            note=note,
+        ),
+    ]
+
+
+def _commands(redis: RedisProcess) -> int:
+    """How many commands this Redis has run, those of scripts included."""
+    lines = redis.ask("INFO", "commandstats").decode().splitlines()
+    return sum(int(line.split("calls=")[1].split(",")[0]) for line in lines if "calls=" in line)
