@@ -101,6 +101,8 @@ export class FakeLocks {
 export class FakePageLocks implements LocksLike {
   readonly #all: FakeLocks;
   isDead = false;
+  /** How its requests come to the manager: at once, or as a test says. */
+  arrive: (run: () => void) => void = (run) => run();
   /** What a frozen page is told once it goes on. */
   #late: (() => void)[] | null = null;
 
@@ -121,7 +123,7 @@ export class FakePageLocks implements LocksLike {
         this.#all.withdraw(request);
         reject(new Error("AbortError"));
       });
-      this.#all.add(request, options.steal ?? false);
+      this.arrive(() => this.#all.add(request, options.steal ?? false));
     });
   }
 

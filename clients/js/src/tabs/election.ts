@@ -30,6 +30,8 @@ export interface Voter {
   deposed(): void;
   /** Ask the leader whether it is there; its answer goes to `heard`. */
   ask(): void;
+  /** This tab's own lock is held: from now on others can tell that it lives, and it may speak. */
+  joined(): void;
 }
 
 interface AbortControllerLike {
@@ -44,6 +46,8 @@ export class Election {
   isLeader = false;
   /** A leader was heard since this tab joined, led or stepped back. */
   isHeard = false;
+  /** This tab holds its own lock. */
+  hasJoined = false;
   readonly #environment: Environment;
   readonly #locks: LocksLike;
   readonly #kept: KeptLike | null;
@@ -71,18 +75,26 @@ export class Election {
     return this.#abort !== null;
   }
 
-  /** Take part; the tab's own lock tells the leader that it lives. */
+  /**
+   * Take part; the tab's own lock tells the leader that it lives.
+   *
+   * Nothing is said or stood for before that is held: whoever heard of this tab first would find the lock free, and the tab dead.
+   */
   join(tab: string): void {
     if (this.#abort !== null) return;
     this.#abort = new (
       globalThis as unknown as { AbortController: new () => AbortControllerLike }
     ).AbortController();
     const { signal } = this.#abort;
-    const untilLeft = (): Promise<void> =>
-      new Promise((resolve) => signal.addEventListener("abort", resolve));
+    const untilLeft = (): Promise<void> => {
+      if (signal.aborted) return Promise.resolve();
+      this.hasJoined = true;
+      this.#stand(false);
+      this.#beat();
+      this.#voter.joined();
+      return new Promise((resolve) => signal.addEventListener("abort", resolve));
+    };
     this.#locks.request(this.#lockOf(tab), { signal }, untilLeft).catch(() => undefined);
-    this.#stand(false);
-    this.#beat();
   }
 
   /** Take part no more. */
@@ -92,6 +104,7 @@ export class Election {
     this.#depose();
     this.#abort?.abort();
     this.#abort = null;
+    this.hasJoined = false;
   }
 
   /** A leader of this term spoke, which is none below `term`. */

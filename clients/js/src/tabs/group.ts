@@ -96,6 +96,7 @@ export class TabGroup {
       elected: (term) => this.#elected(term),
       deposed: () => this.#deposed(),
       ask: () => this.#say({ say: "ask", from: this.id, claims: this.#claims }),
+      joined: () => this.#joined(),
     });
   }
 
@@ -146,6 +147,9 @@ export class TabGroup {
       else if (signal !== "offline") this.#election.doubt();
     });
     this.#election.join(this.id);
+  }
+
+  #joined(): void {
     this.#election.doubt();
     this.#say({ say: "here", from: this.id });
     this.pending.tellAll();
@@ -166,7 +170,7 @@ export class TabGroup {
   }
 
   #say(word: Word): void {
-    this.#channel?.postMessage(word);
+    if (this.#election.hasJoined) this.#channel?.postMessage(word);
   }
 
   #left(): void {

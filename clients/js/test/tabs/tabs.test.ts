@@ -42,6 +42,18 @@ describe("tabs that share a connection", () => {
     for (const tab of tabs) expect(tab.told).toEqual([0, 1, 2, 3, 4]);
   });
 
+  /** Locks and channels go different ways: a follower was taken for dead before it was there, and never told anything. */
+  it("are not taken for dead by a leader that hears of them before the browser has their locks", async () => {
+    await opened(1);
+    const late = new FakeTab(browser).listen("demo:a");
+    late.locks.arrive = (run) => void browser.world.environment.setTimeout(run, 20);
+    late.connect();
+    await browser.pass(1_000);
+    browser.publish("event");
+    await browser.pass(50);
+    expect([late.tabs.role, late.told, browser.numConnected]).toEqual(["follower", ["event"], 1]);
+  });
+
   it("publish and ask, each for itself", async () => {
     const tabs = await opened(2);
     const positions = await Promise.all(
