@@ -26,6 +26,12 @@ class Board:
         board.wait_live()
         return board
 
+    def open_beside(self, node, path=""):
+        """Open the board in another tab of the same browser, in a process of its own."""
+        board = Board(self.page.open_beside(f"{node.url}{path}"))
+        board.wait_live()
+        return board
+
     @property
     def panes(self):
         return self.page.evaluate(
@@ -43,6 +49,38 @@ class Board:
     def wait_state(self, pane, state):
         condition = "([pane, state]) => document.querySelector(`[data-pane='${pane}']`).dataset.state === state"
         self.page.wait_for(condition, [pane, state])
+
+    def rename(self, pane, name):
+        self.page.do("fill", f'[data-pane="{pane}"] .name', name)
+        self.page.do("press", f'[data-pane="{pane}"] .name', "Enter")
+
+    def wait_other(self, pane, name):
+        """Wait until somebody of this name is on the board."""
+        condition = "([pane, name]) => document.querySelector(`[data-pane='${pane}'] .badges [title='${name}']`) !== null"
+        self.page.wait_for(condition, [pane, name])
+
+    def wait_waiting(self, pane, *starts):
+        """Wait until an empty pane lists changes that begin so, in this order and no others."""
+        condition = """([pane, starts]) => {
+            const texts = [...document.querySelectorAll(`[data-pane='${pane}'] .empty li`)].map((item) => item.lastChild.textContent);
+            return texts.length === starts.length && texts.every((text, place) => text.startsWith(starts[place])); }"""
+        self.page.wait_for(condition, [pane, list(starts)])
+
+    def wait_kept(self, pane, num):
+        """Wait until so many changes are in the browser's database: what is not would not survive a reload."""
+        condition = """async ([pane, num]) => {
+            const name = `syncd ["/ws","${pane}"]`;
+            if (!(await indexedDB.databases()).some((one) => one.name === name)) return num === 0;
+            const answer = (request) => new Promise((resolve, reject) => {
+                request.onsuccess = () => resolve(request.result);
+                request.onerror = () => reject(request.error);
+            });
+            const database = await answer(indexedDB.open(name));
+            const [store] = database.objectStoreNames;
+            const found = await answer(database.transaction(store).objectStore(store).count());
+            database.close();
+            return found === num; }"""
+        self.page.wait_for(condition, [pane, num])
 
     def wait_saved(self, pane):
         condition = "(pane) => !document.querySelector(`[data-pane='${pane}']`).hasAttribute('data-pending')"

@@ -96,6 +96,14 @@ class Page:
         opened = self.browser.ask("driver", "openBeside", {"opener": self.number, "url": url})
         return Page(self.browser, opened)
 
+    def freeze(self) -> None:
+        """Let nothing run in the page until `thaw`: it keeps its locks and answers nobody."""
+        self.browser.ask("driver", "freeze", {"page": self.number})
+
+    def thaw(self) -> None:
+        """Let a frozen page go on."""
+        self.browser.ask("driver", "thaw", {"page": self.number})
+
     def evaluate(self, script: str, argument: Any = None) -> Any:
         """Return what a function in JavaScript returns."""
         return self.do("evaluate", _call(script, argument))

@@ -22,6 +22,7 @@ const options = { executablePath, headless: true, args: FLAGS, ignoreDefaultArgs
 const browser = profile ? await chromium.launchPersistentContext(profile, options) : await chromium.launch(options);
 const pages = [];
 const printed = [];
+const frozen = [];
 
 function adopt(page) {
   const number = pages.push(page) - 1;
@@ -56,6 +57,20 @@ const driver = {
     const number = adopt(page);
     await page.goto(url);
     return number;
+  },
+  // As a tab that the browser has frozen: nothing in it runs, until `thaw`. Chromium's own freezing takes hidden tabs only.
+  async freeze({ page }) {
+    const session = await pages[page].context().newCDPSession(pages[page]);
+    const paused = new Promise((resolve) => session.once("Debugger.paused", resolve));
+    await session.send("Debugger.enable");
+    await session.send("Debugger.pause");
+    session.send("Runtime.evaluate", { expression: "0" }).catch(() => undefined);
+    await paused;
+    frozen[page] = session;
+  },
+  async thaw({ page }) {
+    await frozen[page].send("Debugger.disable");
+    await frozen[page].detach();
   },
   // Playwright's own waitForFunction evaluates a string within the page, which the page's policy forbids.
   async waitFor({ page, condition, timeoutMs }) {

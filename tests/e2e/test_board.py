@@ -202,8 +202,7 @@ def test_what_a_terminal_publishes_appears_in_both_windows_and_who_is_there(
     browser, node, board, publisher
 ):
     other = Board.open(browser, node, "?panes=1")
-    other.page.do("fill", '[data-pane="A"] .name', "Ada")
-    other.page.do("press", '[data-pane="A"] .name', "Enter")
+    other.rename("A", "Ada")
     publisher.publish("demo:lobby", {"from": "a terminal"})
     board.page.do("fill", "#say-text", "from the page")
     board.page.do("press", "#say-text", "Enter")
@@ -213,16 +212,12 @@ def test_what_a_terminal_publishes_appears_in_both_windows_and_who_is_there(
         assert texts == ['{"from":"a terminal"}', '{"text":"from the page"}']
     for pane in "AB":
         board.page.wait_text(f'[data-pane="{pane}"] .people-count', "2 others")
-        board.page.wait_for(
-            "(pane) => document.querySelector(`[data-pane='${pane}'] .badges [title=Ada]`) !== null",
-            pane,
-        )
+        board.wait_other(pane, "Ada")
 
 
 def test_others_see_where_somebody_points(standing_board):
     board = standing_board
-    board.page.do("fill", '[data-pane="A"] .name', "Grace")
-    board.page.do("press", '[data-pane="A"] .name', "Enter")
+    board.rename("A", "Grace")
     board.page.do("hover", '[data-pane="A"] [data-key="o-1045"] .item')
     board.page.wait_text('[data-pane="B"] .cursor span', "Grace")
     offset = """() => { const [card, cursor] = ['[data-key="o-1045"]', ".cursor"].map((part) =>

@@ -1,6 +1,6 @@
 /** The orders as one pane sees them: what its client shows, what it has under way, and what was confirmed where. */
 
-import type { Client, Collection, Mutation, Position } from "../src/index.js";
+import type { Client, Collection, Mutation, Position, WatchStatus } from "../src/index.js";
 import { MutationFailed } from "../src/index.js";
 import type { Shown } from "./cards.js";
 import { describe, type Order, orderOf, type PREDICTIONS } from "./orders.js";
@@ -8,20 +8,28 @@ import { describe, type Order, orderOf, type PREDICTIONS } from "./orders.js";
 /** Hears what the server has confirmed up to a position of the collection. */
 export type Confirmed = (position: Position, text: string) => void;
 
+/** Hears why a change that an earlier page made did not take effect. */
+export type Refused = (problem: string) => void;
+
 /** Watches all orders, from now until the page ends. */
 export class Feed {
   readonly #client: Client<typeof PREDICTIONS>;
   readonly #orders: Collection<Order>;
   readonly #confirmed: Confirmed;
   readonly #listeners: (() => void)[] = [];
+  /** Mutations that this page made and waits for. */
+  readonly #made = new Set<number>();
   #position: Position | null = null;
-  #numPending = 0;
 
-  constructor(client: Client<typeof PREDICTIONS>, confirmed: Confirmed) {
+  constructor(client: Client<typeof PREDICTIONS>, confirmed: Confirmed, refused: Refused) {
     this.#client = client;
     this.#orders = client.collection<Order>("orders");
     this.#confirmed = confirmed;
     this.#orders.watch({ all: true }, ({ keys }) => this.#changed(keys));
+    client.onPending(() => this.#tell());
+    client.onOutcome(({ id, name, status, code, message }) => {
+      if (status !== "ok" && !this.#made.has(id)) refused(`${name}: ${message || code || status}`);
+    });
   }
 
   /** All orders, newest first, as predicted. */
@@ -33,9 +41,15 @@ export class Feed {
     return shown.reverse();
   }
 
-  /** How many changes made here are not decided. */
+  /** How many changes are not decided: those of this page, of earlier ones, and what is shown of other tabs'. */
   get numPending(): number {
-    return this.#numPending;
+    const shown = new Set(this.#orders.list().flatMap(({ pending }) => pending));
+    return Math.max(shown.size, this.#client.numPending);
+  }
+
+  /** Whether all orders are here, were, or never came. */
+  get status(): WatchStatus {
+    return this.#orders.status();
   }
 
   /** Up to where everything was told; null until it was. */
@@ -69,8 +83,8 @@ export class Feed {
   }
 
   /** Wait until it is decided; return null, or why it did not take effect. */
-  async #settled({ server }: Mutation): Promise<string | null> {
-    this.#count(1);
+  async #settled({ id, server }: Mutation): Promise<string | null> {
+    this.#made.add(id);
     try {
       await server;
       return null;
@@ -78,13 +92,8 @@ export class Feed {
       if (error instanceof MutationFailed) return error.message || error.code || error.status;
       throw error;
     } finally {
-      this.#count(-1);
+      this.#made.delete(id);
     }
-  }
-
-  #count(by: number): void {
-    this.#numPending += by;
-    this.#tell();
   }
 
   #tell(): void {

@@ -5,9 +5,11 @@ import { EventLog, type PaneName } from "./log.js";
 import { LOBBY, Pane } from "./pane.js";
 import { Settings } from "./settings.js";
 
-/** `?panes=1` shows one: for two windows side by side. */
+/** `?panes=A` or `?panes=B` shows one: for two windows side by side. */
 function paneNames(search: string): readonly PaneName[] {
-  return new URLSearchParams(search).get("panes") === "1" ? ["A"] : ["A", "B"];
+  const wanted = new URLSearchParams(search).get("panes");
+  if (wanted === "B") return ["B"];
+  return wanted === "A" || wanted === "1" ? ["A"] : ["A", "B"];
 }
 
 /** On an address of its own (`--api-listen`) the page cannot know where the WebSocket is, and is told by `?ws=`. */
@@ -22,7 +24,10 @@ function start(): void {
   byId("panes", HTMLElement).append(...panes.map((pane) => pane.element));
   byId("columns", HTMLElement).dataset["panes"] = String(names.length);
   byId("lead", HTMLElement).hidden = names.length === 1;
-  if (names.length === 1) document.querySelector('[data-pick="B"]')?.remove();
+  for (const name of ["A", "B"] as const) {
+    if (!names.includes(name)) document.querySelector(`[data-pick="${name}"]`)?.remove();
+  }
+  pick(names[0] ?? "A");
   const settings = new Settings(panes);
   choosePages(settings);
   choosePanes();
@@ -50,12 +55,15 @@ function choosePages(settings: Settings): void {
 
 /** On a narrow window one pane is in view, or the events. */
 function choosePanes(): void {
-  const buttons = document.querySelectorAll<HTMLButtonElement>("[data-pick]");
-  for (const button of buttons) {
-    button.addEventListener("click", () => {
-      byId("columns", HTMLElement).dataset["view"] = button.dataset["pick"] ?? "A";
-      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
-    });
+  for (const button of document.querySelectorAll<HTMLButtonElement>("[data-pick]")) {
+    button.addEventListener("click", () => pick(button.dataset["pick"] ?? "A"));
+  }
+}
+
+function pick(view: string): void {
+  byId("columns", HTMLElement).dataset["view"] = view;
+  for (const button of document.querySelectorAll<HTMLButtonElement>("[data-pick]")) {
+    button.setAttribute("aria-pressed", String(button.dataset["pick"] === view));
   }
 }
 

@@ -88,6 +88,26 @@ export function describe(key: string, value: unknown): string {
   return `${numberOf(key)} ${state}: ${order.quantity} × ${order.item}, ${order.customer}`;
 }
 
+/** Say in a few words what a change is to do that the server has not decided. */
+export function describeChange(name: string, args: unknown): string {
+  const { order_id, key = order_id, item, by } = (args ?? {}) as Partial<Record<string, unknown>>;
+  const number = numberOf(String(key));
+  switch (name) {
+    case "orders.create":
+      return `New order ${number}: ${item}`;
+    case "orders.approve":
+      return `Approve ${number}`;
+    case "orders.ship":
+      return `Ship ${number}`;
+    case "orders.incr":
+      return `${Number(by) < 0 ? "One less" : "One more"} of ${number}`;
+    case "orders.delete":
+      return `Delete ${number}`;
+    default:
+      return `${name} ${number}`;
+  }
+}
+
 function anyOf<Item>(items: readonly Item[]): Item {
   const item = items[Math.floor(Math.random() * items.length)];
   if (item === undefined) throw new Error("There is nothing to choose from.");

@@ -17,7 +17,8 @@ interface Pointer {
 
 /** Somebody as others see them. */
 interface Person {
-  readonly id: string;
+  /** The same in all tabs of theirs. */
+  readonly user: string;
   readonly name: string;
   readonly hue: number;
   readonly pointer: Pointer | null;
@@ -55,13 +56,16 @@ export class People {
   readonly #board: HTMLElement;
   readonly #cursors = new Map<string, HTMLElement>();
   #others: readonly Person[] = [];
+  readonly #user: string;
   #name: string;
   #pointer: Pointer | null = null;
   #timer: ReturnType<typeof setTimeout> | null = null;
 
-  constructor(channel: Channel, board: HTMLElement, name: string) {
+  /** @param user Whose pane it is: in all tabs of theirs the same. */
+  constructor(channel: Channel, board: HTMLElement, user: string, name: string) {
     this.#channel = channel;
     this.#board = board;
+    this.#user = user;
     this.#name = name;
     this.#announce();
     channel.presence.subscribe((others) => this.#show(others));
@@ -87,7 +91,7 @@ export class People {
         person.pointer &&
         this.#board.querySelector<HTMLElement>(`[data-key="${CSS.escape(person.pointer.key)}"]`);
       if (!card || !person.pointer) continue;
-      wanted.add(person.id);
+      wanted.add(person.user);
       const cursor = this.#cursorOf(person);
       const left = card.offsetLeft + person.pointer.x * card.offsetWidth;
       const top = card.offsetTop + person.pointer.y * card.offsetHeight;
@@ -95,18 +99,18 @@ export class People {
       // Put in only now: a new cursor appears where it is and does not fly there.
       if (!cursor.isConnected) this.#board.append(cursor);
     }
-    for (const [id, cursor] of this.#cursors) {
-      if (wanted.has(id)) continue;
+    for (const [user, cursor] of this.#cursors) {
+      if (wanted.has(user)) continue;
       cursor.remove();
-      this.#cursors.delete(id);
+      this.#cursors.delete(user);
     }
   }
 
   #cursorOf(person: Person): HTMLElement {
-    let cursor = this.#cursors.get(person.id);
+    let cursor = this.#cursors.get(person.user);
     if (cursor === undefined) {
       cursor = h("div", { class: "cursor", "aria-hidden": "true" }, icon("pointer"), h("span"));
-      this.#cursors.set(person.id, cursor);
+      this.#cursors.set(person.user, cursor);
     }
     cursor.dataset["hue"] = String(person.hue);
     if (cursor.lastChild) cursor.lastChild.textContent = person.name;
@@ -132,11 +136,13 @@ export class People {
 
   #announce(): void {
     // What the server refuses here is told where the subscription is: the pane's state.
-    this.#channel.presence.set({ name: this.#name, pointer: this.#pointer }).catch(() => undefined);
+    const state = { user: this.#user, name: this.#name, pointer: this.#pointer };
+    this.#channel.presence.set(state).catch(() => undefined);
   }
 
   #show(others: readonly Member[]): void {
-    this.#others = others.flatMap((member) => personOf(member) ?? []);
+    const people = others.flatMap(peopleOf).filter(({ user }) => user !== this.#user);
+    this.#others = [...new Map(people.sort(byPointer).map((person) => [person.user, person])).values()];
     this.badges.replaceChildren(
       ...this.#others.map(({ name, hue }) =>
         h("li", { title: name }, avatar(name, hue), h("span", { class: "hidden" }, name)),
@@ -156,14 +162,24 @@ function rounded(part: number): number {
   return Math.round(Math.min(1, Math.max(0, part)) * 1000) / 1000;
 }
 
-/** Read what somebody announced, who may be anybody and announce anything. */
-function personOf(member: Member): Person | null {
-  const announced = member.states.at(-1);
-  if (announced === undefined) return null;
-  const state = recordOf(announced.state);
-  const given = state["name"];
-  const name = typeof given === "string" && given.trim() !== "" ? given.slice(0, LONGEST_NAME) : "Somebody";
-  return { id: member.member, name, hue: hueOf(member.member), pointer: pointerOf(state["pointer"]) };
+/**
+ * Read what somebody announced, who may be anybody and announce anything.
+ *
+ * To the server every anonymous tab is somebody else, so who they are is announced as well. Where users log in, the server
+ * knows, and a member has the states of all tabs.
+ */
+function peopleOf({ member, states }: Member): Person[] {
+  return states.map((announced) => {
+    const { user: id, name: given, pointer } = recordOf(announced.state);
+    const user = typeof id === "string" ? id.slice(0, LONGEST_NAME) : member;
+    const name = typeof given === "string" && given.trim() !== "" ? given.slice(0, LONGEST_NAME) : "Somebody";
+    return { user, name, hue: hueOf(user), pointer: pointerOf(pointer) };
+  });
+}
+
+/** Who points comes last: of one user's tabs it is the one in use. */
+function byPointer(one: Person, other: Person): number {
+  return Number(one.pointer !== null) - Number(other.pointer !== null);
 }
 
 function pointerOf(value: unknown): Pointer | null {

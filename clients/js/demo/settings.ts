@@ -51,8 +51,9 @@ export class Settings {
 
   #refresh(): void {
     const rows = this.#panes.map((pane) => {
-      const { name, state, client, numOrders, numPending, orders, lobby } = pane.figures();
-      return rowOf(name, [state, client, String(numOrders), String(numPending), orders, lobby]);
+      const { name, state, socket, client, numOrders, numPending, kept, orders, lobby } = pane.figures();
+      const pending = numPending === 0 ? "none" : `${numPending}, ${kept}`;
+      return rowOf(name, [state, socket, client, String(numOrders), pending, orders, lobby]);
     });
     byId("clients", HTMLElement).replaceChildren(...rows);
     this.#turn += 1;
