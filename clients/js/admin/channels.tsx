@@ -3,8 +3,9 @@
 import { useState } from "preact/hooks";
 import type { Api } from "./api.js";
 import { count, whole } from "./format.js";
-import { Filter, type Order, Outbox, Pager, Panel, SortHead, Stale } from "./parts.js";
+import { Outbox, Panel, SortHead, Stale } from "./parts.js";
 import { askUnsubscribe, type SessionTable } from "./sessions.js";
+import { ListingBox, useListing } from "./table.js";
 import { usePolled } from "./value.js";
 
 interface ChannelRow {
@@ -21,83 +22,41 @@ interface ChannelTable {
   readonly is_complete: boolean;
 }
 
-const PAGE = 50;
 const EVERY_MS = 2000;
 const MAX_MEMBERS = 200;
 
 /** The page. */
 export function Channels({ api }: { readonly api: Api }) {
-  const [order, setOrder] = useState<Order>({ by: "num_subscribers", descending: true });
-  const [contains, setContains] = useState("");
-  const [skip, setSkip] = useState(0);
   const [open, setOpen] = useState<string | null>(null);
-  const query = { order: order.by, descending: order.descending, contains, skip, limit: PAGE };
-  const { data, error } = usePolled(
-    (signal) => api.get<ChannelTable>("admin/channels", query, signal),
-    EVERY_MS,
-    [api, order.by, order.descending, contains, skip],
+  const listing = useListing<ChannelTable>(api, "admin/channels", "num_subscribers");
+  const { data, contains, sort } = listing;
+  const head = (
+    <>
+      <SortHead name="channel" label="Channel" isText {...sort} />
+      <SortHead name="num_subscribers" label="Subscribers" {...sort} />
+      <SortHead name="rate_per_s" label="Events a second" {...sort} />
+      <SortHead name="offset" label="Offset" {...sort} />
+    </>
   );
-  const sort = {
-    order,
-    onOrder: (next: Order) => {
-      setOrder(next);
-      setSkip(0);
-    },
-  };
+  const rows = (data?.channels ?? []).map((row) => (
+    <tr key={row.channel} data-channel={row.channel}>
+      <th scope="row">
+        <button type="button" class="link" onClick={() => setOpen(row.channel)}>
+          <code>{row.channel}</code>
+        </button>
+      </th>
+      <td class="number">{whole(row.num_subscribers)}</td>
+      <td class="number">
+        {row.rate_per_s ? count(row.rate_per_s) : <span class="soft">{count(row.rate_per_s)}</span>}
+      </td>
+      <td class="number">{whole(row.offset)}</td>
+    </tr>
+  ));
+  const none = contains === "" ? "No channel is in use." : "No channel has that in its name.";
   return (
-    <section class="box" aria-labelledby="channels-title">
-      <div class="tools">
-        <h2 id="channels-title">Channels</h2>
-        <Filter
-          label="Channel name"
-          value={contains}
-          onValue={(next) => {
-            setContains(next);
-            if (next !== contains) setSkip(0);
-          }}
-        />
-      </div>
-      <Stale error={error} />
-      <div class="scroll">
-        <table>
-          <thead>
-            <tr>
-              <SortHead name="channel" label="Channel" isText {...sort} />
-              <SortHead name="num_subscribers" label="Subscribers" {...sort} />
-              <SortHead name="rate_per_s" label="Events a second" {...sort} />
-              <SortHead name="offset" label="Offset" {...sort} />
-            </tr>
-          </thead>
-          <tbody>
-            {(data?.channels ?? []).map((row) => (
-              <tr key={row.channel} data-channel={row.channel}>
-                <th scope="row">
-                  <button type="button" class="link" onClick={() => setOpen(row.channel)}>
-                    <code>{row.channel}</code>
-                  </button>
-                </th>
-                <td class="number">{whole(row.num_subscribers)}</td>
-                <td class="number">
-                  {row.rate_per_s ? count(row.rate_per_s) : <span class="soft">{count(row.rate_per_s)}</span>}
-                </td>
-                <td class="number">{whole(row.offset)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
-      {data !== null && data.num_found === 0 ? (
-        <p class="empty">{contains === "" ? "No channel is in use." : "No channel has that in its name."}</p>
-      ) : null}
-      <Pager
-        skip={skip}
-        size={PAGE}
-        found={data?.num_found ?? 0}
-        isComplete={data?.is_complete ?? true}
-        onSkip={setSkip}
-      />
+    <ListingBox name="channels" title="Channels" filter="Channel name" {...{ listing, head, rows, none }}>
       {open === null ? null : <ChannelPanel api={api} channel={open} onClose={() => setOpen(null)} />}
-    </section>
+    </ListingBox>
   );
 }
 

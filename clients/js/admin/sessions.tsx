@@ -4,7 +4,8 @@ import { useState } from "preact/hooks";
 import type { Api } from "./api.js";
 import { duration, whole } from "./format.js";
 import type { Live } from "./live.js";
-import { Chip, Filter, Icon, type Order, Outbox, Pager, Panel, question, SortHead, Stale } from "./parts.js";
+import { Chip, Icon, Outbox, Panel, question, SortHead, Stale } from "./parts.js";
+import { ListingBox, useListing } from "./table.js";
 import { usePolled } from "./value.js";
 
 /** One session as `GET /api/admin/sessions` tells it. */
@@ -28,106 +29,67 @@ export interface SessionTable {
   readonly is_complete: boolean;
 }
 
-const PAGE = 50;
 const EVERY_MS = 2000;
 
 /** The page. */
 export function Sessions({ api, live }: { readonly api: Api; readonly live: Live }) {
-  const [order, setOrder] = useState<Order>({ by: "outbox_bytes", descending: true });
-  const [contains, setContains] = useState("");
-  const [skip, setSkip] = useState(0);
   const [open, setOpen] = useState<SessionRow | null>(null);
-  const query = { order: order.by, descending: order.descending, contains, skip, limit: PAGE };
-  const { data, error, again } = usePolled(
-    (signal) => api.get<SessionTable>("admin/sessions", query, signal),
-    EVERY_MS,
-    [api, order.by, order.descending, contains, skip],
-  );
+  const listing = useListing<SessionTable>(api, "admin/sessions", "outbox_bytes");
+  const { data, again, sort } = listing;
   const isOwn = (row: SessionRow) => live.clientId !== null && row.clients.includes(live.clientId);
-  const sort = {
-    order,
-    onOrder: (next: Order) => {
-      setOrder(next);
-      setSkip(0);
-    },
-  };
+  const head = (
+    <>
+      <SortHead name="session" label="Session" isText {...sort} />
+      <SortHead name="user" label="User" isText {...sort} />
+      <th scope="col" class="wide-only">
+        Address
+      </th>
+      <SortHead name="num_subscriptions" label="Channels" isWide {...sort} />
+      <SortHead name="outbox_bytes" label="Outbox" {...sort} />
+      <SortHead name="behind_s" label="Behind" isWide {...sort} />
+      <SortHead name="silent_s" label="Silent" isWide {...sort} />
+      <th scope="col">
+        <span class="hidden">Actions</span>
+      </th>
+    </>
+  );
+  const rows = (data?.sessions ?? []).map((row) => (
+    <tr key={row.session} data-session={row.session}>
+      <th scope="row">
+        <button type="button" class="link" onClick={() => setOpen(row)}>
+          <code>{row.session}</code>
+        </button>{" "}
+        {isOwn(row) ? <Chip tone="plain">this page</Chip> : null}
+        {row.is_paused ? <Chip tone="busy">paused</Chip> : null}
+      </th>
+      <td>{row.user ?? <span class="soft">anonymous</span>}</td>
+      <td class="wide-only">{row.peer}</td>
+      <td class="number wide-only">{whole(row.num_subscriptions)}</td>
+      <td class="outbox">
+        <Outbox size={row.outbox_bytes} budget={row.outbox_budget_bytes} />
+      </td>
+      <td class="number wide-only">{row.behind_s > 0 ? duration(row.behind_s) : "–"}</td>
+      <td class="number wide-only">{duration(row.silent_s)}</td>
+      <td class="number">
+        <button
+          type="button"
+          class="small"
+          aria-label={`Disconnect ${row.session}`}
+          onClick={() => askDisconnect(api, row, again)}
+        >
+          <span class="wide-only">Disconnect</span>
+          <span class="narrow-only">
+            <Icon name="close" />
+          </span>
+        </button>
+      </td>
+    </tr>
+  ));
+  const filter = "User, client, address or session";
   return (
-    <section class="box" aria-labelledby="sessions-title">
-      <div class="tools">
-        <h2 id="sessions-title">Sessions</h2>
-        <Filter
-          label="User, client, address or session"
-          value={contains}
-          onValue={(next) => {
-            setContains(next);
-            if (next !== contains) setSkip(0);
-          }}
-        />
-      </div>
-      <Stale error={error} />
-      <div class="scroll">
-        <table>
-          <thead>
-            <tr>
-              <SortHead name="session" label="Session" isText {...sort} />
-              <SortHead name="user" label="User" isText {...sort} />
-              <th scope="col" class="wide-only">
-                Address
-              </th>
-              <SortHead name="num_subscriptions" label="Channels" isWide {...sort} />
-              <SortHead name="outbox_bytes" label="Outbox" {...sort} />
-              <SortHead name="behind_s" label="Behind" isWide {...sort} />
-              <SortHead name="silent_s" label="Silent" isWide {...sort} />
-              <th scope="col">
-                <span class="hidden">Actions</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {(data?.sessions ?? []).map((row) => (
-              <tr key={row.session} data-session={row.session}>
-                <th scope="row">
-                  <button type="button" class="link" onClick={() => setOpen(row)}>
-                    <code>{row.session}</code>
-                  </button>{" "}
-                  {isOwn(row) ? <Chip tone="plain">this page</Chip> : null}
-                  {row.is_paused ? <Chip tone="busy">paused</Chip> : null}
-                </th>
-                <td>{row.user ?? <span class="soft">anonymous</span>}</td>
-                <td class="wide-only">{row.peer}</td>
-                <td class="number wide-only">{whole(row.num_subscriptions)}</td>
-                <td class="outbox">
-                  <Outbox size={row.outbox_bytes} budget={row.outbox_budget_bytes} />
-                </td>
-                <td class="number wide-only">{row.behind_s > 0 ? duration(row.behind_s) : "–"}</td>
-                <td class="number wide-only">{duration(row.silent_s)}</td>
-                <td class="number">
-                  <button
-                    type="button"
-                    class="small"
-                    aria-label={`Disconnect ${row.session}`}
-                    onClick={() => askDisconnect(api, row, again)}
-                  >
-                    <span class="wide-only">Disconnect</span>
-                    <span class="narrow-only">
-                      <Icon name="close" />
-                    </span>
-                  </button>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
-      <Pager
-        skip={skip}
-        size={PAGE}
-        found={data?.num_found ?? 0}
-        isComplete={data?.is_complete ?? true}
-        onSkip={setSkip}
-      />
+    <ListingBox name="sessions" title="Sessions" {...{ filter, listing, head, rows }}>
       {open === null ? null : <SessionPanel api={api} row={open} onClose={() => setOpen(null)} />}
-    </section>
+    </ListingBox>
   );
 }
 

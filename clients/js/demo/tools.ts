@@ -32,7 +32,7 @@ export function offlineSwitch(network: Network): HTMLElement {
   };
   network.onCut(show);
   show();
-  return h("label", { class: "switch" }, input, h("span", {}, "Offline"));
+  return h("label", { class: "switch" }, input, h("span", {}, "Go offline"));
 }
 
 /** Make the choice of a delay. */
