@@ -13,7 +13,7 @@ from syncd.cache.allocator import THRESHOLD_BYTES, return_large_blocks
 from syncd.config import Config, HistoryKind, Mode, Namespace
 from syncd.ids import ChannelName
 from syncd.model.definitions import AppDefinition
-from syncd.model.reserved import RESERVED
+from syncd.model.reserved import RESERVED, reserved_in_force
 from syncd.store.base import Retention, Store, StoreOptions
 from syncd.store.memory import MemoryStore
 from syncd.store.sqlite import SqliteStore
@@ -22,9 +22,9 @@ from syncd.wire.channels import namespace_of
 
 __all__ = [
     "calm_collector",
-    "collection_namespaces",
     "new_name",
     "open_store",
+    "own_namespaces",
     "raise_file_limit",
     "return_large_values",
     "ssl_context",
@@ -45,6 +45,11 @@ def collection_namespaces(app: AppDefinition) -> list[Namespace]:
         )
         for definition in app.collections.values()
     ]
+
+
+def own_namespaces(app: AppDefinition, *, is_shared: bool) -> list[Namespace]:
+    """Return what a broadcaster has besides the configured ones; `is_shared`: other nodes have the store open too."""
+    return [*collection_namespaces(app), *reserved_in_force(is_shared=is_shared)]
 
 
 def store_options(

@@ -57,9 +57,9 @@ from syncd.model.tokens import TokenVerifier
 from syncd.news import News
 from syncd.node_parts import (
     calm_collector,
-    collection_namespaces,
     new_name,
     open_store,
+    own_namespaces,
     raise_file_limit,
     return_large_values,
     ssl_context,
@@ -151,7 +151,7 @@ class Node:
             store=self.store,
             wall_ms=surroundings.wall_ms,
             new_epoch=lambda: Epoch(surroundings.new_id()),
-            collections=[*collection_namespaces(self.app), *RESERVED],
+            collections=own_namespaces(self.app, is_shared=self.bridge is not None),
             volatile_head=lambda channel: self.cache_owner.volatile_head(channel),  # noqa: PLW0108 - it is made below
             bridge=self.bridge,
         )
@@ -182,6 +182,7 @@ class Node:
             chance=surroundings.jitter,
             audit=self.audit.log,
             news=News(self.broadcaster),
+            is_shared=self.bridge is not None,
         )
         self._connect_rooms()
 
@@ -204,8 +205,7 @@ class Node:
             from syncd.shared_parts import make_bridge  # noqa: PLC0415 - an extra
 
             self.members = Membership(self.config, self.name, self.surroundings)
-            self.cluster = self.members.room
-            line = self.members.line
+            self.cluster, line = self.members.room, self.members.line
             self.bridge = make_bridge(self.config, line, self.store, store, self.surroundings)
 
     def _make_sessions(self, store: Store) -> Sessions:

@@ -224,6 +224,8 @@ def _of_collections(collections: Mapping[str, Mapping[str, Any]]) -> Iterator[Me
 def _of_rebuilds(node: NodeStatistics) -> Iterator[Metric]:
     rebuilds, collections = node.rebuilds, list(node.collections)
     yield _gauge("rebuilds_active", "Rebuilds queued or under way.", rebuilds.num_active)
+    text = "Rebuilds of nodes that died, which this one went on with."
+    yield _counter("rebuilds_taken_over", text, {(): rebuilds.num_taken_over})
     rows = {(name,): rebuilds.rows.get(name, 0) for name in collections}
     yield _counter("rebuild_rows", "Rows that rebuilds have written.", rows, ("collection",))
     ended = {

@@ -8,6 +8,7 @@ Invariant: of one collection at most one job is queued, running or swapping.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import attrs
 from syncd.codes import ErrorCode
 from syncd.errors import RebuildRunning, RequestRejected, SyncdError
 
-__all__ = ["MAX_RUNNING", "Job", "JobState", "Mode", "RebuildPlan", "Wish", "wish_of"]
+__all__ = ["ENDED", "MAX_RUNNING", "Job", "JobState", "Mode", "RebuildPlan", "Wish", "wish_of"]
 
 MAX_RUNNING = 2
 """Rebuilds at once, of all collections: more would only share one store."""
@@ -98,6 +99,8 @@ class JobState(enum.Enum):
 
 
 _ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED})
+ENDED = frozenset(each.value for each in _ENDED)
+"""As it is told."""
 
 
 @attrs.define(eq=False)
@@ -132,6 +135,16 @@ class Job:
     """What is told of it for ever, once it has ended."""
     started_at: float | None = None
     ended_at: float | None = None
+    note: bytes | None = None
+    """Of a job that was begun on another node: what that left of it (`rebuild_note`)."""
+    passed_s: float = 0.0
+    """Of its deadline, on other nodes."""
+    num_taken: int = 0
+    """How many nodes have left it before."""
+    takes_over: int | None = None
+    """The token of the lease that the other node has left."""
+    vouched_until: float = math.inf
+    """Until then nobody else can have its lease, so that it may be told of."""
 
     @property
     def is_ended(self) -> bool:
@@ -180,7 +193,7 @@ class RebuildPlan:
             RebuildRunning: with that job's id.
             SyncdError: `overloaded`.
         """
-        known = self._asked_before(job)
+        known = self.asked_before(job)
         if known is not None:
             return known
         running = self.active(job.collection)
@@ -194,7 +207,15 @@ class RebuildPlan:
         self._forget_oldest()
         return job
 
-    def _asked_before(self, job: Job) -> Job | None:
+    def take_in(self, job: Job) -> bool:
+        """Queue a job that another node has left; False: there is no room, or one of its collection is under way."""
+        num_active = sum(not each.is_ended for each in self._jobs.values())
+        if num_active >= MAX_RUNNING or self.active(job.collection) is not None:
+            return False
+        self._jobs[job.id] = job
+        return True
+
+    def asked_before(self, job: Job) -> Job | None:
         """Return the job of the same request."""
         if job.uid is None:
             return None

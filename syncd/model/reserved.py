@@ -6,6 +6,8 @@ answered as for a channel that does not exist.
 
 from __future__ import annotations
 
+import attrs
+
 from syncd.config import Action, HistoryKind, Mode, Namespace
 from syncd.ids import ChannelName
 from syncd.ports import Identity
@@ -20,6 +22,7 @@ __all__ = [
     "is_admin",
     "is_reserved",
     "progress_channel",
+    "reserved_in_force",
     "who_of",
 ]
 
@@ -71,6 +74,16 @@ RESERVED: tuple[Namespace, ...] = (
     ),
 )
 """All there are."""
+
+
+def reserved_in_force(*, is_shared: bool) -> list[Namespace]:
+    """Return them as a broadcaster has them. Where nodes share a store, what one tells of a rebuild is told on all."""
+    return [
+        attrs.evolve(each, history=HistoryKind.DURABLE)
+        if is_shared and each.name == "$rebuild"
+        else each
+        for each in RESERVED
+    ]
 
 
 def is_reserved(channel: str) -> bool:

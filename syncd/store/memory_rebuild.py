@@ -21,7 +21,14 @@ from syncd.ports_state import (
 )
 from syncd.store.memory_log import Undo
 from syncd.store.memory_state import MemoryState
-from syncd.store.rebuilds import RebuildLease, ScannedRow, Swapped, SwapPlan, collection_of
+from syncd.store.rebuilds import (
+    RebuildLease,
+    RebuildStanding,
+    ScannedRow,
+    Swapped,
+    SwapPlan,
+    collection_of,
+)
 
 __all__ = ["MemoryRebuilds"]
 
@@ -38,8 +45,13 @@ class _Generation:
     is_open: bool = True
     after: str | None = None
     done: int = 0
+    note: bytes = b""
     rows: dict[TaggedKey, ScannedRow | None] = attrs.field(factory=dict)
     touched: set[TaggedKey] = attrs.field(factory=set)
+
+    def is_abandoned(self, now_ms: int) -> bool:
+        """See `RebuildStanding`."""
+        return self.is_open and 0 < self.expires_ms <= now_ms
 
 
 class _Transactions(Protocol):
@@ -87,9 +99,15 @@ class MemoryRebuilds:
         resumes: bool,
         fills: bool,
         is_partial: bool = False,
+        note: bytes = b"",
+        takes_over: int | None = None,
     ) -> RebuildLease | str | None:
         """See `RebuildStore.acquire`."""
         found, token = self._all.get(collection), 1
+        if takes_over is not None and not (
+            found is not None and found.token == takes_over and found.is_abandoned(now_ms)
+        ):
+            return None
         if found is not None:
             if found.expires_ms > now_ms:
                 return found.job
@@ -97,14 +115,16 @@ class MemoryRebuilds:
                 return None
             token = found.token + 1
             resumes = resumes or found.job == job
-        kind = (fills, is_partial)
+        kind = (fills, False)
+        goes_on = resumes and not is_partial
         if found is None or not (
-            resumes and found.is_open and (found.fills, found.is_partial) == kind
+            goes_on and found.is_open and (found.fills, found.is_partial) == kind
         ):
             found = self._all[collection] = _Generation(job, token, 0, fills, is_partial)
             dirty = self._store.dirty(collection, None, 2**62)
             found.touched = {(each.channel, each.key) for each in dirty}
         found.job, found.token, found.expires_ms = job, token, now_ms + lease_ms
+        found.note = note
         return RebuildLease(collection, job, token, found.after, found.done)
 
     def _held(self, lease: RebuildLease) -> _Generation | None:
@@ -131,6 +151,32 @@ class MemoryRebuilds:
         if not is_open:
             generation.rows.clear()
             generation.touched.clear()
+
+    def revoke(self, collection: str, job: str) -> bool:
+        """See `RebuildStore.revoke`."""
+        found = self._all.get(collection)
+        if found is None or found.job != job or not found.is_open:
+            return False
+        found.token += 1
+        self._end(found, is_open=False)
+        return True
+
+    def standings(self, collections: Sequence[str], now_ms: int) -> list[RebuildStanding]:
+        """See `RebuildStore.standings`: a test may have several nodes over one store in memory."""
+        return [
+            RebuildStanding(
+                name,
+                found.job,
+                found.token,
+                is_open=found.is_open,
+                is_held=found.expires_ms > now_ms,
+                is_abandoned=found.is_abandoned(now_ms),
+                done=found.done,
+                note=found.note,
+            )
+            for name in collections
+            if (found := self._all.get(name)) is not None
+        ]
 
     def hold(self, name: str, holder: str, now_ms: int, lease_ms: int) -> bool:
         """See `RebuildStore.hold`: nobody else is there."""

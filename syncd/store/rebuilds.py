@@ -21,6 +21,7 @@ from syncd.ports_state import EntryWrite, KeyName, TaggedKey
 
 __all__ = [
     "RebuildLease",
+    "RebuildStanding",
     "RebuildStore",
     "ScannedRow",
     "SwapGeneration",
@@ -42,6 +43,25 @@ class RebuildLease:
     """Last key of the last page written; None: none yet."""
     done: int
     """Rows written so far."""
+
+
+@attrs.frozen
+class RebuildStanding:
+    """Who rebuilds a collection, or did last, as all nodes that share the store see it."""
+
+    collection: str
+    job: str
+    token: int
+    """Of the last lease; one more once it was revoked."""
+    is_open: bool
+    """Its generation is there: held, left by its holder, or kept to be resumed."""
+    is_held: bool
+    """The lease runs."""
+    is_abandoned: bool
+    """The lease ran out, its generation is open, and the holder gave neither back."""
+    done: int
+    note: bytes
+    """As of the lease."""
 
 
 @attrs.define
@@ -111,12 +131,16 @@ class RebuildStore(Protocol):
         resumes: bool,
         fills: bool,
         is_partial: bool = False,
+        note: bytes = b"",
+        takes_over: int | None = None,
     ) -> RebuildLease | str | None:
         """Take a collection's lease, with a new token; opens a new generation, or goes on with the open one if `resumes`.
 
         Args:
             fills: Entries that are there already are left alone: only keys never seen are filled in.
             is_partial: The generation will hold some of the collection only: it is never resumed.
+            note: What whoever takes the job over is to know of it; see `standings`.
+            takes_over: Only if the lease of this token is abandoned (`RebuildStanding`); else None.
 
         Returns:
             The lease, or the job that holds it until it expires, or None: `job` itself was the last one, and has ended. After its crash it
@@ -152,6 +176,12 @@ class RebuildStore(Protocol):
 
         A store that nobody else has open need keep none of it.
         """
+
+    def revoke(self, collection: str, job: str) -> bool:
+        """Take the lease from whoever does this job, and drop its generation; False: its generation is not open any more."""
+
+    def standings(self, collections: Sequence[str], now_ms: int) -> list[RebuildStanding]:
+        """Return how the rebuilds of these collections stand, those that ever had one. A store that nobody else has open returns none."""
 
     def checkpoint(self, collection: str) -> tuple[str, int] | None:
         """Return the job of the open generation and its rows so far; None: there is none to resume."""

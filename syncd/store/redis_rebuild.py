@@ -13,7 +13,7 @@ import msgpack
 
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports_state import EntryWrite
-from syncd.store.rebuilds import RebuildLease, ScannedRow, Swapped, SwapPlan
+from syncd.store.rebuilds import RebuildLease, RebuildStanding, ScannedRow, Swapped, SwapPlan
 from syncd.store.redis_batch import Batch, event_bytes
 from syncd.store.redis_scripts import LEASE, REBUILD, REBUILD_PLAN, Script
 from syncd.store.redis_state import place_from, ranges_inside
@@ -73,6 +73,8 @@ class RedisRebuilds:
         resumes: bool,
         fills: bool,
         is_partial: bool = False,
+        note: bytes = b"",
+        takes_over: int | None = None,
     ) -> RebuildLease | str | None:
         """See `RebuildStore.acquire`."""
         self._store.hand_over()
@@ -80,7 +82,7 @@ class RedisRebuilds:
         # One that only fills deletes nothing, so that resuming a part of it as if it were all does no harm.
         kind = "part" if is_partial and not fills else fills
         args = (job, self._now(now_ms), lease_ms, resumes, kind, ranges, is_partial)
-        found = self._change("acquire", collection, *args)
+        found = self._change("acquire", collection, *args, note, takes_over or False)
         if found is None:
             return None
         if isinstance(found, bytes):
@@ -96,6 +98,27 @@ class RedisRebuilds:
     def release(self, lease: RebuildLease, *, keeps_generation: bool) -> bool:
         """See `RebuildStore.release`."""
         return bool(self._change("release", lease.collection, lease.token, keeps_generation))
+
+    def revoke(self, collection: str, job: str) -> bool:
+        """See `RebuildStore.revoke`."""
+        return bool(self._change("revoke", collection, job))
+
+    def standings(self, collections: Sequence[str], now_ms: int) -> list[RebuildStanding]:
+        """See `RebuildStore.standings`."""
+        found = self._plan("standings", "", self._now(now_ms), list(collections))
+        return [
+            RebuildStanding(
+                name.decode(),
+                job.decode(),
+                token,
+                bool(is_open),
+                bool(is_held),
+                bool(is_left),
+                done,
+                note,
+            )
+            for name, job, token, is_open, is_held, is_left, done, note in found
+        ]
 
     def checkpoint(self, collection: str) -> tuple[str, int] | None:
         """See `RebuildStore.checkpoint`."""

@@ -16,7 +16,14 @@ from typing import Protocol
 from syncd.ids import ChannelName, Position
 from syncd.ports import Appended, AppendRequest, AppendResult
 from syncd.ports_state import Committed, EntryWrite, KeyName, MutationCommit, MutationResult
-from syncd.store.rebuilds import RebuildLease, ScannedRow, Swapped, SwapPlan, collection_of
+from syncd.store.rebuilds import (
+    RebuildLease,
+    RebuildStanding,
+    ScannedRow,
+    Swapped,
+    SwapPlan,
+    collection_of,
+)
 from syncd.store.sqlite_known import KnownRows
 from syncd.store.sqlite_rows import ChannelRow, ChannelRows
 from syncd.store.sqlite_state import tags_from_text
@@ -119,8 +126,12 @@ class SqliteRebuilds:
         resumes: bool,
         fills: bool,
         is_partial: bool = False,
+        note: bytes = b"",
+        takes_over: int | None = None,
     ) -> RebuildLease | str | None:
         """See `RebuildStore.acquire`."""
+        if takes_over is not None:
+            return None  # nobody else has this file open
         execute, kind = self._connection.execute, fills + _PARTIAL * is_partial
         found = execute(_SELECT, (collection,)).fetchone()
         token, after, done = 1, None, 0
@@ -131,7 +142,7 @@ class SqliteRebuilds:
             if found[0] == job and not found[3]:
                 return None
             token = found[1] + 1
-            is_kept = bool((resumes or found[0] == job) and found[3] and found[4] == fills)
+            is_kept = bool((resumes or found[0] == job) and found[3] and kind == found[4] == fills)
             if is_kept:
                 after, done = found[5], found[6]
         with self._transaction():
@@ -171,6 +182,20 @@ class SqliteRebuilds:
             self._clear(collection)
         sql = "UPDATE rebuild SET expires_ms = 0, is_open = ? WHERE collection = ?"
         self._connection.execute(sql, (is_open, collection))
+
+    def revoke(self, collection: str, job: str) -> bool:
+        """See `RebuildStore.revoke`."""
+        found = self._connection.execute(_SELECT, (collection,)).fetchone()
+        if found is None or found[0] != job or not found[3]:
+            return False
+        with self._transaction():
+            self._end(collection, is_open=False)
+        self._open.discard(collection)
+        return True
+
+    def standings(self, collections: Sequence[str], now_ms: int) -> list[RebuildStanding]:
+        """See `RebuildStore.standings`: nobody else is there."""
+        return []
 
     def hold(self, name: str, holder: str, now_ms: int, lease_ms: int) -> bool:
         """See `RebuildStore.hold`: nobody else is there."""

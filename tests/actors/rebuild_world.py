@@ -14,6 +14,7 @@ from syncd.app import App
 from syncd.ids import ChannelName
 from syncd.model.audit import AuditLog
 from syncd.model.rebuild_plan import wish_of
+from syncd.model.reserved import JOBS_CHANNEL
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.memory import MemoryStore
 from syncd.store.rebuilds import SwapPlan
@@ -67,9 +68,11 @@ class ToldNews:
             self.told.append((trio.current_time(), channel, dict(data)))
         return True
 
-    async def recall(self, _channel, _limit):
+    async def recall(self, channel, limit):
         await trio.lowlevel.checkpoint()
-        return list(self.jobs.values())
+        if channel == JOBS_CHANNEL:
+            return list(self.jobs.values())[-limit:]
+        return [data for _, where, data in self.told if where == channel][-limit:]
 
     def of(self, collection):
         return [
@@ -78,9 +81,10 @@ class ToldNews:
 
 
 class World:
-    """Any number of nodes over one store, each with a coordinator."""
+    """Any number of nodes over one store, each with a coordinator; `is_shared`: they know of each other."""
 
-    def __init__(self, *collections, page=10, every=None):
+    def __init__(self, *collections, page=10, every=None, is_shared=False):
+        self.is_shared = is_shared
         names = collections or ("orders",)
         self.sources = {name: Source() for name in names}
         self.page, self.every = page, every
@@ -134,14 +138,14 @@ class World:
     def wall_ms(self):
         return 1_800_000_000_000 + int(trio.current_time() * 1000)
 
-    def coordinator(self, news=None):
+    def coordinator(self, news=None, store=None):
         app = App()
         for name, source in self.sources.items():
             collection = app.collection(name, read="anyone", every=self.every)
             collection.scanner(page=self.page)(source.scan)
         return RebuildCoordinator(
             app.definition(),
-            store=self,
+            store=store or self,
             swap=self.swap,
             num_invalidations=lambda _name: self.num_invalidations,
             wall_ms=self.wall_ms,
@@ -149,6 +153,7 @@ class World:
             chance=lambda: 0.0,
             audit=AuditLog(self.wall_ms, self.audit.append),
             news=news or self.news,
+            is_shared=self.is_shared,
         )
 
     @contextlib.asynccontextmanager
@@ -163,6 +168,57 @@ class World:
                 self.is_store_away = True
                 nursery.cancel_scope.cancel("crashed")
         self.is_store_away, self.waiting = False, []
+
+
+class Link:
+    """One node's way to the store and to what is told, for nodes that share both: cut, nothing is asked or told, and nothing is answered.
+
+    What was asked meanwhile is done when it is back, as by a process that stood still.
+    """
+
+    def __init__(self, world):
+        self._world = world
+        self.is_cut = False
+        self._waiting = []
+        self.num_swaps = 0
+
+    def rebuild(self, work, done):
+        self._do(lambda: done(work(self._world.store.rebuilds)))
+
+    def read_state(self, ask, done):
+        self._do(lambda: done(ask(self._world.store)))
+
+    def tell(self, channel, name, data, *, key=None):
+        return not self.is_cut and self._world.news.tell(channel, name, data, key=key)
+
+    async def recall(self, channel, limit):
+        return [] if self.is_cut else await self._world.news.recall(channel, limit)
+
+    def _do(self, work):
+        if self.is_cut:
+            self._waiting.append(work)
+        else:
+            work()
+
+    def come_back(self):
+        self.is_cut = False
+        waiting, self._waiting = self._waiting, []
+        for work in waiting:
+            work()
+
+
+@contextlib.asynccontextmanager
+async def linked_node(world):
+    """Run a node of a cluster; yields its coordinator and its link. Leaving the block is as a crash."""
+    link = Link(world)
+    coordinator = world.coordinator(link, link)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(coordinator.run)
+        try:
+            yield coordinator, link
+        finally:
+            link.is_cut = True
+            nursery.cancel_scope.cancel("crashed")
 
 
 def start(coordinator, collection="orders", **wish):

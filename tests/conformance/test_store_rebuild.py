@@ -9,6 +9,7 @@ import pytest
 from syncd.ids import ChannelName
 from syncd.ports_state import KeyName
 from syncd.store.rebuilds import RebuildLease, ScannedRow, SwapPlan
+from syncd.store.sqlite import SqliteStore
 
 ORDERS = ChannelName("orders")
 PLAN = SwapPlan(
@@ -304,6 +305,81 @@ def test_a_job_that_has_ended_gets_no_second_lease_and_one_that_crashed_goes_on(
     filled.store.rebuilds.swap(second, PLAN)
     assert acquire(filled.store, "at noon", 101) is None
     assert isinstance(acquire(filled.store, "at one", 101), RebuildLease)
+
+
+# ------------------------------------------------------------------------------------------------ nodes that share the store
+
+
+@pytest.fixture
+def shared(filled):
+    """A store that several nodes may have open, with entries a, b and c."""
+    if isinstance(filled.store, SqliteStore):
+        pytest.skip("a file is one node's")
+    return filled
+
+
+def standing(store, now_ms):
+    (found,) = store.rebuilds.standings(["orders", "never rebuilt"], now_ms)
+    return found
+
+
+def test_an_abandoned_generation_is_taken_over_once_and_goes_on_under_a_new_token(shared):
+    rebuilds = shared.store.rebuilds
+    dead = acquire(shared.store, "j", 0, note=b"about")
+    rebuilds.write_page(dead, [row("a"), row("b")], "b", 2)
+    held = standing(shared.store, 99)
+    assert (held.is_open, held.is_held, held.is_abandoned) == (True, True, False)
+    assert acquire(shared.store, "j", 99, takes_over=dead.token) is None
+    left = standing(shared.store, 100)
+    assert (left.is_open, left.is_held, left.is_abandoned) == (True, False, True)
+    assert (left.job, left.token, left.done, left.note) == ("j", dead.token, 2, b"about")
+    taken = acquire(shared.store, "j", 100, note=left.note, takes_over=left.token)
+    assert (taken.after, taken.done) == ("b", 2)
+    assert acquire(shared.store, "j", 100, takes_over=left.token) is None
+    assert acquire(shared.store, "j", 1000, takes_over=left.token) is None
+    assert not rebuilds.write_page(dead, [row("x")], "x", 3)
+    assert rebuilds.swap(dead, PLAN) is None
+    assert rebuilds.write_page(taken, [row("c")], "c", 3)
+    assert rebuilds.swap(taken, PLAN).num_changed == 3
+    assert values(shared) == dict.fromkeys("abc", b"new")
+    assert not standing(shared.store, 10**6).is_abandoned
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_what_was_given_back_is_not_abandoned(shared, keeps):
+    lease = acquire(shared.store, "j", 0)
+    shared.store.rebuilds.release(lease, keeps_generation=keeps)
+    found = standing(shared.store, 10**6)
+    assert (found.is_open, found.is_held, found.is_abandoned) == (keeps, False, False)
+    assert acquire(shared.store, "j", 10**6, takes_over=lease.token) is None
+
+
+def test_an_abandoned_part_of_a_collection_begins_anew(shared):
+    dead = acquire(shared.store, "j", 0, is_partial=True)
+    shared.store.rebuilds.write_page(dead, [row("a"), row("x")], "x", 2)
+    taken = acquire(shared.store, "j", 100, is_partial=True, takes_over=dead.token)
+    assert (taken.after, taken.done) == (None, 0)
+    shared.store.rebuilds.write_page(taken, [row("a")], "a", 1)
+    among = [(ORDERS, KeyName(key)) for key in "ax"]
+    shared.store.rebuilds.swap(taken, attrs.evolve(PLAN, among=among))
+    assert values(shared) == {"a": b"new", "b": b"old", "c": b"old"}
+
+
+def test_a_job_that_is_revoked_writes_nothing_more_and_leaves_nothing(filled):
+    rebuilds = filled.store.rebuilds
+    lease = acquire(filled.store, "j", 0)
+    rebuilds.write_page(lease, [row("a")], "a", 1)
+    assert not rebuilds.revoke("orders", "another")
+    assert rebuilds.revoke("orders", "j")
+    assert not rebuilds.revoke("orders", "j")
+    assert not rebuilds.renew(lease, 1, 100)
+    assert not rebuilds.write_page(lease, [row("b")], "b", 2)
+    assert rebuilds.swap(lease, PLAN) is None
+    assert acquire(filled.store, "j", 1) is None
+    later = acquire(filled.store, "k", 1, resumes=True)
+    assert (later.after, later.done) == (None, 0)
+    assert later.token > lease.token
+    assert values(filled) == dict.fromkeys("abc", b"old")
 
 
 # ------------------------------------------------------------------------------------------------ survival

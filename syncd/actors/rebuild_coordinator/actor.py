@@ -6,12 +6,14 @@ the cache-owner for the swap; tells the broadcaster. A crash fails the jobs unde
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
 import trio
 
+from syncd.actors.rebuild_coordinator.others import Others
 from syncd.actors.rebuild_coordinator.running import RebuildStoreHandle, Running
 from syncd.actors.rebuild_coordinator.schedule import SCHEDULE, Schedule
 from syncd.actors.rebuild_coordinator.statistics import RebuildCounts, RebuildStatistics
@@ -20,7 +22,7 @@ from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
 from syncd.model.audit import AuditLog
 from syncd.model.definitions import AppDefinition, CollectionDefinition
-from syncd.model.rebuild_plan import Job, JobState, Mode, RebuildPlan, Wish
+from syncd.model.rebuild_plan import ENDED, Job, JobState, Mode, RebuildPlan, Wish
 from syncd.model.recording import Rejected
 from syncd.model.reserved import JOBS_CHANNEL, JOBS_KEPT
 from syncd.news import News
@@ -30,7 +32,6 @@ __all__ = ["RebuildCoordinator"]
 
 _log = structlog.get_logger("syncd.rebuild")
 
-_ENDED = ("done", "failed", "cancelled")
 LEFT = "The node stopped meanwhile; mode resume goes on where it was left."
 
 
@@ -39,7 +40,7 @@ class RebuildCoordinator:
 
     name = "rebuild_coordinator"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is injected, once
         self,
         app: AppDefinition,
         *,
@@ -51,7 +52,9 @@ class RebuildCoordinator:
         chance: Callable[[], float],
         audit: AuditLog,
         news: News,
+        is_shared: bool = False,
     ) -> None:
+        """Run nothing yet; `is_shared`: other nodes have the store open too."""
         self._audit = audit
         self.store = store
         self.swap = swap
@@ -61,8 +64,10 @@ class RebuildCoordinator:
         self._app = app
         self._new_id = new_id
         self._plan = RebuildPlan()
+        self.is_shared = is_shared
+        self._others = Others(self, self._plan, news, app.collections) if is_shared else None
         self._news = news
-        self._telling = Telling(news, self._facts)
+        self._telling = Telling(news, self.facts)
         self._has_restored = False
         self._schedule = Schedule(
             app, wall_ms=wall_ms, ask=self._queue_scheduled, last_run_ms=self._last_run_ms
@@ -81,15 +86,25 @@ class RebuildCoordinator:
         with self._audit.action(who, "rebuild_start", **about) as details:
             self._check(collection, wish)
             job = Job(self._new_id(), collection, wish, self.wall_ms(), who, uid)
+            if self._others is not None and self._plan.asked_before(job) is None:
+                other = self._others.joined(job, joins=joins)
+                if other is not None:
+                    details["job"] = other["job"]
+                    return other
             taken = self._plan.ask(job, joins=joins)
             details["job"] = taken.id
         if taken is job:
             self._telling.note(job, keeps=True)
         self._wake.set()
-        return self._facts(taken)
+        return self.facts(taken)
 
     def cancel(self, job_id: str, *, who: str) -> dict[str, Any]:
         """See `Rebuilds.cancel`."""
+        other = self._elsewhere(job_id)
+        if other is not None and self._others is not None:
+            self._audit.note(who, "rebuild_cancel", job=job_id, collection=other["collection"])
+            self._others.revoke(job_id)
+            return other
         job = self._find(job_id)
         self._audit.note(who, "rebuild_cancel", job=job_id, collection=job.collection)
         running = self._running.get(job_id)
@@ -98,15 +113,20 @@ class RebuildCoordinator:
         elif not job.is_ended:
             job.state = JobState.CANCELLED
             self._ended(job)
-        return self._facts(job)
+        return self.facts(job)
 
     def job(self, job_id: str) -> dict[str, Any]:
         """See `Rebuilds.job`."""
-        return self._facts(self._find(job_id))
+        return self._elsewhere(job_id) or self.facts(self._find(job_id))
 
     def jobs(self) -> list[dict[str, Any]]:
         """See `Rebuilds.jobs`."""
-        return [self._facts(job) for job in self._plan]
+        others = [] if self._others is None else self._others.facts()
+        elsewhere = {each["job"] for each in others}
+        return [self.facts(job) for job in self._plan if job.id not in elsewhere] + others
+
+    def _elsewhere(self, job_id: str) -> dict[str, Any] | None:
+        return None if self._others is None else self._others.find(job_id)
 
     def _find(self, job_id: str) -> Job:
         job = self._plan.find(job_id)
@@ -131,7 +151,8 @@ class RebuildCoordinator:
             except Rejected as refusal:
                 raise RequestRejected(ErrorCode.BAD_KEY, refusal.message) from None
 
-    def _facts(self, job: Job) -> dict[str, Any]:
+    def facts(self, job: Job) -> dict[str, Any]:
+        """See `others.Ground`."""
         if job.final is not None:
             return job.final
         now = trio.current_time()
@@ -183,26 +204,33 @@ class RebuildCoordinator:
     # ---------------------------------------------------------------- over restarts
 
     def _restore(self, jobs: Iterable[Mapping[str, Any]]) -> None:
-        """Take in the jobs of before the start, the oldest first; those that had not ended have failed."""
+        """Take in the jobs of before the start, the oldest first; those that had not ended have failed, or are another node's."""
         for facts in jobs:
-            final = dict(facts)
-            if final["state"] not in _ENDED:
-                final.update(state="failed", error=LEFT, eta_ms=None, message=None)
-            job = Job(
-                final["job"],
-                final["collection"],
-                Wish(Mode(final["mode"])),
-                final["asked_at_ms"],
-                final["who"],
-                state=JobState(final["state"]),
-                seq=final["seq"],
-                final=final,
-            )
-            self._plan.remember(job)
+            if facts["state"] in ENDED:
+                self.remember(facts)
+            elif not self.is_shared:
+                left = {"state": "failed", "error": LEFT, "eta_ms": None, "message": None}
+                self.remember({**facts, **left})
         self.tell_again()
+
+    def remember(self, facts: Mapping[str, Any]) -> None:
+        """See `others.Ground`."""
+        job = Job(
+            facts["job"],
+            facts["collection"],
+            Wish(Mode(facts["mode"])),
+            facts["asked_at_ms"],
+            facts["who"],
+            state=JobState(facts["state"]),
+            seq=facts["seq"],
+            final=dict(facts),
+        )
+        self._plan.remember(job)
 
     def tell_again(self) -> None:
         """The channels of progress have forgotten everything: tell where the last job of each collection stands."""
+        if self.is_shared:
+            return  # they lie in the store
         newest = {job.collection: job for job in self._plan}
         for job in newest.values():
             self._telling.note(job)
@@ -217,6 +245,8 @@ class RebuildCoordinator:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._telling.run)
             nursery.start_soon(self._schedule.run)
+            if self._others is not None:
+                nursery.start_soon(self._others.run)
             task_status.started()
             while True:
                 self._wake = trio.Event()
@@ -226,7 +256,7 @@ class RebuildCoordinator:
 
     def _begin(self, nursery: trio.Nursery, job: Job) -> None:
         job.state = JobState.RUNNING
-        if job.who != SCHEDULE:
+        if job.who != SCHEDULE and job.takes_over is None:
             self.tell(job)
         definition: CollectionDefinition = self._app.collections[job.collection]
         is_owned = self._app.is_owned(job.collection)
@@ -239,8 +269,11 @@ class RebuildCoordinator:
 
     def acquired(self, job: Job) -> None:
         """See `running.Ground`."""
-        if job.who == SCHEDULE:
-            about = {"collection": job.collection, "mode": job.wish.mode.value}
+        about = {"collection": job.collection, "mode": job.wish.mode.value}
+        if job.takes_over is not None:
+            self.counts.num_taken_over += 1
+            self._audit.note(job.who, "rebuild_taken_over", **about, job=job.id)
+        elif job.who == SCHEDULE:
             self._audit.note(SCHEDULE, "rebuild_start", **about, job=job.id)
         self._telling.note(job, keeps=True)
 
@@ -256,13 +289,29 @@ class RebuildCoordinator:
             self._wake.set()
         if running.is_done_elsewhere:
             self._plan.forget(job)
+            self._telling.forget(job)
+            if self._others is not None:
+                has_ended = running.has_ended_elsewhere
+                self._others.gone(job, self.facts(job), has_ended=has_ended)
         else:
             self._ended(job)
+
+    def take_over(self, job: Job) -> None:
+        """See `others.Ground`."""
+        with contextlib.suppress(RequestRejected):
+            self._check(job.collection, job.wish)
+            if self._plan.take_in(job):
+                self._wake.set()
+
+    def ended(self, job: Job) -> None:
+        """See `others.Ground`."""
+        self._plan.remember(job)
+        self._ended(job)
 
     def _ended(self, job: Job) -> None:
         job.message, job.ended_at = None, trio.current_time()
         job.ended_at_ms = self.wall_ms()
-        job.final = self._facts(job)
+        job.final = self.facts(job)
         self.counts.note_end(job)
         self._telling.note(job, keeps=True)
         self._audit.note(

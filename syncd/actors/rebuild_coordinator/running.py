@@ -20,6 +20,7 @@ from syncd.actors.rebuild_coordinator.reading import Failed, Reading
 from syncd.actors.rebuild_coordinator.statistics import RebuildCounts
 from syncd.errors import SyncdError
 from syncd.model.definitions import CollectionDefinition
+from syncd.model.rebuild_note import note_of
 from syncd.model.rebuild_plan import Job, JobState, Mode
 from syncd.model.recording import Place
 from syncd.ports_state import StateReader
@@ -31,7 +32,7 @@ from syncd.store.rebuilds import (
     Swapped,
 )
 
-__all__ = ["LEASE_S", "Ground", "RebuildStoreHandle", "Running"]
+__all__ = ["LEASE_S", "Ground", "RebuildStoreHandle", "Running", "ask_store"]
 
 _log = structlog.get_logger("syncd.rebuild")
 
@@ -66,6 +67,25 @@ class RebuildStoreHandle(Protocol):
         """Read something; `done` comes later and must not block."""
 
 
+async def answer_of(ask: Callable[[Callable[[T | SyncdError], None]], None]) -> T:
+    """Ask somebody who answers by a call, and wait. Cancelled: it may be done or not."""
+    reply: Reply[T] = Reply()
+
+    def done(answer: T | SyncdError) -> None:
+        if isinstance(answer, SyncdError):
+            reply.reject(answer)
+        else:
+            reply.resolve(answer)
+
+    ask(done)
+    return await reply.wait()
+
+
+async def ask_store(store: RebuildStoreHandle, work: Callable[[RebuildStore], T]) -> T:
+    """Ask the store something of a rebuild, and wait."""
+    return await answer_of(partial(store.rebuild, work))
+
+
 class Ground(Protocol):
     """What a job stands on; the coordinator."""
 
@@ -75,6 +95,8 @@ class Ground(Protocol):
     swap: Callable[[SwapGeneration], None]
     num_invalidations: Callable[[str], int]
     counts: RebuildCounts
+    is_shared: bool
+    """Other nodes have the store open too."""
 
     def tell(self, job: Job) -> None:
         """Something of a job has changed."""
@@ -98,7 +120,9 @@ class Running:
         self._lease: RebuildLease | None = None
         self._has_lost = False
         self.is_done_elsewhere = False
-        """It had been done before it had its lease: a scheduled one, by another node."""
+        """It is, was, or will be done by another node: the job is not this one's any more."""
+        self.has_ended_elsewhere = False
+        """Nothing of it is under way there any more."""
 
     async def run(self) -> None:
         """Rebuild. The job's state tells what came of it.
@@ -108,48 +132,56 @@ class Running:
         job = self.job
         try:
             deadline_s = job.wish.deadline_s
-            with self.scope, trio.move_on_after(deadline_s or math.inf) as in_time:
+            left_s = math.inf if deadline_s is None else max(0.0, deadline_s - job.passed_s)
+            with self.scope, trio.move_on_after(left_s) as in_time:
                 await self._rebuild()
             if in_time.cancelled_caught:
                 raise Failed(f"It has not ended within {deadline_s:g} s.")
-            if not job.is_ended:
-                job.state, job.error = JobState.CANCELLED, None
-                if self._has_lost:
-                    job.state, job.error = JobState.FAILED, LOST
-                else:
-                    await self._release(keeps_generation=False)
+            if self._has_lost:
+                raise Failed(LOST)
+            if not (job.is_ended or self.is_done_elsewhere):
+                await self._end(JobState.CANCELLED, None)
         except Failed as failure:
-            await self._release(keeps_generation=True)
-            job.state, job.error = JobState.FAILED, str(failure)
+            await self._end(JobState.FAILED, str(failure))
         except SyncdError as error:
-            await self._release(keeps_generation=True)
-            job.state, job.error = JobState.FAILED, error.message
+            await self._end(JobState.FAILED, error.message)
 
-    async def _release(self, *, keeps_generation: bool) -> None:
-        lease, self._lease = self._lease, None
-        keeps_generation = keeps_generation and not self._is_partial
-        if lease is None:
-            return
-        with trio.move_on_after(RELEASE_S), contextlib.suppress(SyncdError):
-            await self._ask(lambda store: store.release(lease, keeps_generation=keeps_generation))
+    async def _end(self, state: JobState, error: str | None) -> None:
+        """Give the lease back and have the job ended, unless it turns out to be another node's."""
+        job, lease, self._lease = self.job, self._lease, None
+        if lease is not None:
+            keeps = state is JobState.FAILED and not self._is_partial
+            try:
+                with trio.fail_after(RELEASE_S):
+                    is_ours = await self._ask(lambda s: s.release(lease, keeps_generation=keeps))
+                    if not is_ours:
+                        state, error = await self._after_loss(lease, state)
+            except (SyncdError, trio.TooSlowError):
+                # Where it is shared, whoever reaches the store first finds it abandoned.
+                self.is_done_elsewhere = self._ground.is_shared and state is JobState.FAILED
+        if not self.is_done_elsewhere:
+            job.state, job.error = state, error
+
+    async def _after_loss(
+        self, lease: RebuildLease, state: JobState
+    ) -> tuple[JobState, str | None]:
+        """Find out what became of a job whose lease was not ours any more."""
+        names, now_ms = [lease.collection], self._ground.wall_ms()
+        found = next(iter(await self._ask(lambda s: s.standings(names, now_ms))), None)
+        if found is None or found.job != lease.job:
+            return JobState.FAILED, LOST
+        if found.token == lease.token:
+            return JobState.DONE, None  # it was swapped, and the answer was lost
+        if state is JobState.CANCELLED:
+            await self._ask(lambda s: s.revoke(lease.collection, lease.job))
+            return state, None
+        self.is_done_elsewhere = True
+        self.has_ended_elsewhere = not found.is_open
+        return state, None
 
     async def _ask(self, work: Callable[[RebuildStore], T]) -> T:
         """Ask the store and wait. Cancelled: it may be done or not."""
-        return await self._answer(partial(self._ground.store.rebuild, work))
-
-    @staticmethod
-    async def _answer(ask: Callable[[Callable[[T | SyncdError], None]], None]) -> T:
-        """Ask somebody who answers by a call, and wait."""
-        reply: Reply[T] = Reply()
-
-        def done(answer: T | SyncdError) -> None:
-            if isinstance(answer, SyncdError):
-                reply.reject(answer)
-            else:
-                reply.resolve(answer)
-
-        ask(done)
-        return await reply.wait()
+        return await ask_store(self._ground.store, work)
 
     # -------------------------------------------------------------------------------------------- steps
 
@@ -159,6 +191,7 @@ class Running:
         lease = self._lease = await self._acquire()
         if lease is None:
             self.is_done_elsewhere = True
+            self.has_ended_elsewhere = job.takes_over is None
             return
         ground.acquired(job)
         job.done = job.resumed_at = lease.done
@@ -189,9 +222,12 @@ class Running:
         """Take the lease, once nobody else holds it; None: this very job has ended elsewhere."""
         job, resumes = self.job, self.job.wish.mode is Mode.RESUME
         while True:
-            now_ms = self._ground.wall_ms()
+            now_ms, asked_at = self._ground.wall_ms(), trio.current_time()
+            note = job.note or note_of(job, now_ms)
 
-            def acquire(store: RebuildStore, now_ms: int = now_ms) -> RebuildLease | str | None:
+            def acquire(
+                store: RebuildStore, now_ms: int = now_ms, note: bytes = note
+            ) -> RebuildLease | str | None:
                 return store.acquire(
                     job.collection,
                     job.id,
@@ -200,12 +236,16 @@ class Running:
                     resumes=resumes,
                     fills=self._is_owned,
                     is_partial=self._is_partial,
+                    note=note,
+                    takes_over=job.takes_over,
                 )
 
             answer = await self._ask(acquire)
             if answer is None or isinstance(answer, RebuildLease):
-                job.message = None
+                job.message, job.vouched_until = None, asked_at + LEASE_S
                 return answer
+            if job.takes_over is not None:
+                return None  # another node was faster
             if job.message is None:
                 job.message = (
                     f"It waits for the lease that the job {answer} holds, or held until a crash."
@@ -217,10 +257,12 @@ class Running:
         """Renew the lease; end the job when it is lost."""
         while True:
             await trio.sleep(RENEW_S)
-            now_ms = self._ground.wall_ms()
+            now_ms, asked_at = self._ground.wall_ms(), trio.current_time()
             with contextlib.suppress(SyncdError):
                 held = await self._ask(lambda s, t=now_ms: s.renew(lease, t, int(LEASE_S * 1000)))  # type: ignore[misc]
-                if not held and self.job.state is JobState.RUNNING:
+                if held:
+                    self.job.vouched_until = asked_at + LEASE_S
+                elif self.job.state is JobState.RUNNING:
                     self._lose()
 
     def _lose(self) -> None:
@@ -283,7 +325,7 @@ class Running:
             def page(reader: StateReader, after: Place | None = after) -> list[Place]:
                 return list(reader.keys_by_tag(collection, tag, after, TAG_PAGE))
 
-            places = await self._answer(partial(self._ground.store.read_state, page))
+            places = await answer_of(partial(self._ground.store.read_state, page))
             found += places
             if len(places) < TAG_PAGE:
                 return found
@@ -317,7 +359,7 @@ class Running:
             message = SwapGeneration(lease, deletes_missing, was_invalidated, done, about)
             self._ground.swap(message)
 
-        answer = await self._answer(ask)
+        answer = await answer_of(ask)
         if answer is None:
             raise Failed(LOST)
         self._lease = None

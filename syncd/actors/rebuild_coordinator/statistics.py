@@ -22,6 +22,8 @@ class RebuildStatistics:
     """Jobs by collection and end."""
     num_active: int
     """Jobs queued, running or swapping."""
+    num_taken_over: int = 0
+    """Jobs of nodes that died."""
 
 
 class RebuildCounts:
@@ -29,6 +31,7 @@ class RebuildCounts:
 
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()
+        self.num_taken_over = 0
         self._ended: Counter[tuple[str, JobState]] = Counter()
 
     def note_end(self, job: Job) -> None:
@@ -37,4 +40,6 @@ class RebuildCounts:
 
     def statistics(self, num_active: int) -> RebuildStatistics:
         """Return what was counted so far."""
-        return RebuildStatistics(dict(self.rows), dict(self._ended), num_active)
+        return RebuildStatistics(
+            dict(self.rows), dict(self._ended), num_active, self.num_taken_over
+        )

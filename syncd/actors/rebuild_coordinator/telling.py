@@ -21,7 +21,7 @@ __all__ = ["TELL_S", "Telling"]
 TELL_S = 0.1
 """Between two tellings of one collection."""
 RETRY_S = 0.05
-"""When the broadcaster has no room."""
+"""When the broadcaster has no room, or a job may be another node's."""
 
 
 class Telling:
@@ -42,6 +42,11 @@ class Telling:
             self._unkept[job.id] = job
         self._wake.set()
 
+    def forget(self, job: Job) -> None:
+        """A job is another node's, which tells of it."""
+        self._due.pop(job.id, None)
+        self._unkept.pop(job.id, None)
+
     async def run(self) -> None:
         """Tell until cancelled."""
         while True:
@@ -54,13 +59,17 @@ class Telling:
         """Tell what may be told now; return when to look again."""
         now, next_at = trio.current_time(), math.inf
         for job in list(self._unkept.values()):
-            if self._news.tell(JOBS_CHANNEL, "job", self._facts(job), key=job.id):
+            if _is_doubtful(job, now):
+                next_at = now + RETRY_S
+            elif self._news.tell(JOBS_CHANNEL, "job", self._facts(job), key=job.id):
                 del self._unkept[job.id]
             else:
                 next_at = now + RETRY_S
         for job in list(self._due.values()):
             at = self._told_at.get(job.collection, -math.inf) + TELL_S
-            if at <= now:
+            if _is_doubtful(job, now):
+                at = now + RETRY_S
+            elif at <= now:
                 at = self._tell(job, now)
             next_at = min(next_at, at)
         return next_at
@@ -75,3 +84,8 @@ class Telling:
         del self._due[job.id]
         self._told_at[job.collection] = now
         return math.inf
+
+
+def _is_doubtful(job: Job, now: float) -> bool:
+    """Tell whether another node may have the job by now: this one stood still, or the store is away."""
+    return job.final is None and now > job.vouched_until

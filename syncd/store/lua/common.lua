@@ -59,6 +59,21 @@ local function entry_of(raw)
   return head[1], head[2], at == -1 and '' or string.sub(raw, at + 1)
 end
 
+-- A time as the caller gives it in ms, or the server's own.
+local function time_or(now)
+  if now then
+    return now
+  end
+  local at = call('TIME')
+  return at[1] * 1000 + math.floor(at[2] / 1000)
+end
+
+-- Of a rebuild's lease {token, expires, open, ...}: it ran out, and nobody has given it back.
+local function is_abandoned(row, now)
+  local expires = tonumber(row[2])
+  return row[3] == '1' and expires > 0 and expires <= now
+end
+
 local function collection_of(name)
   local slash = string.find(name, '/', 1, true)
   return slash and string.sub(name, 1, slash - 1) or name

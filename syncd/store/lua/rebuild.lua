@@ -5,14 +5,6 @@ local lease, rows, order, touched =
   T .. ':r:' .. collection, T .. ':rr:' .. collection, T .. ':rs:' .. collection, T .. ':rt:' .. collection
 local change = {}
 
-local function time_or(now)
-  if now then
-    return now
-  end
-  local at = call('TIME')
-  return at[1] * 1000 + math.floor(at[2] / 1000)
-end
-
 local function is_held(token)
   local row = call('HMGET', lease, 'token', 'expires', 'open')
   return row[1] and tonumber(row[1]) == token and tonumber(row[2]) > 0 and row[3] == '1'
@@ -30,9 +22,12 @@ local function finish(is_kept)
 end
 
 -- Reply: the job that holds the lease; or token, last key or nothing, rows done.
-function change.acquire(job, now, lease_ms, resumes, fills, ranges, is_partial)
+function change.acquire(job, now, lease_ms, resumes, fills, ranges, is_partial, note, takes_over)
   now = time_or(now)
   local row = call('HMGET', lease, 'token', 'expires', 'open', 'fills', 'job', 'partial')
+  if takes_over and not (row[1] and tonumber(row[1]) == takes_over and is_abandoned(row, now)) then
+    return false
+  end
   if row[1] and tonumber(row[2]) > now then
     return row[5]
   end
@@ -40,7 +35,7 @@ function change.acquire(job, now, lease_ms, resumes, fills, ranges, is_partial)
     return false
   end
   local token = tonumber(row[1] or 0) + 1
-  local goes_on = resumes or row[5] == job
+  local goes_on = (resumes or row[5] == job) and not is_partial
   if not (goes_on and row[3] == '1' and row[4] == tostring(fills) and row[6] ~= '1') then
     clear()
     call('HDEL', lease, 'after')
@@ -50,7 +45,7 @@ function change.acquire(job, now, lease_ms, resumes, fills, ranges, is_partial)
     end)
   end
   call('HSET', lease, 'token', token, 'job', job, 'expires', now + lease_ms, 'fills', tostring(fills), 'open', 1,
-    'partial', is_partial and 1 or 0)
+    'partial', is_partial and 1 or 0, 'note', note)
   return {token, call('HGET', lease, 'after'), tonumber(call('HGET', lease, 'done'))}
 end
 
@@ -68,6 +63,16 @@ function change.release(token, is_kept)
     finish(is_kept)
   end
   return is_ours and 1 or 0
+end
+
+function change.revoke(job)
+  local row = call('HMGET', lease, 'job', 'open', 'token')
+  if row[1] ~= job or row[2] ~= '1' then
+    return 0
+  end
+  call('HSET', lease, 'token', tonumber(row[3]) + 1)
+  finish(false)
+  return 1
 end
 
 -- Whether an entry is as a row has it, or is not to be replaced.
@@ -187,4 +192,4 @@ function change.whole(token, channels, deletes_missing, blob, node, publish)
   return reply
 end
 
-return change[A[2]](A[4], A[5], A[6], A[7], A[8], A[9])
+return change[A[2]](unpack(A, 4, 12))

@@ -14,6 +14,23 @@ function plan.holds(token)
   return row[1] and tonumber(row[1]) == token and tonumber(row[2]) > 0 and row[3] == '1' and 1 or 0
 end
 
+-- Of each collection that had a rebuild: name, job, token, whether its generation is open, its lease runs, it was abandoned, rows, note.
+function plan.standings(now, collections)
+  now = time_or(now)
+  local reply = {}
+  for _, name in ipairs(collections) do
+    local row = call('HMGET', T .. ':r:' .. name, 'token', 'expires', 'open', 'job', 'done', 'note')
+    if row[1] then
+      local is_open = row[3] == '1' and 1 or 0
+      local is_held = tonumber(row[2]) > now and 1 or 0
+      local is_left = is_abandoned(row, now) and 1 or 0
+      reply[#reply + 1] = {name, row[4], tonumber(row[1]), is_open, is_held, is_left, tonumber(row[5] or 0),
+        row[3] == '1' and row[6] or ''}
+    end
+  end
+  return reply
+end
+
 -- Rows that change something: place and row by turns, at most `limit` of them.
 function plan.changed(limit)
   local reply = {}
