@@ -1,14 +1,16 @@
-"""A real Redis on a TCP port of its own: one server, a node of a cluster, or a Sentinel; killed, stopped and started again by a test.
+"""A real Redis, or Valkey, as a process of a test: started, stopped, killed and started again.
 
 Blocks the caller's thread; no wait is without a deadline.
 """
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,12 +18,17 @@ from typing import Any, Self
 import redis
 
 from syncd.testing.process import free_port
-from syncd.testing.redis_server import redis_executable
 
-__all__ = ["RedisProcess", "wait_until"]
+__all__ = ["RedisBase", "RedisProcess", "redis_executable", "wait_until"]
 
 _START_S = 20.0
 _LOOK_S = 0.02
+_LOG_CHARS = 2000
+
+
+def redis_executable() -> str | None:
+    """Return where a server is installed: Redis, or Valkey."""
+    return shutil.which("redis-server") or shutil.which("valkey-server")
 
 
 def wait_until(is_so: Callable[[], bool], what: str, timeout_s: float = _START_S) -> None:
@@ -37,27 +44,18 @@ def wait_until(is_so: Callable[[], bool], what: str, timeout_s: float = _START_S
         time.sleep(_LOOK_S)  # noqa: TID251 - a thread that looks at another process has nothing else to wait for
 
 
-class RedisProcess:
-    """One server process, over as many starts as a test wants; keeps nothing on disk unless told.
+class RedisBase:
+    """One server process, over as many starts as a test wants; `with` starts it and ends it.
 
     Args:
-        folder: For its log and its data.
-        options: Of its command line, `--name`, `value`, ...
-        config: Text of a configuration file that the server may rewrite (Sentinel).
+        url: Where it will be.
+        log: Where it writes what it does.
     """
 
-    def __init__(self, folder: Path, *options: str, config: str | None = None) -> None:
-        self.port = free_port()
-        self.folder = folder / f"redis-{self.port}"
-        self.folder.mkdir(parents=True)
-        self._log = self.folder / "redis.log"
-        self._options, self._config = options, config
+    def __init__(self, url: str, log: Path) -> None:
+        self.url = url
+        self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"redis://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -71,23 +69,33 @@ class RedisProcess:
     ) -> None:
         self.kill()
 
+    def _arguments(self) -> list[str]:
+        """Prepare a start and return its command line but for the program and its log."""
+        raise NotImplementedError
+
     def start(self) -> None:
         """Start it and wait until it answers.
 
         Raises:
-            RuntimeError: it does not.
+            RuntimeError: it does not; with the end of its log.
         """
-        command = [redis_executable() or "redis-server"]
-        if self._config is not None:
-            path = self.folder / "redis.conf"
-            path.write_text(self._config)
-            command += [str(path), "--sentinel"]
-        else:
-            command += ["--save", "", "--appendonly", "no"]
-        command += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        command += ["--logfile", str(self._log), *self._options]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own words
-        wait_until(self._answers, f"an answer from Redis; its log is {self._log}")
+        command = [redis_executable() or "redis-server", *self._arguments()]
+        command += ["--logfile", str(self._log)]
+        self._process = process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own words
+
+        def answers() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"Redis has ended: {self._last_words()}")
+            return self._answers()
+
+        try:
+            wait_until(answers, "an answer from Redis")
+        except RuntimeError as error:
+            self.kill()
+            raise RuntimeError(f"{error}: {self._last_words()}") from error
+
+    def _last_words(self) -> str:
+        return self._log.read_text()[-_LOG_CHARS:] if self._log.exists() else "it wrote no log"
 
     def _answers(self) -> bool:
         try:
@@ -95,23 +103,60 @@ class RedisProcess:
         except redis.RedisError:
             return False
 
+    def client(self) -> redis.Redis:
+        """Return a client of redis-py; close it."""
+        return redis.Redis.from_url(self.url, socket_timeout=10, protocol=2)
+
     def ask(self, *words: str | int) -> Any:
         """Send one command on a connection of its own and return the bare answer."""
-        client = redis.Redis(port=self.port, socket_timeout=10, protocol=2)
-        try:
+        with contextlib.closing(self.client()) as client:
             client.response_callbacks.clear()
             return client.execute_command(*words)  # type: ignore[no-untyped-call]
-        finally:
-            client.close()
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal: SIGSTOP lets it hang with its connections open."""
-        assert self._process is not None
+        assert self._process is not None, "it runs"
         self._process.send_signal(number)
 
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it hang, its connections open."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
     def kill(self) -> None:
-        """End it as a power switch would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        """`kill -9`, as a power switch would; what was not written to disk is gone."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+class RedisProcess(RedisBase):
+    """A server on a TCP port of its own: one server, a node of a cluster, or a Sentinel; keeps nothing on disk unless told.
+
+    Args:
+        folder: For its log and its data.
+        options: Of its command line, `--name`, `value`, ...
+        config: Text of a configuration file that the server may rewrite (Sentinel).
+    """
+
+    def __init__(self, folder: Path, *options: str, config: str | None = None) -> None:
+        self.port = free_port()
+        self.folder = folder / f"redis-{self.port}"
+        self.folder.mkdir(parents=True)
+        self._options, self._config = options, config
+        super().__init__(f"redis://127.0.0.1:{self.port}", self.folder / "redis.log")
+
+    def _arguments(self) -> list[str]:
+        if self._config is None:
+            first = ["--save", "", "--appendonly", "no"]
+        else:
+            path = self.folder / "redis.conf"
+            path.write_text(self._config)
+            first = [str(path), "--sentinel"]
+        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        return [*first, *where, *self._options]

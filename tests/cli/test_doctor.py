@@ -11,7 +11,8 @@ import pytest
 
 from syncd.cli.doctor import findings
 from syncd.config import Config
-from syncd.testing.redis_server import RedisServer, redis_executable
+from syncd.testing.redis_process import redis_executable
+from syncd.testing.redis_server import RedisServer
 from tests.integration.cli_server import Server, environment
 
 

@@ -19,7 +19,8 @@ from syncd.store.redis_keys import RedisNames
 from syncd.store.redis_store import RedisStore
 from syncd.store.sqlite import SqliteStore
 from syncd.store.sqlite_file import mark_copy
-from syncd.testing.redis_server import RedisServer, redis_executable
+from syncd.testing.redis_process import redis_executable
+from syncd.testing.redis_server import RedisServer
 
 RETENTION = {
     "small": Retention(size=5, age_s=3600.0),

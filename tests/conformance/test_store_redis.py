@@ -21,7 +21,8 @@ from syncd.store.rebuilds import ScannedRow, SwapPlan
 from syncd.store.redis_keys import BusEvent, RedisNames, decode_message
 from syncd.store.redis_link import PAUSE_S
 from syncd.store.redis_store import RedisStore
-from syncd.testing.redis_server import RedisServer, redis_executable
+from syncd.testing.redis_process import redis_executable
+from syncd.testing.redis_server import RedisServer
 
 A, B = ChannelName("demo:a"), ChannelName("demo:b")
 TIMEOUT_S = 0.5

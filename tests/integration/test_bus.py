@@ -8,8 +8,7 @@ import trio
 
 from syncd.bus.settings import BusSettings
 from syncd.testing.chaos_proxy import ChaosProxy
-from syncd.testing.redis_process import RedisProcess
-from syncd.testing.redis_server import redis_executable
+from syncd.testing.redis_process import RedisProcess, redis_executable
 from tests.integration.bus_listener import QUICK, Listener, come, publish, publish_until_heard
 
 pytestmark = [

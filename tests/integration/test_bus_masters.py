@@ -7,7 +7,7 @@ import trio
 
 from syncd.bus.topology import discover, slot_of_topic
 from syncd.redis_address import Endpoint, parse_redis_url
-from syncd.testing.redis_server import redis_executable
+from syncd.testing.redis_process import redis_executable
 from tests.integration.bus_listener import Listener, come, publish, publish_until_heard
 from tests.integration.redis_groups import open_cluster, open_watched
 

@@ -9,8 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from syncd.testing.process import free_port
-from syncd.testing.redis_process import RedisProcess
-from syncd.testing.redis_server import redis_executable
+from syncd.testing.redis_process import RedisProcess, redis_executable
 from tests.integration.bus_listener import Listener, come, publish_until_heard
 
 pytestmark = [

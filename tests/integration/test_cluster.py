@@ -22,7 +22,8 @@ import trio
 
 from syncd.testing.process import API_KEY, ServerProcess
 from syncd.testing.raw_client import RawClient
-from syncd.testing.redis_server import RedisServer, redis_executable
+from syncd.testing.redis_process import redis_executable
+from syncd.testing.redis_server import RedisServer
 from tests.integration.cluster_nodes import Nodes, until, until_answer
 
 pytestmark = [

@@ -10,7 +10,8 @@ import yaml
 
 from syncd.testing.process import API_KEY, ServerProcess, free_port
 from syncd.testing.raw_client import RawClient
-from syncd.testing.redis_server import RedisServer, redis_executable
+from syncd.testing.redis_process import redis_executable
+from syncd.testing.redis_server import RedisServer
 from tests.integration.nginx import NGINX, running_nginx
 
 OPS = Path("docs/ops")

@@ -13,8 +13,7 @@ import trio
 
 from syncd.testing.plain_client import Closed, PlainClient
 from syncd.testing.process import ServerProcess, free_port
-from syncd.testing.redis_process import RedisProcess
-from syncd.testing.redis_server import redis_executable
+from syncd.testing.redis_process import RedisProcess, redis_executable
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 SHIPPED = Path(__file__).parents[2] / "docs" / "ops" / "compose-nginx.conf"

@@ -7,7 +7,7 @@ import trio
 
 from syncd.testing.plain_client import PlainClient
 from syncd.testing.process import ServerProcess
-from syncd.testing.redis_server import redis_executable
+from syncd.testing.redis_process import redis_executable
 from tests.integration.redis_groups import open_cluster, open_watched
 
 PATIENT_S = 60.0

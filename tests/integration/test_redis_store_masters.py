@@ -14,7 +14,7 @@ from syncd.ports_state import EntryWrite, KeyName, KnownOutcome, MutationCommit
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.redis_keys import RedisNames, decode_message
 from syncd.store.redis_store import RedisStore
-from syncd.testing.redis_server import redis_executable
+from syncd.testing.redis_process import redis_executable
 from tests.integration.test_bus_masters import cluster, move_slot, watched
 
 __all__ = ["cluster", "watched"]  # fixtures

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncd.testing.process import API_KEY, ServerProcess
-from syncd.testing.redis_process import RedisProcess, wait_until
-from syncd.testing.redis_server import redis_executable
+from syncd.testing.redis_process import RedisProcess, redis_executable, wait_until
 
 pytestmark = [
     pytest.mark.process,
