@@ -17,8 +17,8 @@ const BUDGETS = [
       globalThis.made = [Channel, ClientCore, openNoEntries, Engine, completeEnvironment];`,
     maxBytes: 14 * KB,
   },
-  // The aim is 20 kB; collections and mutations take 11, and what tabs need of them 1.
-  { name: "all of .", code: 'export * from "./dist/index.js";', maxBytes: 25 * KB },
+  // The aim is 20 kB.
+  { name: "all of .", code: 'export * from "./dist/index.js";', maxBytes: 23 * KB },
   {
     name: "./react over .",
     code: 'export * from "./dist/index.js"; export * from "./dist/react/index.js";',

@@ -1,10 +1,9 @@
 /** What an application holds of one channel: its events, and who is present. */
 
-import type { ClientCore } from "./core/core.js";
-import type { ChannelFact, HistoryPage, RequestResult, Reset, SubscriptionChanged } from "./core/facts.js";
+import type { ChannelFact, HistoryPage, Reset, SubscriptionChanged } from "./core/facts.js";
 import type { SubscriptionState } from "./core/tables.js";
-import { callAll, type Listeners } from "./listeners.js";
-import type { Engine } from "./shell/engine.js";
+import { callAll, type Listeners, listen } from "./listeners.js";
+import type { Host } from "./shell/engine.js";
 import { newId } from "./shell/environment.js";
 import type { ChannelEvent, Member } from "./wire/frames.js";
 import type { Position } from "./wire/messages.js";
@@ -45,15 +44,6 @@ export interface HistoryOptions {
   readonly reverse?: boolean | undefined;
 }
 
-/** What a channel needs of its client. */
-export interface ChannelHost {
-  readonly engine: Engine;
-  /** Make a request, and wait for its answer. */
-  call(ask: (core: ClientCore) => number): Promise<RequestResult>;
-  /** The id that the server gave this client; null before the first connection. */
-  clientId(): string | null;
-}
-
 /**
  * One channel. `client.channel(name)` returns the same object for the same name.
  *
@@ -63,14 +53,15 @@ export interface ChannelHost {
 export class Channel {
   readonly name: string;
   readonly presence: ChannelPresence;
-  readonly #host: ChannelHost;
-  readonly #listeners = new Set<ChannelListeners>();
+  readonly #host: Host;
+  /** Each is called with what is to be done with its listeners. */
+  readonly #listeners: Listeners<(listeners: ChannelListeners) => void> = new Set();
   #generation = 0;
   #state: SubscriptionState = "unsubscribed";
   #position: Position | null = null;
 
   /** Made by `client.channel`. */
-  constructor(name: string, host: ChannelHost) {
+  constructor(name: string, host: Host) {
     this.name = name;
     this.#host = host;
     this.presence = new ChannelPresence(name, host, {
@@ -101,10 +92,11 @@ export class Channel {
       throw new Error(`${this.name} is subscribed already: only the first listener says from where.`);
     }
     const own = { ...listeners };
-    this.#listeners.add(own);
+    const stop = listen(this.#listeners, (visit) => visit(own));
     this.#join(options.since ?? null, false);
     return () => {
-      if (this.#listeners.delete(own)) this.#leaveSoon();
+      stop();
+      this.#leaveSoon();
     };
   }
 
@@ -120,8 +112,8 @@ export class Channel {
   async publish(data: unknown, options: PublishOptions = {}): Promise<Position | null> {
     const uid = options.uid ?? newId(this.#host.engine.environment);
     const { name, key } = options;
-    const publication = { channel: this.name, data, uid, name, key };
-    return (await this.#host.call((core) => core.publish(publication))) as Position | null;
+    const publication = { channel: this.name, name, data, key, uid };
+    return (await this.#host.call("publish", publication)) as Position | null;
   }
 
   /**
@@ -131,53 +123,31 @@ export class Channel {
    */
   async history(options: HistoryOptions = {}): Promise<HistoryPage> {
     const { limit = 100, since, reverse } = options;
-    return (await this.#host.call((core) =>
-      core.history(this.name, { limit, since, reverse }),
-    )) as HistoryPage;
+    const query = { channel: this.name, since, limit, reverse: reverse || null };
+    return (await this.#host.call("history", query)) as HistoryPage;
   }
 
-  // ------------------------------------------------------------------------------- for the client
-
-  /** Take a fact about this channel; one of an older subscription is none of ours. */
+  /** Take a fact about this channel; one of an older subscription is none of ours. For the client. */
   take(fact: ChannelFact): void {
     if (fact.generation !== this.#generation) return;
-    switch (fact.kind) {
-      case "event":
-        if (fact.event.position !== null) this.#position = fact.event.position;
-        this.#tell(fact.generation, (listeners) => listeners.onEvent?.(fact.event));
-        break;
-      case "mark":
-        this.#position = fact.position;
-        break;
-      case "reset":
-        this.#position = fact.position;
-        this.#tell(fact.generation, (listeners) => listeners.onReset?.(fact));
-        break;
-      case "presence":
-        this.presence.take(fact.members);
-        break;
-      case "subscription":
-        this.#takeState(fact);
-        break;
+    if (fact.kind === "presence") {
+      this.presence.take(fact.members);
+      return;
     }
+    if (fact.kind === "subscription") {
+      this.#state = fact.state;
+      this.#tell((listeners) => listeners.onState?.(fact));
+      if (fact.state === "ended" && fact.generation === this.#generation) this.#forget();
+      return;
+    }
+    const { position } = fact.kind === "event" ? fact.event : fact;
+    if (position || fact.kind === "reset") this.#position = position;
+    if (fact.kind === "event") this.#tell((listeners) => listeners.onEvent?.(fact.event));
+    if (fact.kind === "reset") this.#tell((listeners) => listeners.onReset?.(fact));
   }
 
-  #takeState(fact: SubscriptionChanged): void {
-    this.#state = fact.state;
-    this.#tell(fact.generation, (listeners) => listeners.onState?.(fact));
-    if (fact.state === "ended" && fact.generation === this.#generation) this.#forget();
-  }
-
-  /** Call all that listened when it began and still do; what one throws does not stop the others. */
-  #tell(generation: number, call: (listeners: ChannelListeners) => void): void {
-    for (const listeners of [...this.#listeners]) {
-      if (!this.#listeners.has(listeners) || generation !== this.#generation) continue;
-      try {
-        call(listeners);
-      } catch (error) {
-        this.#host.engine.environment.reportError(error);
-      }
-    }
+  #tell(visit: (listeners: ChannelListeners) => void): void {
+    callAll(this.#listeners, visit, this.#host.engine);
   }
 
   #join(since: Position | null, wantsPresence: boolean): void {
@@ -185,11 +155,11 @@ export class Channel {
       const { core } = this.#host.engine;
       const hasPresence = wantsPresence || this.presence.isWatched;
       if (this.#generation !== 0) {
-        if (hasPresence) core.watchPresence(this.name);
+        if (hasPresence) core.channels.watchPresence(this.name);
         return;
       }
       this.#position = since;
-      this.#generation = core.subscribe(this.name, since, hasPresence);
+      this.#generation = core.channels.subscribe(this.name, since, hasPresence);
     });
   }
 
@@ -199,7 +169,7 @@ export class Channel {
       const isUsed = this.#listeners.size > 0 || this.presence.isWatched;
       if (isUsed || generation === 0 || generation !== this.#generation) return;
       this.#forget();
-      this.#host.engine.run(() => this.#host.engine.core.unsubscribe(this.name));
+      this.#host.engine.run(() => this.#host.engine.core.channels.unsubscribe(this.name));
     }, 0);
   }
 
@@ -215,14 +185,14 @@ export class Channel {
 /** Who is present in one channel, and what this client announces there. */
 export class ChannelPresence {
   readonly #name: string;
-  readonly #host: ChannelHost;
+  readonly #host: Host;
   readonly #subscription: { join(): void; leave(): void };
   readonly #listeners: Listeners<readonly Member[]> = new Set();
   #members: readonly Member[] = [];
   #others: readonly Member[] = [];
 
   /** Made by `Channel`. */
-  constructor(name: string, host: ChannelHost, subscription: { join(): void; leave(): void }) {
+  constructor(name: string, host: Host, subscription: { join(): void; leave(): void }) {
     this.#name = name;
     this.#host = host;
     this.#subscription = subscription;
@@ -245,11 +215,11 @@ export class ChannelPresence {
 
   /** Be told the others after every change; return the function that ends that. */
   subscribe(listener: (others: readonly Member[]) => void): () => void {
-    const own = { call: listener };
-    this.#listeners.add(own);
+    const stop = listen(this.#listeners, listener);
     this.#subscription.join();
     return () => {
-      if (this.#listeners.delete(own)) this.#subscription.leave();
+      stop();
+      this.#subscription.leave();
     };
   }
 
@@ -259,7 +229,7 @@ export class ChannelPresence {
    * @throws RequestFailed the server refuses it.
    */
   async set(state: unknown): Promise<void> {
-    await this.#host.call((core) => core.setPresence(this.#name, state));
+    await this.#host.call("presence", { channel: this.#name, state });
   }
 
   /** Take the announcement back. */
@@ -269,11 +239,11 @@ export class ChannelPresence {
 
   /** Take the members; for `Channel`. */
   take(members: readonly Member[]): void {
-    const own = this.#host.clientId();
+    const { engine } = this.#host;
+    const own = engine.core.connection.claims[0]?.client;
     this.#members = members;
     this.#others = members.filter(({ states }) => !states.some(({ client }) => client === own));
-    const { environment } = this.#host.engine;
-    callAll(this.#listeners, this.#others, (error) => environment.reportError(error));
+    callAll(this.#listeners, this.#others, engine);
   }
 
   /** Nobody is known to be there any more, which is the last that is told; for `Channel`. */

@@ -1,21 +1,21 @@
 /** The client as applications use it. Owns who waits for what: replies by request id, channels by name. */
 
-import { Channel, type ChannelHost } from "./channel.js";
+import { Channel } from "./channel.js";
 import type { Collection } from "./collection.js";
 import { ClientCore } from "./core/core.js";
 import type { Invalidation, MutationOutcome } from "./core/entries/facts.js";
-import type { Foreseen } from "./core/entries/foreign.js";
 import { StateRoom } from "./core/entries/room.js";
 import { RequestFailed } from "./core/errors.js";
 import type { Fact, JobResult, RequestResult, StateChanged } from "./core/facts.js";
 import { type ConnectionState, isFinal } from "./core/tables.js";
 import { callAll, type Listeners, listen } from "./listeners.js";
 import { flatten, type Mutate, type MutatorMap, mutateOf } from "./mutation.js";
-import { Engine } from "./shell/engine.js";
+import { Engine, type Host } from "./shell/engine.js";
 import { completeEnvironment, type Environment, newId } from "./shell/environment.js";
 import type { PendingStore, StoredMutation } from "./shell/pending-store.js";
 import type { TokenSource } from "./shell/tokens.js";
 import { ClientState } from "./state.js";
+import type { Body } from "./wire/decode.js";
 
 /**
  * Requests that may wait for an answer; further ones are refused (REFUSE). Half of what a session may send at once, so
@@ -49,14 +49,10 @@ export interface ClientOptions<Own extends MutatorMap = Record<never, never>> {
 export interface Tabs {
   /** Return the environment with a WebSocket that all tabs share. Called first, once. */
   share(environment: Environment, url: string): Environment;
-  /** Return a store that tells other tabs what it keeps, and have told what they keep. */
-  keep(
-    store: PendingStore | undefined,
-    others: {
-      made(mutations: readonly Foreseen[]): void;
-      undone(ids: readonly string[], isDecided: boolean): void;
-    },
-  ): PendingStore | undefined;
+  /** Return a store that tells other tabs what it keeps. Called after `share`, once. */
+  keep(store: PendingStore | undefined): PendingStore | undefined;
+  /** Have what they keep predicted in this room, by what is done within `run`. Called after `keep`, once. */
+  join(room: StateRoom, run: (act: () => void) => void): void;
 }
 
 /** What the connection is doing and why. Never changed: a new one takes its place. */
@@ -94,7 +90,7 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
   readonly mutate: Mutate<Own>;
   readonly #engine: Engine<StateRoom>;
   readonly #entries: ClientState;
-  readonly #host: ChannelHost;
+  readonly #host: Host;
   readonly #replies = new Map<number, Reply>();
   readonly #channels = new Map<string, Channel>();
   readonly #stateListeners: Listeners<ConnectionStatus> = new Set();
@@ -117,33 +113,17 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     const environment = options.tabs?.share(outside, options.url) ?? outside;
     const getToken = options.getToken ?? null;
     const own = options.mutators ?? ({} as Own);
-    const store = options.tabs
-      ? options.tabs.keep(options.store, {
-          made: (mutations) => this.#engine.run(() => core.entries.foreign.add(mutations)),
-          undone: (...what) => this.#engine.run(() => core.entries.foreign.drop(...what)),
-        })
-      : options.store;
+    const store = options.tabs ? options.tabs.keep(options.store) : options.store;
     const room = { mutators: flatten(own), hasStore: store !== undefined };
     const core = new ClientCore(
       () => environment.random(),
       (speech) => new StateRoom(speech, room),
-      {
-        group: options.group ?? null,
-        hasTokenSource: getToken !== null,
-      },
+      { group: options.group ?? null, hasTokenSource: getToken !== null },
     );
     this.#engine = new Engine(core, environment, { url: options.url, getToken }, (fact) => this.#tell(fact));
-    this.#host = {
-      engine: this.#engine,
-      call: (ask) => this.#call(ask),
-      clientId: () => this.clientId,
-    };
-    const host = {
-      engine: this.#engine,
-      read: (...what: Parameters<ClientCore["read"]>) => this.#call((core) => core.read(...what)),
-      callAll: <Told>(listeners: Listeners<Told>, told: Told) => this.#callAll(listeners, told),
-    };
-    this.#entries = new ClientState(host, store);
+    options.tabs?.join(core.entries, (act) => this.#engine.run(act));
+    this.#host = { engine: this.#engine, call: (kind, body) => this.#call(kind, body) };
+    this.#entries = new ClientState(this.#host, store);
     this.#look = () => store?.onLeft?.((left) => this.#send(left, store, options));
     this.mutate = mutateOf(own, (name, args) => this.#entries.mutate(name, args));
   }
@@ -160,7 +140,7 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
 
   /** The id the server gave this client; it stays over reconnects. Null before the first connection. */
   get clientId(): string | null {
-    return this.#engine.core.claims[0]?.client ?? null;
+    return this.#engine.core.connection.claims[0]?.client ?? null;
   }
 
   /** Begin to connect, or go on after `disconnect`; in `needs-auth`, ask `getToken` again. Returns at once. */
@@ -185,7 +165,7 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
 
   /** Dial at once if a dial is waited for, and find out whether a connection that seems to be there still is. */
   wake(): void {
-    this.#engine.run((now) => this.#engine.core.wake(now));
+    this.#engine.run((now) => this.#engine.core.connection.wake(now));
   }
 
   /** Use a newer token of the same user, at once and on later connections. For another user make another client. */
@@ -244,7 +224,7 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
    * @throws RequestFailed the server refuses it.
    */
   async request(kind: "rebuild" | "rebuild_cancel", body: object): Promise<JobResult> {
-    return (await this.#call((core) => core.request(kind, body))) as JobResult;
+    return (await this.#call(kind, { ...body })) as JobResult;
   }
 
   /** Make a key for a new entry, or any other name, that nobody else makes: 32 hexadecimal digits. */
@@ -268,13 +248,13 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     client.connect();
   }
 
-  #call(ask: (core: ClientCore) => number): Promise<RequestResult> {
+  #call(kind: string, body: Body): Promise<RequestResult> {
     return new Promise((resolve, reject) => {
       if (this.#replies.size >= MAX_REQUESTS) {
         throw new RequestFailed("overloaded", `${MAX_REQUESTS} requests wait for an answer already.`, true);
       }
       this.#engine.run(() => {
-        this.#replies.set(ask(this.#engine.core), { resolve, reject });
+        this.#replies.set(this.#engine.core.asking.ask(kind, body), { resolve, reject });
       });
     });
   }
@@ -282,28 +262,18 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
   // ------------------------------------------------------------------------------- facts
 
   #tell(fact: Fact): void {
-    switch (fact.kind) {
-      case "state":
-        this.#stateChanged(fact);
-        break;
-      case "settled": {
-        const reply = this.#replies.get(fact.requestId);
-        this.#replies.delete(fact.requestId);
-        if (fact.error === null) reply?.resolve(fact.result);
-        else reply?.reject(fact.error);
-        break;
-      }
-      case "complaint":
-        this.#engine.environment.log(`syncd: ${fact.code}: ${fact.message}`);
-        break;
-      case "entries":
-        this.#entries.take(fact.fact);
-        break;
-      default: {
-        // A listener may have closed the client: what still waits is not told, but for the end itself.
-        const isOver = this.#engine.core.state === "closed" && fact.kind !== "subscription";
-        if (!isOver) this.#channels.get(fact.channel)?.take(fact);
-      }
+    if (fact.kind === "state") this.#stateChanged(fact);
+    else if (fact.kind === "entries") this.#entries.take(fact.fact);
+    else if (fact.kind === "settled") {
+      const reply = this.#replies.get(fact.requestId);
+      this.#replies.delete(fact.requestId);
+      if (fact.error) reply?.reject(fact.error);
+      else reply?.resolve(fact.result);
+    } else if (fact.kind === "complaint") {
+      this.#engine.environment.log(`syncd: ${fact.code}: ${fact.message}`);
+    } else if (this.#engine.core.state !== "closed" || fact.kind === "subscription") {
+      // A listener may have closed the client: what still waits is not told, but for the end itself.
+      this.#channels.get(fact.channel)?.take(fact);
     }
   }
 
@@ -314,11 +284,7 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     const status = { state, code, reason, attempt, retryAt: wallRetryAt, hasConnected };
     this.#status = status;
     if (isFinal(state)) this.#stopLooking?.();
-    this.#callAll(this.#stateListeners, status);
-  }
-
-  #callAll<Told>(listeners: Listeners<Told>, told: Told): void {
-    callAll(listeners, told, (error) => this.#engine.environment.reportError(error));
+    callAll(this.#stateListeners, status, this.#engine);
   }
 }
 

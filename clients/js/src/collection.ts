@@ -3,10 +3,10 @@
 import type { ViewChange } from "./core/entries/facts.js";
 import type { StateRoom } from "./core/entries/room.js";
 import { Selection, type Watch } from "./core/entries/watch.js";
-import type { ReadResult, RequestResult } from "./core/facts.js";
-import { type Listeners, listen } from "./listeners.js";
+import type { ReadResult } from "./core/facts.js";
+import { callAll, type Listeners, listen } from "./listeners.js";
 import type { Mutation } from "./mutation.js";
-import type { Engine } from "./shell/engine.js";
+import type { Host } from "./shell/engine.js";
 import type { Position } from "./wire/messages.js";
 
 /** Past so many changed entries at once a list is sorted anew instead of amended. */
@@ -59,12 +59,8 @@ export interface Condition {
 }
 
 /** What a collection needs of its client. */
-export interface CollectionHost {
-  readonly engine: Engine<StateRoom>;
+export interface CollectionHost extends Host {
   mutate(name: string, args: unknown): Mutation;
-  read(collection: string, keys: readonly string[], after?: Record<string, Position>): Promise<RequestResult>;
-  /** Call listeners, each isolated from the others. */
-  callAll<Told>(listeners: Listeners<Told>, told: Told): void;
 }
 
 interface Shared {
@@ -187,7 +183,7 @@ export class Collection<Value = unknown> {
    * @throws RequestFailed the server refuses it.
    */
   async read(keys: readonly string[], after?: Record<string, Position>): Promise<ReadResult> {
-    return (await this.#host.read(this.name, keys, after)) as ReadResult;
+    return (await this.#host.call("read", { collection: this.name, keys, after })) as ReadResult;
   }
 
   // ------------------------------------------------------------------------------- changing
@@ -235,9 +231,9 @@ export class Collection<Value = unknown> {
     for (const [watch, keys] of changed) {
       const shared = this.#sharedOf(watch.id);
       const change = { status: statusOf(watch), keys, code: null, message: "" };
-      if (shared !== undefined) this.#host.callAll(shared.listeners, change);
+      if (shared !== undefined) callAll(shared.listeners, change, this.#host.engine);
     }
-    this.#host.callAll(this.#listeners, undefined);
+    callAll(this.#listeners, undefined, this.#host.engine);
   }
 
   /** The server ended or refused a watch. */
@@ -246,7 +242,7 @@ export class Collection<Value = unknown> {
       if (watch.id !== id) continue;
       this.#shared.delete(word);
       this.#prune();
-      this.#host.callAll(listeners, { status: "idle", keys: new Set<string>(), code, message });
+      callAll(listeners, { status: "idle", keys: new Set<string>(), code, message }, this.#host.engine);
     }
   }
 
@@ -258,7 +254,7 @@ export class Collection<Value = unknown> {
       this.#entries.delete(key);
       this.#list = null;
     }
-    this.#host.callAll(this.#listeners, undefined);
+    callAll(this.#listeners, undefined, this.#host.engine);
   }
 
   #sharedOf(id: number): Shared | undefined {

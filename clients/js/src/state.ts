@@ -4,8 +4,9 @@ import { Collection, type CollectionHost } from "./collection.js";
 import type { EntriesNews, Invalidation, MutationOutcome, ViewChange } from "./core/entries/facts.js";
 import { ClientClosed } from "./core/errors.js";
 import { isFinal } from "./core/tables.js";
-import type { Listeners } from "./listeners.js";
+import { callAll, type Listeners } from "./listeners.js";
 import { type Mutation, Waiters } from "./mutation.js";
+import type { Host } from "./shell/engine.js";
 import { newId } from "./shell/environment.js";
 import { Keeper } from "./shell/keeper.js";
 import type { PendingStore } from "./shell/pending-store.js";
@@ -26,7 +27,7 @@ export class ClientState {
    * @param host What collections need, but for mutations.
    * @param store Keeps mutations before they are sent; undefined: they live in memory.
    */
-  constructor(host: Omit<CollectionHost, "mutate">, store: PendingStore | undefined) {
+  constructor(host: Host, store: PendingStore | undefined) {
     this.#host = { ...host, mutate: (name, args) => this.mutate(name, args) };
     this.#keeper = store === undefined ? null : this.#keeperOf(store);
   }
@@ -34,11 +35,11 @@ export class ClientState {
   #keeperOf(store: PendingStore): Keeper {
     const { engine } = this.#host;
     return new Keeper(store, {
-      claims: () => engine.core.claims,
+      claims: () => engine.core.connection.claims,
       restore: (claims, left) =>
         engine.run(() => {
           if (isFinal(engine.core.state)) return [];
-          engine.core.claim(claims);
+          engine.core.connection.claims = claims;
           return engine.core.entries.restore(
             claims.map(({ client }) => client),
             left,
@@ -74,7 +75,7 @@ export class ClientState {
   /** Make a mutation; see `Client.mutate`. */
   mutate(name: string, args: unknown): Mutation {
     const { core } = this.#host.engine;
-    if (isFinal(core.state)) throw core.error ?? new ClientClosed();
+    if (isFinal(core.state)) throw core.connection.error ?? new ClientClosed();
     const mutation = this.#host.engine.run((now) => {
       const [id, local] = core.entries.mutate(name, args ?? null, now);
       return { id, local, server: this.#waiters.wait(id) };
@@ -92,7 +93,7 @@ export class ClientState {
     const { numPending } = this;
     if (numPending === this.#numPendingTold) return;
     this.#numPendingTold = numPending;
-    this.#host.callAll(this.onPending, numPending);
+    callAll(this.onPending, numPending, this.#host.engine);
   }
 
   /** Wait until no mutation is pending. */
@@ -110,30 +111,20 @@ export class ClientState {
 
   /** Take a fact of the core. */
   take(fact: EntriesNews): void {
-    switch (fact.what) {
-      case "views":
-        this.#viewsChanged(fact.changed);
-        break;
-      case "outcome":
-        this.#waiters.settle(fact.outcome);
-        this.#host.callAll(this.onOutcome, fact.outcome);
-        this.#tellSettled();
-        this.#tellPending();
-        break;
-      case "invalidated":
-        this.#host.callAll(this.onInvalidate, fact.invalidation);
-        break;
-      case "ended":
-        for (const collection of this.#collections.values()) {
-          collection.ended(fact.watch, fact.code, fact.message);
-        }
-        break;
-      case "keep":
-        this.#keeper?.keep(fact.mutations);
-        break;
-      case "drop":
-        this.#keeper?.drop(fact.ids);
-        break;
+    const { engine } = this.#host;
+    if (fact.what === "views") this.#viewsChanged(fact.changed);
+    else if (fact.what === "outcome") {
+      this.#waiters.settle(fact.outcome);
+      callAll(this.onOutcome, fact.outcome, engine);
+      this.#tellSettled();
+      this.#tellPending();
+    } else if (fact.what === "invalidated") callAll(this.onInvalidate, fact.invalidation, engine);
+    else if (fact.what === "keep") this.#keeper?.keep(fact.mutations);
+    else if (fact.what === "drop") this.#keeper?.drop(fact.ids);
+    else {
+      for (const collection of this.#collections.values()) {
+        collection.ended(fact.watch, fact.code, fact.message);
+      }
     }
   }
 

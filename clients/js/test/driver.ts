@@ -1,24 +1,89 @@
 /** Plays the shell and the server to a `ClientCore`, by hand. */
 
-import type { ConnectionOptions } from "../src/core/connection.ts";
+import type { ConnectionOptions, Suspender } from "../src/core/connection.ts";
 import { ClientCore } from "../src/core/core.ts";
-import { openNoEntries } from "../src/core/entries.ts";
+import { type EntriesRoom, openNoEntries } from "../src/core/entries.ts";
 import type { Fact, Output } from "../src/core/facts.ts";
+import type { SubscriptionCore } from "../src/core/subscription.ts";
 import { decodeFrame, type Message } from "../src/wire/decode.ts";
 import { encodeMessage } from "../src/wire/encode.ts";
+import type { ClientClaim, Position } from "../src/wire/messages.ts";
 
 export const PING_MS = 25_000;
 
 type Body = Record<string, unknown>;
 
+/** Says in a word what its parts are told. */
+export class SpokenCore<Room extends EntriesRoom = EntriesRoom> extends ClientCore<Room> {
+  get claims(): readonly ClientClaim[] {
+    return this.connection.claims;
+  }
+
+  get error(): Error | null {
+    return this.connection.error;
+  }
+
+  connect(now: number, by: Suspender = "application"): void {
+    this.connection.connect(now, by);
+  }
+
+  connectSucceeded(): void {
+    this.connection.connectSucceeded();
+  }
+
+  wake(now: number): void {
+    this.connection.wake(now);
+  }
+
+  tokenMissing(): void {
+    this.connection.tokenMissing();
+  }
+
+  tokenUnavailable(now: number, reason: string): void {
+    this.connection.tokenUnavailable(now, reason);
+  }
+
+  subscribe(channel: string, position: Position | null = null, hasPresence = false): number {
+    return this.channels.subscribe(channel, position, hasPresence);
+  }
+
+  unsubscribe(channel: string): void {
+    this.channels.unsubscribe(channel);
+  }
+
+  watchPresence(channel: string): void {
+    this.channels.watchPresence(channel);
+  }
+
+  findSubscription(channel: string): SubscriptionCore | undefined {
+    return this.channels.find(channel);
+  }
+
+  publish(publication: { readonly channel: string; readonly data: unknown; readonly uid: string }): number {
+    return this.asking.ask("publish", publication);
+  }
+
+  history(channel: string, query: { readonly limit: number; since?: Position; reverse?: boolean }): number {
+    return this.asking.ask("history", { channel, ...query });
+  }
+
+  read(collection: string, keys: readonly string[]): number {
+    return this.asking.ask("read", { collection, keys });
+  }
+
+  setPresence(channel: string, state: unknown): number {
+    return this.asking.ask("presence", { channel, state });
+  }
+}
+
 export class Driver {
   now = 0;
-  readonly core: ClientCore;
+  readonly core: SpokenCore;
   /** What the next draws of jitter return, as a part of the whole wait. */
   chance = 1 - Number.EPSILON;
 
   constructor(options: ConnectionOptions = {}) {
-    this.core = new ClientCore(() => this.chance, openNoEntries, options);
+    this.core = new SpokenCore(() => this.chance, openNoEntries, options);
   }
 
   /** Everything told and asked since the last time. */

@@ -96,14 +96,6 @@ describe("a request", () => {
     expect(outputs[0]).toMatchObject({ error: { code: "too_large" } });
   });
 
-  it("that nobody waits for any more is not sent again", () => {
-    const driver = connected();
-    driver.core.forget(driver.core.publish(publication));
-    driver.lose();
-    driver.reconnect();
-    expect(driver.actions()).not.toContain("publish");
-  });
-
   it("settles when the client ends, and at once when it has ended", () => {
     const driver = connected();
     const open = driver.core.publish(publication);

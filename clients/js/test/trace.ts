@@ -7,11 +7,11 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { expect } from "vitest";
-import type { ClientCore } from "../src/core/core.ts";
 import type { EntriesRoom } from "../src/core/entries.ts";
 import type { Fact } from "../src/core/facts.ts";
 import { decodeFrame, type Message } from "../src/wire/decode.ts";
 import { encodeMessage } from "../src/wire/encode.ts";
+import type { SpokenCore } from "./driver.ts";
 import { valueFrom } from "./vectors.ts";
 
 /** One step of a trace; the fields are told in the README.md of its folder. */
@@ -42,11 +42,11 @@ export interface Done {
 /** Plays steps to a core. */
 export class TracePlayer<Room extends EntriesRoom> {
   now = 0;
-  readonly core: ClientCore<Room>;
+  readonly core: SpokenCore<Room>;
   /** The trace's request ids to the client's. */
   readonly #ids = new Map<number, number>();
 
-  constructor(core: ClientCore<Room>) {
+  constructor(core: SpokenCore<Room>) {
     this.core = core;
   }
 

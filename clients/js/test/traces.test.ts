@@ -1,11 +1,11 @@
 /** `protocol/vectors/channels`: the same connection and channels as the Python client's, step by step. */
 
 import { describe, expect, it } from "vitest";
-import { ClientCore } from "../src/core/core.ts";
 import { openNoEntries } from "../src/core/entries.ts";
 import { RequestFailed } from "../src/core/errors.ts";
 import type { Fact, RequestResult } from "../src/core/facts.ts";
 import type { Position } from "../src/index.ts";
+import { SpokenCore } from "./driver.ts";
 import { loadTraces, type Step, TracePlayer } from "./trace.ts";
 
 const TRACES = loadTraces("channels");
@@ -15,7 +15,7 @@ class Player extends TracePlayer<ReturnType<typeof openNoEntries>> {
   readonly numbers = new Map<number, number>();
 
   constructor() {
-    super(new ClientCore(() => 0.5, openNoEntries));
+    super(new SpokenCore(() => 0.5, openNoEntries));
   }
 
   override play(step: Step): boolean {

@@ -2,22 +2,36 @@
 
 import type { Body } from "../wire/decode.js";
 import { type Encoded, encodeMessage } from "../wire/encode.js";
-import { eventFromBody, field, listOfMaps, positionFromBody } from "../wire/frames.js";
-import type { Random } from "./backoff.js";
+import { eventFromBody, listOfMaps, numberOf, positionFromBody, textOf } from "../wire/frames.js";
+import { Backoff, earliest, FIRST_RETRY_MS, NEVER, type Random } from "./backoff.js";
 import type { ConnectionCore } from "./connection.js";
 import { ClientClosed, RequestFailed } from "./errors.js";
 import type { Output, RequestResult } from "./facts.js";
-import { type Request, Requests } from "./requests.js";
 import { isFinal } from "./tables.js";
+
+/** One request and its encoded message, which is the same at every attempt. */
+interface Request {
+  readonly id: number;
+  readonly kind: string;
+  readonly message: Encoded;
+  /** Undefined for requests that concern no channel. */
+  readonly channel: unknown;
+  /** Nobody waits for it: the core asks for itself. */
+  readonly isInternal: boolean;
+  readonly backoff: Backoff;
+}
 
 /** Requests over any number of connections, and the presence states that go with them. */
 export class Asking {
+  readonly #random: Random;
   readonly #connection: ConnectionCore;
   readonly #send: (message: Encoded) => void;
   readonly #tell: (output: Output) => void;
-  readonly #requests: Requests;
+  /** Those without an answer, oldest first. Bounded by whoever makes them: the client admits 1,024 at a time. */
+  readonly #open = new Map<number, Request>();
   /** Presence states to announce anew on every connection, by channel. */
-  readonly #announced = new Map<string, unknown>();
+  readonly #announced = new Map<unknown, unknown>();
+  #numMade = 0;
 
   /**
    * @param random Source of jitter.
@@ -31,10 +45,10 @@ export class Asking {
     send: (message: Encoded) => void,
     tell: (output: Output) => void,
   ) {
+    this.#random = random;
     this.#connection = connection;
     this.#send = send;
     this.#tell = tell;
-    this.#requests = new Requests(random);
   }
 
   // ------------------------------------------------------------------------------- connection and time
@@ -42,24 +56,19 @@ export class Asking {
   /** A session is there: announce presence, and send everything that has no answer, oldest first. */
   wentOnline(): void {
     const { token, hasNewerToken } = this.#connection;
-    if (hasNewerToken && token !== null) this.#openInternal("auth", "", { token });
+    if (hasNewerToken && token !== null) this.#make("auth", { token }, true);
     for (const [channel, state] of this.#announced) {
-      if (this.#requests.ofKind("presence", channel).length === 0) {
-        this.#openInternal("presence", channel, { channel, state });
-      }
+      if (this.#ofKind("presence", channel).length === 0) this.#make("presence", { channel, state }, true);
     }
-    for (const request of this.#requests.allToSend()) this.#sendRequest(request);
-  }
-
-  /** Make a request of the core's own, which is sent with all the others. */
-  #openInternal(kind: string, channel: string, body: Body): void {
-    const id = this.#requests.nextId();
-    this.#requests.open(id, kind, encodeMessage(kind, { id, ...body }), channel, true);
+    for (const request of this.#open.values()) {
+      request.backoff.retryAt = NEVER;
+      this.#sendRequest(request);
+    }
   }
 
   /** The session is gone; the next hello brings the newest token by itself. */
   wentOffline(): void {
-    for (const request of this.#requests.ofKind("auth", "")) this.#requests.close(request.id);
+    for (const { id } of this.#ofKind("auth")) this.#open.delete(id);
   }
 
   /** Take every announcement back. */
@@ -70,83 +79,78 @@ export class Asking {
   /** The client is over: settle everything. */
   endAll(error: Error): void {
     this.#announced.clear();
-    for (const request of this.#requests.closeAll()) this.#settle(request, null, error);
+    for (const request of this.#open.values()) this.#settle(request, null, error);
   }
 
   /** When `tick` has something to do; infinity for never. */
   nextDeadline(): number {
-    return this.#requests.nextRetryAt();
+    return earliest(this.#open.values());
   }
 
-  /** Send again what was put off until now. */
+  /** Send what was put off until now. */
   tick(now: number): void {
-    for (const request of this.#requests.due(now)) this.#send(request.message);
+    for (const { backoff, message } of this.#open.values()) if (backoff.takeDue(now)) this.#send(message);
   }
 
   // ------------------------------------------------------------------------------- the application asks
 
   /**
-   * Announce a state (null leaves), now and on every later connection.
-   *
-   * A state still on its way is superseded; who waits for it is told so by an ok.
-   */
-  setPresence(channel: string, state: unknown): number {
-    const older = this.#requests.ofKind("presence", channel);
-    const id = this.ask("presence", { channel, state });
-    for (const request of older) {
-      this.#requests.close(request.id);
-      this.#settle(request);
-    }
-    if (state === null || state === undefined) this.#announced.delete(channel);
-    else if (this.#requests.find(id) !== undefined) this.#announced.set(channel, state);
-    return id;
-  }
-
-  /** Nobody waits for this request any more: do not send it again. */
-  forget(requestId: number): void {
-    this.#requests.close(requestId);
-  }
-
-  /**
    * Make a request that is sent until it has its answer; return its number.
+   *
+   * `presence` announces a state (null leaves), now and on every later connection. One still on its way is superseded; who
+   * waits for it is told so by an ok.
    *
    * @throws TypeError, RangeError the body has no form on the wire; nothing was made.
    */
   ask(kind: string, body: Body, isInternal = false): number {
-    const id = this.#requests.nextId();
+    const { channel, state: announced = null } = body;
+    const isPresence = kind === "presence";
+    const older = isPresence ? this.#ofKind(kind, channel) : [];
+    const request = this.#make(kind, body, isInternal);
+    const { state, error } = this.#connection;
+    if (isFinal(state)) this.#settle(request, null, error ?? new ClientClosed());
+    else if (state === "connected") this.#sendRequest(request);
+    for (const one of older) this.#settle(one);
+    if (isPresence && announced === null) this.#announced.delete(channel);
+    else if (isPresence && this.#open.has(request.id)) this.#announced.set(channel, announced);
+    return request.id;
+  }
+
+  #ofKind(kind: string, channel?: unknown): Request[] {
+    return [...this.#open.values()].filter((one) => one.kind === kind && one.channel === channel);
+  }
+
+  #make(kind: string, body: Body, isInternal: boolean): Request {
+    const id = ++this.#numMade;
     const message = encodeMessage(kind, { id, ...body });
-    const channel = typeof body["channel"] === "string" ? body["channel"] : "";
-    const request = this.#requests.open(id, kind, message, channel, isInternal);
-    if (isFinal(this.#connection.state)) {
-      this.#requests.close(id);
-      this.#settle(request, null, this.#connection.error ?? new ClientClosed());
-    } else if (this.#connection.state === "connected") this.#sendRequest(request);
-    return id;
+    const backoff = new Backoff(this.#random, FIRST_RETRY_MS);
+    const request = { id, kind, message, channel: body["channel"], isInternal, backoff };
+    this.#open.set(id, request);
+    return request;
   }
 
   /** Send a message whose answer is taken elsewhere, or by nobody. */
   sendWithId(kind: string, body: object): number {
-    const id = this.#requests.nextId();
+    const id = ++this.#numMade;
     this.#send(encodeMessage(kind, { id, ...body }));
     return id;
   }
 
   /** Send it, unless the server is known to refuse its size by ending the connection. */
   #sendRequest(request: Request): void {
-    const limit = this.#connection.maxFrameBytes;
-    const size = request.message.bytes.length;
-    if (size <= limit) {
-      this.#send(request.message);
-      return;
-    }
-    this.#requests.close(request.id);
-    const text = `The message has ${size} bytes; the server takes ${limit}.`;
-    if (request.kind === "presence") this.#announced.delete(request.channel);
-    this.#settle(request, null, new RequestFailed("too_large", text));
+    const tooLarge = tooLargeFor(this.#connection.maxFrameBytes, request.message.bytes.length);
+    if (tooLarge) this.#fail(request, tooLarge);
+    else this.#send(request.message);
   }
 
-  #settle(request: Request, result: RequestResult = null, error: Error | null = null): void {
-    if (!request.isInternal) this.#tell({ kind: "settled", requestId: request.id, result, error });
+  #fail(request: Request, error: RequestFailed): void {
+    if (request.kind === "presence") this.#announced.delete(request.channel);
+    this.#settle(request, null, error);
+  }
+
+  #settle({ id, isInternal }: Request, result: RequestResult = null, error: Error | null = null): void {
+    this.#open.delete(id);
+    if (!isInternal) this.#tell({ kind: "settled", requestId: id, result, error });
     else if (error instanceof RequestFailed) {
       this.#tell({ kind: "complaint", code: error.code, message: error.message });
     }
@@ -156,40 +160,38 @@ export class Asking {
 
   /** Take an `ok`. */
   answered(body: Body): void {
-    const request = this.#requests.find(field(body, "id", "number"));
-    if (request === undefined) return;
-    const result = resultOf(request.kind, body);
-    this.#requests.close(request.id);
-    this.#settle(request, result);
+    const request = this.#open.get(numberOf(body, "id"));
+    if (request) this.#settle(request, resultOf(request.kind, body));
   }
 
   /** Take an error; return whether it answered one of these requests. */
   refused(requestId: number, error: RequestFailed, now: number): boolean {
-    const request = this.#requests.find(requestId);
-    if (request === undefined) return false;
-    if (error.retryable) {
-      this.#requests.postpone(request, now, error.afterMs ?? 0);
-      return true;
-    }
-    this.#requests.close(requestId);
-    if (request.kind === "presence") this.#announced.delete(request.channel);
-    this.#settle(request, null, error);
+    const request = this.#open.get(requestId);
+    if (!request) return false;
+    if (error.retryable) request.backoff.postpone(now, error.afterMs);
+    else this.#fail(request, error);
     return true;
   }
 }
 
+/** Return the error for a message that a server with this limit would end the connection for. */
+export function tooLargeFor(limit: number, bytes: number): RequestFailed | null {
+  if (bytes <= limit) return null;
+  return new RequestFailed("too_large", `The message has ${bytes} bytes; the server takes ${limit}.`);
+}
+
 function resultOf(kind: string, body: Body): RequestResult {
-  if (kind.startsWith("rebuild")) return { job: body["job"] };
   const position = positionFromBody(body);
-  if (kind === "history") {
-    return { position, events: (body["events"] ? listOfMaps(body, "events") : []).map(eventFromBody) };
+  const list = (name: string) => (body[name] ? listOfMaps(body, name) : []);
+  if (kind === "history") return { position, events: list("events").map(eventFromBody) };
+  if (kind === "read") {
+    const entries = list("entries").map((entry) => ({
+      key: textOf(entry, "key"),
+      version: numberOf(entry, "version"),
+      value: entry["value"] ?? null,
+      isDeleted: entry["deleted"] === true,
+    }));
+    return { position, entries };
   }
-  if (kind !== "read") return position;
-  const entries = (body["entries"] ? listOfMaps(body, "entries") : []).map((entry) => ({
-    key: field(entry, "key", "string"),
-    version: field(entry, "version", "number"),
-    value: entry["value"] ?? null,
-    isDeleted: entry["deleted"] === true,
-  }));
-  return { position, entries };
+  return kind.startsWith("rebuild") ? { job: body["job"] } : position;
 }

@@ -3,15 +3,17 @@
 import type { Body } from "../wire/decode.js";
 import {
   eventFromBody,
-  field,
+  flagOf,
   listOfMaps,
   listOfStrings,
   membersFromBody,
+  numberOf,
   optionalNumber,
   positionFromBody,
+  textOf,
 } from "../wire/frames.js";
 import type { Position } from "../wire/messages.js";
-import type { Random } from "./backoff.js";
+import { earliest, type Random } from "./backoff.js";
 import type { Handler } from "./entries.js";
 import type { RequestFailed } from "./errors.js";
 import type { Output } from "./facts.js";
@@ -48,29 +50,38 @@ export class ChannelTable {
         subscription.answered({
           requestId: optionalNumber(body, "id"),
           position: positionFromBody(body),
-          wasRecovering: field(body, "was_recovering", "boolean"),
-          recovered: field(body, "recovered", "boolean"),
+          wasRecovering: flagOf(body, "was_recovering"),
+          recovered: flagOf(body, "recovered"),
           events: listOfMaps(body, "events").map(eventFromBody),
         });
       }),
       unsubscribed: this.#handler((subscription, body) => {
-        this.#end(subscription, field(body, "code", "string"), field(body, "reason", "string"));
+        const [code, reason] = [textOf(body, "code"), textOf(body, "reason")];
+        this.#end(subscription, { code, reason });
       }),
       mark: this.#handler((subscription, body, now) => {
         const position = positionFromBody(body);
-        if (position !== null) subscription.marked(position, now);
+        if (position) subscription.marked(position, now);
       }),
       lagged: this.#handler((subscription, _body, now) => subscription.lagged(now)),
-      presence_state: this.#handler((subscription, body) => this.#onPresenceState(subscription, body)),
-      presence_diff: this.#handler((subscription, body) => this.#onPresenceDiff(subscription, body)),
+      presence_state: this.#handler((subscription, body) => {
+        subscription.presence.replace(numberOf(body, "seq"), membersFromBody(body, "members"));
+        this.#tellMembers(subscription);
+      }),
+      presence_diff: this.#handler((subscription, body) => {
+        const leaves = listOfStrings(body, "leaves");
+        const changed = [...membersFromBody(body, "joins"), ...membersFromBody(body, "updates")];
+        const isApplied = subscription.presence.apply(numberOf(body, "seq"), changed, leaves);
+        if (isApplied) this.#tellMembers(subscription);
+      }),
     };
   }
 
   /** A handler that knows its subscription, and asks again for it where that is called for. */
   #handler(take: (subscription: SubscriptionCore, body: Body, now: number) => void): Handler {
     return (body, now) => {
-      const subscription = this.#subscriptions.get(field(body, "channel", "string"));
-      if (subscription === undefined) return;
+      const subscription = this.#subscriptions.get(textOf(body, "channel"));
+      if (!subscription) return;
       take(subscription, body, now);
       this.#pursue(subscription);
     };
@@ -96,7 +107,7 @@ export class ChannelTable {
   }
 
   /** The client is over. */
-  endAll(reason: string): void {
+  endAll({ message: reason }: Error): void {
     this.#isOnline = false;
     for (const subscription of this.#subscriptions.values()) subscription.step("end", { reason });
     this.#subscriptions.clear();
@@ -104,20 +115,13 @@ export class ChannelTable {
 
   /** When `tick` has something to do; infinity for never. */
   nextDeadline(): number {
-    let deadline = Number.POSITIVE_INFINITY;
-    for (const { retryAt } of this.#subscriptions.values()) {
-      if (retryAt !== null && retryAt < deadline) deadline = retryAt;
-    }
-    return deadline;
+    return earliest(this.#subscriptions.values());
   }
 
   /** Ask again for what was put off until now. */
   tick(now: number): void {
     for (const subscription of this.#subscriptions.values()) {
-      if (subscription.retryAt !== null && subscription.retryAt <= now) {
-        subscription.retryAt = null;
-        this.#pursue(subscription);
-      }
+      if (subscription.backoff.takeDue(now)) this.#pursue(subscription);
     }
   }
 
@@ -126,12 +130,12 @@ export class ChannelTable {
   /** Subscribe, or begin anew from another position; return the generation of what it tells. */
   subscribe(channel: string, position: Position | null, hasPresence: boolean): number {
     let subscription = this.#subscriptions.get(channel);
-    if (subscription === undefined) {
-      this.#numMade += 1;
+    if (subscription) subscription.restart(position, hasPresence);
+    else {
       const wishes = { position, hasPresence };
-      subscription = new SubscriptionCore(channel, this.#numMade, this.#random, this.#tell, wishes);
+      subscription = new SubscriptionCore(channel, ++this.#numMade, this.#random, this.#tell, wishes);
       this.#subscriptions.set(channel, subscription);
-    } else subscription.restart(position, hasPresence);
+    }
     this.#pursue(subscription);
     return subscription.generation;
   }
@@ -139,7 +143,7 @@ export class ChannelTable {
   /** Add presence to a subscription that is there. */
   watchPresence(channel: string): void {
     const subscription = this.#subscriptions.get(channel);
-    if (subscription === undefined || subscription.hasPresence) return;
+    if (!subscription || subscription.hasPresence) return;
     subscription.requestPresence(true);
     this.#pursue(subscription);
   }
@@ -147,9 +151,8 @@ export class ChannelTable {
   /** End a subscription. */
   unsubscribe(channel: string): void {
     const subscription = this.#subscriptions.get(channel);
-    if (subscription === undefined) return;
-    this.#subscriptions.delete(channel);
-    subscription.step("end");
+    if (!subscription) return;
+    this.#end(subscription);
     this.#withdraw(subscription);
   }
 
@@ -177,18 +180,18 @@ export class ChannelTable {
       if (subscription.requestId !== requestId) continue;
       const isKnown = error.code === "already_subscribed";
       if (error.retryable || isKnown) {
-        subscription.postponed(now, error.afterMs ?? 0, isKnown, error.message);
+        subscription.postponed(now, error, isKnown);
       } else if (subscription.state === "subscribing") {
-        this.#end(subscription, error.code, error.message);
+        this.#end(subscription, { code: error.code, reason: error.message });
       }
       return true;
     }
     return false;
   }
 
-  #end(subscription: SubscriptionCore, code: string, reason: string): void {
+  #end(subscription: SubscriptionCore, told?: { readonly code: string; readonly reason: string }): void {
     this.#subscriptions.delete(subscription.channel);
-    subscription.step("end", { code, reason });
+    subscription.step("end", told);
   }
 
   /** Ask again for one channel or all: the answers tell whether anything was missed. */
@@ -200,22 +203,7 @@ export class ChannelTable {
     }
   }
 
-  #onPresenceState(subscription: SubscriptionCore, body: Body): void {
-    if (!subscription.hasPresence) return;
-    subscription.presence.replace(field(body, "seq", "number"), membersFromBody(body, "members"));
-    this.#tellMembers(subscription);
-  }
-
-  #onPresenceDiff(subscription: SubscriptionCore, body: Body): void {
-    const leaves = listOfStrings(body, "leaves");
-    if (!subscription.hasPresence) return;
-    const changed = [...membersFromBody(body, "joins"), ...membersFromBody(body, "updates")];
-    if (subscription.presence.apply(field(body, "seq", "number"), changed, leaves)) {
-      this.#tellMembers(subscription);
-    }
-  }
-
-  #tellMembers({ channel, generation, presence }: SubscriptionCore): void {
-    this.#tell({ kind: "presence", channel, generation, members: presence.members });
+  #tellMembers({ channel, generation, presence, hasPresence }: SubscriptionCore): void {
+    if (hasPresence) this.#tell({ kind: "presence", channel, generation, members: presence.members });
   }
 }

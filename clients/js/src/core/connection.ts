@@ -7,9 +7,9 @@
 import { CLOSE_CODES } from "../wire/codes.js";
 import type { Body } from "../wire/decode.js";
 import { encodeMessage } from "../wire/encode.js";
-import { BadServerMessage, field, listOfMaps, optionalString } from "../wire/frames.js";
+import { BadServerMessage, flagOf, listOfMaps, numberOf, optionalString, textOf } from "../wire/frames.js";
 import { type ClientClaim, PROTOCOL_VERSION } from "../wire/messages.js";
-import { Backoff, type Random } from "./backoff.js";
+import { Backoff, NEVER, type Random } from "./backoff.js";
 import { ConnectionStopped } from "./errors.js";
 import type { Output } from "./facts.js";
 import { CONNECTION_TABLE, type ConnectionInput, type ConnectionState } from "./tables.js";
@@ -17,7 +17,8 @@ import { CONNECTION_TABLE, type ConnectionInput, type ConnectionState } from "./
 /** RFC 6455: the connection ended without a close frame. */
 export const ABNORMAL_CLOSE = 1006;
 const NORMAL_CLOSE = 1000;
-const PROTOCOL_ERROR = 1002;
+/** RFC 6455: the server does not speak the protocol. */
+export const PROTOCOL_ERROR = 1002;
 
 /** From dialling to `welcome`: the server allows 10 s for the upgrade and 10 s for `hello`. */
 const CONNECT_MS = 20_000;
@@ -29,8 +30,6 @@ const FRESH_MS = 30_000;
 const STABLE_MS = 5_000;
 /** After a wake-up a live server answers a probe within this: a mobile network's worst round trips take 2 s. */
 const PROBE_MS = 4_000;
-
-const NEVER = Number.POSITIVE_INFINITY;
 
 /** What a connection begins with. */
 export interface ConnectionOptions {
@@ -44,6 +43,14 @@ export interface ConnectionOptions {
   readonly group?: string | null;
   /** Told in `hello`: leadership term within the group; a lower one than the server knows may not mutate. */
   readonly term?: number | null;
+}
+
+/** How a connection ended. */
+interface Ending {
+  readonly code: number;
+  readonly reason: string;
+  readonly reconnect: boolean;
+  readonly afterMs: number;
 }
 
 /** Who wants no connection for now: the application, or the page that was left. */
@@ -73,7 +80,7 @@ export class ConnectionCore {
   #isAsking = false;
   #numRefused = 0;
   #suppliedAt = 0;
-  #advice: { code: number; reason: string; reconnect: boolean; afterMs: number } | null = null;
+  #advice: Ending | null = null;
   #isHangingUp = false;
   /** Of the state: to dial, to be welcome, or to have heard something. */
   #deadline = NEVER;
@@ -112,7 +119,7 @@ export class ConnectionCore {
   /** Go to the next state and tell it; return false where the table has no step. */
   #step(input: ConnectionInput, deadline = NEVER, code: number | null = null, reason = ""): boolean {
     const next = CONNECTION_TABLE[this.state][input];
-    if (next === null) return false;
+    if (!next) return false;
     this.state = next;
     this.#deadline = deadline;
     const retryAt = next === "offline" && deadline < NEVER ? deadline : null;
@@ -125,18 +132,15 @@ export class ConnectionCore {
   /** Begin; or go on after `suspend`; or ask again for the token that there was not. */
   connect(now: number, by: Suspender = "application"): void {
     this.#suspenders.delete(by);
-    if (this.#suspenders.size > 0) return;
-    if (this.state === "needs-auth" && !this.#isAsking && by === "application") {
+    if (this.state === "offline") this.wake(now);
+    if (by === "page" || this.#suspenders.size > 0) return;
+    if (this.state === "needs-auth" && !this.#isAsking) {
       this.#numRefused = 0;
       this.#askToken();
-    } else if (this.state === "offline") this.#dialSoon(now);
-    else if (this.state === "idle" && by === "application") this.#start(now);
-  }
-
-  #start(now: number): void {
-    if (this.token === null && this.#hasTokenSource) {
-      if (this.#step("denied")) this.#askToken();
-    } else this.#dial("start", now);
+    } else if (this.state === "idle") {
+      if (this.token !== null || !this.#hasTokenSource) this.#dial("start", now);
+      else if (this.#step("denied")) this.#askToken();
+    }
   }
 
   /** End the connection, if there is one, and dial no more until `connect`. */
@@ -144,7 +148,7 @@ export class ConnectionCore {
     if (this.state === "idle") return;
     this.#suspenders.add(by);
     const wasUp = this.#isUp;
-    if (this.#step("suspend", NEVER, null, reason) && wasUp) this.#hangUp(NORMAL_CLOSE, reason);
+    if (this.#step("suspend", NEVER, null, reason) && wasUp) this.hangUp(NORMAL_CLOSE, reason);
   }
 
   /**
@@ -152,25 +156,20 @@ export class ConnectionCore {
    * whether a connection that seems to be there still is.
    */
   wake(now: number): void {
-    if (this.state === "offline" && this.#suspenders.size === 0) this.#dialSoon(now);
-    else if (this.state === "connected" && !this.#isProbing && !this.#isHangingUp) {
+    if (this.state === "offline" && this.#suspenders.size === 0) {
+      this.#deadline = Math.max(now, this.#notBefore);
+      this.tick(now);
+    } else if (this.state === "connected" && !this.#isProbing && !this.#isHangingUp) {
       this.#isProbing = true;
-      this.#numProbes += 1;
       this.#deadline = now + PROBE_MS;
-      this.#send("probe", { nonce: this.#numProbes });
+      this.#send("probe", { nonce: ++this.#numProbes });
     }
-  }
-
-  /** Dial now, or when the server allows it. */
-  #dialSoon(now: number): void {
-    this.#deadline = Math.max(now, this.#notBefore);
-    this.tick(now);
   }
 
   /** End for good. */
   close(): void {
     const wasUp = this.#isUp;
-    if (this.#step("close") && wasUp) this.#hangUp(NORMAL_CLOSE, "");
+    if (this.#step("close") && wasUp) this.hangUp();
   }
 
   /** Here is the token that was asked for, or a newer one. */
@@ -206,12 +205,11 @@ export class ConnectionCore {
 
   /** Begin an attempt by this step. */
   #dial(input: ConnectionInput, now: number): void {
-    const attempt = this.#attempt;
     this.#attempt += 1;
     if (this.#step(input, now + CONNECT_MS)) {
       this.#isHangingUp = false;
       this.#tell({ do: "dial" });
-    } else this.#attempt = attempt;
+    } else this.#attempt -= 1;
   }
 
   /** The WebSocket is open: say hello. */
@@ -238,56 +236,38 @@ export class ConnectionCore {
 
   /** The connection, or the attempt, is over. */
   closed(now: number, code: number, reason: string): void {
-    const advice = this.#advice;
+    const ending = this.#advice ?? { code, reason, reconnect: true, afterMs: 0 };
     this.#advice = null;
     this.#isHangingUp = false;
     if (!this.#isUp) {
       this.tick(now);
       return;
     }
-    if (now - this.#welcomedAt >= STABLE_MS) this.#wasStable();
+    if (now - this.#welcomedAt >= STABLE_MS) {
+      this.#backoff.reset();
+      this.#numRefused = this.#attempt = 0;
+    }
     this.#welcomedAt = NEVER;
-    const afterMs = advice?.afterMs ?? 0;
+    this.#ended(now, ending);
+  }
+
+  #ended(now: number, { code, reason, reconnect, afterMs }: Ending): void {
     this.#notBefore = now + afterMs;
-    this.#ended(now, advice?.code ?? code, advice?.reason ?? reason, advice?.reconnect ?? true);
-  }
-
-  #wasStable(): void {
-    this.#backoff.reset();
-    this.#numRefused = 0;
-    this.#attempt = 0;
-  }
-
-  #ended(now: number, code: number, reason: string, mayReturn: boolean): void {
-    if (code === CLOSE_CODES.unauthorized && this.#hasTokenSource) this.#denied(code, reason, now);
-    else if (code === CLOSE_CODES.unauthorized || !mayReturn || (code >= 4500 && code <= 4999)) {
+    const isDenied = code === CLOSE_CODES.unauthorized;
+    if (isDenied && this.#hasTokenSource) {
+      // Ask for a newer token once; when that is refused too, wait for the application to come with one.
+      this.#step("denied", NEVER, code, reason);
+      // Fetched a while ago it has run out meanwhile, as under a lid that was closed: that says nothing about the next one.
+      this.#numRefused = now - this.#suppliedAt > FRESH_MS ? 1 : this.#numRefused + 1;
+      if (this.#numRefused === 1) this.#askToken();
+    } else if (isDenied || !reconnect || (code >= 4500 && code <= 4999)) {
       this.#step("stopped", NEVER, code, reason);
       this.error = new ConnectionStopped(code, reason);
-    } else {
-      const floorMs = Math.max(this.#notBefore - now, 0);
-      this.#step("lost", now + this.#backoff.nextMs(floorMs), code, reason);
-    }
+    } else this.#step("lost", now + this.#backoff.nextMs(afterMs), code, reason);
   }
 
-  /** Ask for a newer token once; when that is refused too, wait for the application to come with one. */
-  #denied(code: number, reason: string, now: number): void {
-    this.#step("denied", NEVER, code, reason);
-    // Fetched a while ago it has run out meanwhile, as under a lid that was closed: that says nothing about the next one.
-    this.#numRefused = now - this.#suppliedAt > FRESH_MS ? 1 : this.#numRefused + 1;
-    if (this.#numRefused === 1) this.#askToken();
-  }
-
-  /** End this connection, because the server does not speak the protocol, and come back. */
-  hangUpBroken(reason: string): void {
-    this.#hangUp(PROTOCOL_ERROR, reason);
-  }
-
-  /** End this connection, because only a new session gives what is needed. */
-  hangUpAnew(): void {
-    this.#hangUp(NORMAL_CLOSE, "");
-  }
-
-  #hangUp(code: number, reason: string): void {
+  /** End this connection, and come back. */
+  hangUp(code = NORMAL_CLOSE, reason = ""): void {
     if (this.#isHangingUp) return;
     this.#isHangingUp = true;
     this.#tell({ do: "hangup", code, reason });
@@ -305,8 +285,8 @@ export class ConnectionCore {
   /** Take `welcome`: adopt the clients and the limits. Return whether it counts. */
   welcomed(body: Body, now: number): boolean {
     const claims = claimsAfter(this.claims, listOfMaps(body, "clients"));
-    const silenceMs = field(body, "ping_ms", "number") + SILENCE_SLACK_MS;
-    const maxFrameBytes = field(body, "max_frame_bytes", "number");
+    const silenceMs = numberOf(body, "ping_ms") + SILENCE_SLACK_MS;
+    const maxFrameBytes = numberOf(body, "max_frame_bytes");
     if (!this.#step("welcomed", now + silenceMs)) return false;
     this.claims = claims;
     this.maxFrameBytes = maxFrameBytes;
@@ -319,12 +299,12 @@ export class ConnectionCore {
   /** Take `bye`: note its advice and end the connection. */
   saidBye(body: Body): void {
     this.#advice = {
-      code: field(body, "code", "number"),
-      reason: field(body, "reason", "string"),
-      reconnect: field(body, "reconnect", "boolean"),
-      afterMs: field(body, "after_ms", "number"),
+      code: numberOf(body, "code"),
+      reason: textOf(body, "reason"),
+      reconnect: flagOf(body, "reconnect"),
+      afterMs: numberOf(body, "after_ms"),
     };
-    this.#hangUp(NORMAL_CLOSE, "");
+    this.hangUp();
   }
 
   /** The server no longer knows this client; null: any. */
@@ -340,10 +320,9 @@ export class ConnectionCore {
     if (this.state === "offline" && this.#needsToken) {
       if (this.#step("timer-without-token")) this.#askToken();
     } else if (this.state === "offline") this.#dial("timer", now);
-    else if (this.state === "connecting") {
-      this.#hangUp(ABNORMAL_CLOSE, "The server did not answer in time.");
-    } else if (this.state === "connected") {
-      this.#hangUp(ABNORMAL_CLOSE, "Nothing was heard from the server in time.");
+    else if (this.#isUp) {
+      const isLate = this.state === "connecting";
+      this.hangUp(ABNORMAL_CLOSE, `The server ${isLate ? "did not answer" : "was not heard"} in time.`);
     }
   }
 }
@@ -351,12 +330,11 @@ export class ConnectionCore {
 /** Return the claims that `welcome.clients` leaves: each as it was, or as it was issued anew. */
 function claimsAfter(claims: readonly ClientClaim[], states: readonly Body[]): ClientClaim[] {
   const kept = states.map((state, place) => {
-    const client = field(state, "client", "string");
-    const secret = optionalString(state, "secret");
-    if (secret !== null) return { client, secret };
-    const claim = claims[place];
-    if (claim?.client !== client) throw new BadServerMessage("A welcome misses a secret.");
-    return claim;
+    const client = textOf(state, "client");
+    const secret =
+      optionalString(state, "secret") ?? (claims[place]?.client === client && claims[place].secret);
+    if (!secret) throw new BadServerMessage("A welcome misses a secret.");
+    return { client, secret };
   });
   if (kept.length === 0) throw new BadServerMessage("A welcome names no client.");
   return kept;

@@ -7,10 +7,10 @@
 
 import type { Body } from "../wire/decode.js";
 import type { Encoded } from "../wire/encode.js";
-import type { Random } from "./backoff.js";
+import { NEVER, type Random } from "./backoff.js";
+import type { ConnectionCore } from "./connection.js";
 import type { RequestFailed } from "./errors.js";
 import type { Output } from "./facts.js";
-import type { ConnectionState } from "./tables.js";
 
 /** Takes a message of one type. Throws `BadServerMessage` for one that is malformed. */
 export type Handler = (body: Body, now: number) => void;
@@ -25,20 +25,17 @@ export interface Speech {
   send(message: Encoded): void;
   /** Tell a fact, behind everything told before. */
   tell(output: Output): void;
-  /** What the connection is doing. */
-  state(): ConnectionState;
-  /** The largest message the server takes. */
-  maxFrameBytes(): number;
-  /** End this connection and dial again, because only a new session gives what is needed. */
-  hangUpAnew(): void;
+  /** Says whether there is a session, and what the server takes; `hangUp` where only a new session gives what is needed. */
+  readonly connection: ConnectionCore;
 }
 
 /** What the core tells a room. */
 export interface EntriesRoom {
-  /** Messages that are this room's alone, by type: `watched`, `snapshot`, `outcome`, `out_of_order`, `invalidate`. */
+  /**
+   * Messages of these types concern it: `watched`, `snapshot`, `outcome`, `out_of_order`, `invalidate`, and, as they do
+   * channels, which come first, `event`, `mark`, `lagged`, `unsubscribed`.
+   */
   readonly handlers: Readonly<Record<string, Handler>>;
-  /** Messages that concern channels and collections alike, by type: `event`, `mark`, `lagged`, `unsubscribed`. Called after the channels' own. */
-  readonly sharedHandlers: Readonly<Record<string, Handler>>;
   /** Whether it can only go on with what a new session gives: client ids, or where the server stands. */
   readonly needsSession: boolean;
   /** A session is there; called before channels and requests send anything. `body` is the `welcome`. */
@@ -66,19 +63,17 @@ export interface EntriesRoom {
 /** Opens a room over the core that it belongs to. */
 export type OpenEntries<Room extends EntriesRoom> = (speech: Speech) => Room;
 
-const nothing = () => undefined;
-
 /** The room of a client that has no collections. */
 export function openNoEntries(): EntriesRoom {
+  const nothing = () => undefined;
   return {
     handlers: {},
-    sharedHandlers: {},
     needsSession: false,
     welcomed: nothing,
     wentOffline: nothing,
     endAll: nothing,
     flush: nothing,
-    nextDeadline: () => Number.POSITIVE_INFINITY,
+    nextDeadline: () => NEVER,
     tick: nothing,
     refused: () => false,
     mutationFailed: nothing,

@@ -12,11 +12,6 @@ export class PresenceSet {
     return [...this.#members.values()];
   }
 
-  /** Whether a state came since the last `forget`. */
-  get isKnown(): boolean {
-    return this.#seq !== null;
-  }
-
   /** Take a whole state. */
   replace(seq: number, members: readonly Member[]): void {
     this.#seq = seq;

@@ -7,13 +7,11 @@
 
 import type { ChannelEvent } from "../wire/frames.js";
 import type { Position } from "../wire/messages.js";
-import { Backoff, type Random } from "./backoff.js";
+import { Backoff, NEVER, type Random } from "./backoff.js";
+import type { RequestFailed } from "./errors.js";
 import type { ChannelFact, ResetCause, SubscriptionChanged } from "./facts.js";
 import { PresenceSet } from "./presence.js";
 import { SUBSCRIPTION_TABLE, type SubscriptionInput, type SubscriptionState } from "./tables.js";
-
-/** Gaps further apart are repaired at once; closer ones wait, so that a broken server is not hammered. */
-const CALM_MS = 5_000;
 
 /** A `subscribed` message. */
 export interface Answer {
@@ -39,13 +37,11 @@ export class SubscriptionCore {
   state: SubscriptionState = "unsubscribed";
   /** Of the `subscribe` in flight, or answered last. */
   requestId: number | null = null;
-  /** When it is asked for again; null: at once, if there is a connection. */
-  retryAt: number | null = null;
+  /** When it is asked for again, if it is put off. */
+  readonly backoff: Backoff;
   /** The server may hold a subscription of this channel: it must be ended before a new one. */
   isKnownToServer = false;
   #hasBegun = false;
-  #gapAt: number | null = null;
-  readonly #backoff: Backoff;
   readonly #tell: (fact: ChannelFact) => void;
 
   constructor(
@@ -59,19 +55,17 @@ export class SubscriptionCore {
     this.generation = generation;
     this.position = wishes.position;
     this.hasPresence = wishes.hasPresence;
-    this.#backoff = new Backoff(random);
+    this.backoff = new Backoff(random);
     this.#tell = tell;
   }
 
   /** Go to the next state and tell it; return false and change nothing where the table has no step. */
   step(input: SubscriptionInput, told: Told = {}): boolean {
     const next = SUBSCRIPTION_TABLE[this.state][input];
-    if (next === null) return false;
+    if (!next) return false;
     const isNews = next !== this.state || input === "answered";
     this.state = next;
-    if (isNews) {
-      this.#tell({ kind: "subscription", ...this.#place, state: next, ...PLAIN, ...told });
-    }
+    if (isNews) this.#tell({ kind: "subscription", ...this.#place, state: next, ...PLAIN, ...told });
     return true;
   }
 
@@ -81,7 +75,7 @@ export class SubscriptionCore {
 
   /** Whether the server should be asked now, if there is a connection. */
   get isWanting(): boolean {
-    return this.state === "unsubscribed" && this.retryAt === null;
+    return this.state === "unsubscribed" && !this.backoff.isWaiting;
   }
 
   // ------------------------------------------------------------------------------- asking
@@ -91,7 +85,6 @@ export class SubscriptionCore {
     if (!this.step("ask")) return;
     this.requestId = requestId;
     this.isKnownToServer = true;
-    this.retryAt = null;
     this.presence.forget();
   }
 
@@ -105,49 +98,47 @@ export class SubscriptionCore {
   /** Ask again, now with or without presence, from where it stands. */
   requestPresence(hasPresence: boolean): void {
     this.hasPresence = hasPresence;
-    this.retryAt = null;
+    this.backoff.retryAt = NEVER;
     this.step("restart");
   }
 
   /** The server refused for now; ask again later. */
-  postponed(now: number, afterMs: number, isKnown: boolean, reason: string): void {
+  postponed(now: number, { message: reason, afterMs }: RequestFailed, isKnown: boolean): void {
     if (!this.step("postponed", { reason })) return;
     this.isKnownToServer = isKnown;
-    this.retryAt = now + this.#backoff.nextMs(afterMs);
+    this.backoff.postpone(now, afterMs);
   }
 
   /** The connection is gone, and with it whatever the server held. */
   wentOffline(): void {
     this.step("offline");
     this.isKnownToServer = false;
-    this.retryAt = null;
+    this.backoff.retryAt = NEVER;
   }
 
   // ------------------------------------------------------------------------------- what the server says
 
   /** Take a `subscribed`: adopt its position, hand out what was missed, or tell that it cannot be had. */
-  answered(answer: Answer): void {
-    const { position, wasRecovering, recovered } = answer;
-    const isOwn = answer.requestId !== null && answer.requestId === this.requestId;
-    const counts = this.state === "subscribed" ? answer.requestId === null : isOwn;
-    if (!counts) return;
+  answered({ requestId, position, wasRecovering, recovered, events: missed }: Answer): void {
+    // What the server says by itself counts while subscribed, and an answer while it is waited for.
+    const expected = this.state === "subscribed" ? null : this.requestId;
+    if (requestId !== expected || this.state === "unsubscribed") return;
     const before = this.position;
     const isContinued = recovered && before !== null && position?.epoch === before.epoch;
-    const events = ascending(answer.events, isContinued ? before.offset : -1);
-    const missed = !isContinued && (this.#hasBegun || before !== null);
+    const events = ascending(missed, isContinued ? before.offset : -1);
+    const isReset = !isContinued && (this.#hasBegun || before !== null);
     this.#hasBegun = true;
-    if (!isContinued) this.position = position;
-    const last = events.at(-1)?.position;
-    if (last) this.position = last;
-    if (position !== null && position.offset >= (this.position?.offset ?? 0)) this.position = position;
+    const last = events.at(-1)?.position ?? (isContinued ? before : null);
+    this.position = position && position.offset >= (last?.offset ?? 0) ? position : last;
     this.step("answered", { position, wasRecovering, recovered });
-    if (missed) this.#tell({ kind: "reset", ...this.#place, ...resetOf(position, before, events) });
+    if (isReset) this.#tell({ kind: "reset", ...this.#place, ...resetOf(position, before, events) });
     for (const event of events) this.#tell({ kind: "event", ...this.#place, event });
     this.#tellMark();
   }
 
   #tellMark(): void {
-    if (this.position !== null) this.#tell({ kind: "mark", ...this.#place, position: this.position });
+    const { position } = this;
+    if (position) this.#tell({ kind: "mark", ...this.#place, position });
   }
 
   /**
@@ -159,22 +150,24 @@ export class SubscriptionCore {
     if (this.state !== "subscribed") return;
     const mine = this.position;
     const its = event.position;
-    if (its !== null && mine !== null) {
-      if (its.epoch === mine.epoch && its.offset <= mine.offset) return;
-      if (its.epoch !== mine.epoch || (prev !== null && prev !== mine.offset)) {
+    if (its && mine) {
+      const isOther = its.epoch !== mine.epoch;
+      if (!isOther && its.offset <= mine.offset) return;
+      if (isOther || (prev ?? mine.offset) !== mine.offset) {
         this.foundGap(now);
         return;
       }
     }
-    if (its !== null) this.position = its;
+    this.position = its ?? mine;
     this.#tell({ kind: "event", ...this.#place, event });
   }
 
   /** Take a `mark`: everything up to there was sent or superseded. */
   marked(position: Position, now: number): void {
     if (this.state !== "subscribed") return;
-    if (this.position !== null && position.epoch !== this.position.epoch) this.foundGap(now);
-    else if (this.position === null || position.offset > this.position.offset) {
+    const mine = this.position ?? { ...position, offset: -1 };
+    if (position.epoch !== mine.epoch) this.foundGap(now);
+    else if (position.offset > mine.offset) {
       this.position = position;
       this.#tellMark();
     }
@@ -188,10 +181,7 @@ export class SubscriptionCore {
 
   /** Something is missing: ask again from the position, at once unless it happened just now. */
   foundGap(now: number): void {
-    if (!this.step("gap")) return;
-    if (this.#gapAt === null || now - this.#gapAt >= CALM_MS) this.#backoff.reset();
-    else this.retryAt = now + this.#backoff.nextMs();
-    this.#gapAt = now;
+    if (this.step("gap")) this.backoff.foundGap(now);
   }
 }
 
@@ -201,22 +191,23 @@ const PLAIN = { position: null, wasRecovering: false, recovered: false, code: nu
 function ascending(events: readonly ChannelEvent[], last: number): ChannelEvent[] {
   let top = last;
   return events.filter(({ position }) => {
-    if (position === null) return true;
-    if (position.offset <= top) return false;
-    top = position.offset;
+    if (position && position.offset <= top) return false;
+    top = position?.offset ?? top;
     return true;
   });
 }
 
 /** What a reset says: the position before the first event that follows, and why. */
 function resetOf(
-  answered: Position | null,
+  position: Position | null,
   before: Position | null,
   events: readonly ChannelEvent[],
 ): { position: Position | null; cause: ResetCause } {
-  if (answered === null || before === null) return { position: answered, cause: "not-kept" };
-  const cause = answered.epoch === before.epoch ? "out-of-retention" : "epoch-changed";
+  if (!position || !before) return { position, cause: "not-kept" };
+  const cause = position.epoch === before.epoch ? "out-of-retention" : "epoch-changed";
   const first = events[0]?.position;
-  if (!first) return { position: answered, cause };
-  return { position: { epoch: first.epoch, offset: Math.max(first.offset - 1, 0) }, cause };
+  return {
+    position: first ? { epoch: first.epoch, offset: Math.max(first.offset - 1, 0) } : position,
+    cause,
+  };
 }

@@ -50,60 +50,34 @@ export type ConnectionInput =
   | "suspend"
   | "close";
 
-type Row = Readonly<Record<ConnectionInput, ConnectionState | null>>;
+/** By state, what inputs lead to; any other input changes nothing there. */
+type Table<State extends string, Input extends string> = Readonly<
+  Record<State, Readonly<Partial<Record<Input, State>>>>
+>;
 
-const IGNORED: Row = {
-  start: null,
-  welcomed: null,
-  lost: null,
-  stopped: null,
-  denied: null,
-  timer: null,
-  "timer-without-token": null,
-  token: null,
-  "no-token-now": null,
-  "no-token": null,
-  suspend: null,
-  close: null,
-};
+const UP = {
+  lost: "offline",
+  stopped: "failed",
+  denied: "needs-auth",
+  suspend: "offline",
+  close: "closed",
+} as const;
 
-/** State and input to the next state; null: the input changes nothing there. */
-export const CONNECTION_TABLE: Readonly<Record<ConnectionState, Row>> = {
-  idle: { ...IGNORED, start: "connecting", denied: "needs-auth", close: "closed" },
-  connecting: {
-    ...IGNORED,
-    welcomed: "connected",
-    lost: "offline",
-    stopped: "failed",
-    denied: "needs-auth",
-    suspend: "offline",
-    close: "closed",
-  },
-  connected: {
-    ...IGNORED,
-    lost: "offline",
-    stopped: "failed",
-    denied: "needs-auth",
-    suspend: "offline",
-    close: "closed",
-  },
-  offline: {
-    ...IGNORED,
-    timer: "connecting",
-    "timer-without-token": "needs-auth",
-    suspend: "offline",
-    close: "closed",
-  },
+/** State and input to the next state. */
+export const CONNECTION_TABLE: Table<ConnectionState, ConnectionInput> = {
+  idle: { start: "connecting", denied: "needs-auth", close: "closed" },
+  connecting: { ...UP, welcomed: "connected" },
+  connected: UP,
+  offline: { timer: "connecting", "timer-without-token": "needs-auth", suspend: "offline", close: "closed" },
   "needs-auth": {
-    ...IGNORED,
     token: "connecting",
     "no-token-now": "offline",
     "no-token": "needs-auth",
     suspend: "offline",
     close: "closed",
   },
-  failed: IGNORED,
-  closed: IGNORED,
+  failed: {},
+  closed: {},
 };
 
 /** Whether nothing comes after a state. */
@@ -134,44 +108,12 @@ export type SubscriptionState = "unsubscribed" | "subscribing" | "subscribed" | 
  */
 export type SubscriptionInput = "ask" | "answered" | "gap" | "postponed" | "offline" | "restart" | "end";
 
-type SubscriptionRow = Readonly<Record<SubscriptionInput, SubscriptionState | null>>;
+const ANY = { offline: "unsubscribed", restart: "unsubscribed", end: "ended" } as const;
 
-/** State and input to the next state; null: the input changes nothing there. */
-export const SUBSCRIPTION_TABLE: Readonly<Record<SubscriptionState, SubscriptionRow>> = {
-  unsubscribed: {
-    ask: "subscribing",
-    answered: null,
-    gap: null,
-    postponed: null,
-    offline: "unsubscribed",
-    restart: "unsubscribed",
-    end: "ended",
-  },
-  subscribing: {
-    ask: null,
-    answered: "subscribed",
-    gap: null,
-    postponed: "unsubscribed",
-    offline: "unsubscribed",
-    restart: "unsubscribed",
-    end: "ended",
-  },
-  subscribed: {
-    ask: null,
-    answered: "subscribed",
-    gap: "unsubscribed",
-    postponed: null,
-    offline: "unsubscribed",
-    restart: "unsubscribed",
-    end: "ended",
-  },
-  ended: {
-    ask: null,
-    answered: null,
-    gap: null,
-    postponed: null,
-    offline: null,
-    restart: null,
-    end: null,
-  },
+/** State and input to the next state. */
+export const SUBSCRIPTION_TABLE: Table<SubscriptionState, SubscriptionInput> = {
+  unsubscribed: { ...ANY, ask: "subscribing" },
+  subscribing: { ...ANY, answered: "subscribed", postponed: "unsubscribed" },
+  subscribed: { ...ANY, answered: "subscribed", gap: "unsubscribed" },
+  ended: {},
 };

@@ -6,12 +6,15 @@
  * a time, in the order in which they came about, and never from within one another.
  */
 
+import { NEVER } from "../core/backoff.js";
 import { ClockWatch, WATCH_MS } from "../core/clock.js";
 import { ABNORMAL_CLOSE } from "../core/connection.js";
 import type { ClientCore } from "../core/core.js";
+import type { StateRoom } from "../core/entries/room.js";
 import type { EntriesRoom } from "../core/entries.js";
-import type { Action, Fact, Output } from "../core/facts.js";
+import type { Action, Fact, Output, RequestResult } from "../core/facts.js";
 import { isFinal } from "../core/tables.js";
+import type { Body } from "../wire/decode.js";
 import type { Environment, Signal } from "./environment.js";
 import { Link } from "./link.js";
 import { TokenKeeper, type TokenSource } from "./tokens.js";
@@ -20,6 +23,13 @@ import { TokenKeeper, type TokenSource } from "./tokens.js";
 export interface Target {
   readonly url: string;
   readonly getToken: TokenSource | null;
+}
+
+/** What channels and collections need of their client. */
+export interface Host {
+  readonly engine: Engine<StateRoom>;
+  /** Make a request, and wait for its answer. */
+  call(kind: string, body: Body): Promise<RequestResult>;
 }
 
 /** The core with a socket and a clock. */
@@ -31,13 +41,11 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
   readonly #clock = new ClockWatch();
   readonly #tokens: TokenKeeper | null;
   #link: Link | null = null;
-  #queue: Output[] = [];
-  /** How many of the queue are performed. */
-  #numDone = 0;
+  readonly #queue: Output[] = [];
   #isPerforming = false;
   #timer: unknown = null;
   /** When the timer fires; infinity when there is none. */
-  #timerAt = Number.POSITIVE_INFINITY;
+  #timerAt = NEVER;
   #stopListening: (() => void) | null = null;
 
   /**
@@ -57,8 +65,8 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
   #keeperOf(source: TokenSource): TokenKeeper {
     return new TokenKeeper(this.environment, source, {
       supplied: (token) => this.useToken(token),
-      missing: () => this.run(() => this.core.tokenMissing()),
-      unavailable: (reason) => this.run((now) => this.core.tokenUnavailable(now, reason)),
+      missing: () => this.run(() => this.core.connection.tokenMissing()),
+      unavailable: (reason) => this.run((now) => this.core.connection.tokenUnavailable(now, reason)),
     });
   }
 
@@ -77,7 +85,7 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
   connect(): void {
     if (isFinal(this.core.state)) return;
     this.#stopListening ??= this.environment.listen((signal) => this.#onSignal(signal));
-    this.run((now) => this.core.connect(now));
+    this.run((now) => this.core.connection.connect(now));
   }
 
   /** Use a newer token of the same user. */
@@ -95,23 +103,14 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
     if (this.#isPerforming) return;
     this.#isPerforming = true;
     try {
-      for (let output = this.#next(); output !== undefined; output = this.#next()) {
-        this.#performOne(output);
-      }
+      // What is performed may add to it.
+      do {
+        for (let one = this.#queue.shift(); one; one = this.#queue.shift()) this.#performOne(one);
+      } while (this.#queue.push(...this.core.take()) > 0);
     } finally {
       this.#isPerforming = false;
     }
     this.#arm();
-  }
-
-  #next(): Output | undefined {
-    if (this.#numDone === this.#queue.length) {
-      this.#queue = this.core.take();
-      this.#numDone = 0;
-    }
-    const output = this.#queue[this.#numDone];
-    if (output !== undefined) this.#numDone += 1;
-    return output;
   }
 
   #performOne(output: Output): void {
@@ -128,21 +127,12 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
   }
 
   #act(action: Action): void {
-    switch (action.do) {
-      case "dial":
-        this.#dial();
-        break;
-      case "send":
-        this.#link?.send(action.data);
-        break;
-      case "hangup":
-        this.#link?.hangUp(action.code, action.reason);
-        this.#link = null;
-        this.core.closed(this.environment.now(), action.code, action.reason);
-        break;
-      case "ask-token":
-        void this.#tokens?.ask();
-        break;
+    if (action.do === "dial") this.#dial();
+    else if (action.do === "send") this.#link?.send(action.data);
+    else if (action.do === "ask-token") void this.#tokens?.ask();
+    else {
+      this.#link?.hangUp(action.code, action.reason);
+      this.#closed(action.code, action.reason);
     }
   }
 
@@ -157,20 +147,18 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
   #dial(): void {
     try {
       this.#link = new Link(this.environment.WebSocket, this.#target.url, {
-        opened: () => this.run(() => this.core.connectSucceeded()),
+        opened: () => this.run(() => this.core.connection.connectSucceeded()),
         received: (frame) => this.#received(frame),
         closed: (code, reason) => this.#closed(code, reason),
       });
     } catch (error) {
-      this.core.closed(this.environment.now(), ABNORMAL_CLOSE, String(error));
+      this.#closed(ABNORMAL_CLOSE, String(error));
     }
   }
 
   /** A frame proves that the connection lives, so it is told before any deadline that has passed meanwhile. */
   #received(frame: Uint8Array): void {
-    const now = this.environment.now();
-    this.#clock.note(now, this.environment.wallNow());
-    this.core.receive(frame, now);
+    this.core.receive(frame, this.#note()[0]);
     this.perform();
   }
 
@@ -182,39 +170,42 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
 
   // ------------------------------------------------------------------------------- time and surroundings
 
-  #onSignal(signal: Signal): void {
-    if (signal === "pagehide") this.run(() => this.core.suspend("page", "The page was left."));
-    else if (signal === "pageshow") {
-      this.#wake((now) => this.core.connect(now, "page"));
-    } else if (signal !== "offline" || this.core.state === "connected") this.#wake(() => undefined);
+  /** Note the time; return it, and whether the machine slept. */
+  #note(): [now: number, slept: boolean] {
+    const now = this.environment.now();
+    return [now, this.#clock.note(now, this.environment.wallNow())];
   }
 
-  /** Doubt every deadline before it is acted on: a connection gets the time of a probe to show that it lives. */
-  #wake(first: (now: number) => void): void {
-    const now = this.environment.now();
-    this.#clock.note(now, this.environment.wallNow());
-    first(now);
-    this.core.wake(now);
-    this.perform();
+  #onSignal(signal: Signal): void {
+    const { core } = this;
+    if (signal === "pagehide") this.run(() => core.suspend("page", "The page was left."));
+    else if (signal !== "offline" || core.state === "connected") {
+      const [now] = this.#note();
+      if (signal === "pageshow") core.connection.connect(now, "page");
+      // Doubt every deadline before it is acted on: a connection gets the time of a probe to show that it lives.
+      core.connection.wake(now);
+      this.perform();
+    }
   }
 
   /** Set the timer, unless one fires early enough: then that one sets the next. */
   #arm(): void {
+    const { environment } = this;
     const deadline = this.core.nextDeadline();
-    const isIdle = deadline === Number.POSITIVE_INFINITY;
-    const dueAt = isIdle ? deadline : Math.min(deadline, this.environment.now() + WATCH_MS);
+    const isIdle = deadline === NEVER;
+    const now = environment.now();
+    const afterMs = Math.min(Math.max(deadline - now, 0), WATCH_MS);
+    const dueAt = isIdle ? NEVER : now + afterMs;
     if (dueAt >= this.#timerAt && !isIdle) return;
-    this.environment.clearTimeout(this.#timer);
+    environment.clearTimeout(this.#timer);
     this.#timerAt = dueAt;
-    if (isIdle) return;
-    const afterMs = Math.max(dueAt - this.environment.now(), 0);
-    this.#timer = this.environment.setTimeout(() => this.#onTimer(), afterMs);
+    if (!isIdle) this.#timer = environment.setTimeout(() => this.#onTimer(), afterMs);
   }
 
   #onTimer(): void {
-    this.#timerAt = Number.POSITIVE_INFINITY;
-    const now = this.environment.now();
-    if (this.#clock.note(now, this.environment.wallNow())) this.core.wake(now);
+    this.#timerAt = NEVER;
+    const [now, slept] = this.#note();
+    if (slept) this.core.connection.wake(now);
     this.core.tick(now);
     this.perform();
   }

@@ -1,15 +1,15 @@
 /** What an application imports from `syncd-client/tabs`. */
 
+import type { StateRoom } from "../core/entries/room.js";
 import type { Environment } from "../shell/environment.js";
 import type { PendingStore } from "../shell/pending-store.js";
 import type { LocksLike } from "../storage/platform.js";
 import type { KeptLike } from "./election.js";
+import { Foreign } from "./foreign.js";
 import { type ChannelLike, TabGroup, type TabsEnvironment } from "./group.js";
-import type { ForeignListener } from "./pending.js";
 
 export type { KeptLike } from "./election.js";
 export type { ChannelLike, TabsEnvironment } from "./group.js";
-export type { ForeignListener } from "./pending.js";
 
 /** How tabs find each other. */
 export interface SharedTabsOptions {
@@ -48,11 +48,19 @@ export class SharedTabs {
   }
 
   /** Return a store that tells the other tabs what it keeps; after `share`. For `createClient`. */
-  keep(store: PendingStore | undefined, listener: ForeignListener): PendingStore | undefined {
-    if (this.#group === null) return store;
-    const pending = this.#group.keep(store);
-    pending.listen(listener);
-    return pending;
+  keep(store: PendingStore | undefined): PendingStore | undefined {
+    return this.#group?.keep(store) ?? store;
+  }
+
+  /** Have what the other tabs keep predicted in this room; after `keep`. For `createClient`. */
+  join(room: StateRoom, run: (act: () => void) => void): void {
+    if (this.#group === null) return;
+    const foreign = new Foreign(room.all, room.watching);
+    room.watching.others = foreign;
+    this.#group.pending.listen({
+      made: (mutations) => run(() => foreign.add(mutations)),
+      undone: (ids, isDecided) => run(() => foreign.drop(ids, isDecided)),
+    });
   }
 }
 

@@ -4,9 +4,9 @@
  * Stands between a client and its store: what is to be kept is what the others are to show.
  */
 
-import type { Foreseen } from "../core/entries/foreign.js";
 import type { PendingStore, StoredMutation } from "../shell/pending-store.js";
 import type { TabId } from "./exchange.js";
+import type { Foreseen } from "./foreign.js";
 
 /** Takes what other tabs have pending. */
 export interface ForeignListener {

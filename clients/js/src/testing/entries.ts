@@ -305,7 +305,7 @@ export class FakeEntries {
   #run(client: string, mid: number, { name, args = null }: Body): Body {
     const full = name as string;
     const mutator = this.mutators.get(full) ?? builtIn(full);
-    const run = new Run(full.slice(0, Math.max(full.lastIndexOf("."), 0)), (place) => this.#reading(place));
+    const run = new Run(full, (place) => this.#reading(place));
     const outcome: Body = { client, mid, status: "ok", positions: {} };
     this.#last.set(client, mid);
     this.#outcomes.set(`${client} ${mid}`, outcome);

@@ -1,7 +1,7 @@
 /** Frames to messages, within the bounds of SPEC section 2. Maps become objects without a prototype. */
 
 import { MAX_DEPTH } from "./encode.js";
-import { KeyCache, readUtf8 } from "./utf8.js";
+import { KeyCache, textFromUtf8 } from "./utf8.js";
 
 /** Largest frame taken from a server: `subscribed` carries up to 256 KiB, a snapshot's page a few MiB. */
 export const MAX_FRAME_BYTES = 16 * 1024 * 1024;
@@ -34,13 +34,13 @@ export class BadFrame extends Error {
 export function decodeFrame(data: Uint8Array, maxValues = Number.POSITIVE_INFINITY): Message[] {
   const messages: Message[] = [];
   try {
-    if (data.length > MAX_FRAME_BYTES) throw new BadFrame("A frame is too large.");
+    if (data.length > MAX_FRAME_BYTES) bad("too large");
     const reader = new Reader(data, maxValues);
     do messages.push(reader.message());
     while (!reader.isAtEnd);
   } catch (error) {
-    if (error instanceof BadFrame) throw new BadFrame(error.message, messages);
-    throw error;
+    // A `TypeError` is the UTF-8 decoder's: nothing else throws one.
+    throw new BadFrame((error as Error).message, messages);
   }
   return messages;
 }
@@ -49,17 +49,16 @@ export function decodeFrame(data: Uint8Array, maxValues = Number.POSITIVE_INFINI
 export function decodeValue(data: Uint8Array): unknown {
   const reader = new Reader(data, Number.POSITIVE_INFINITY);
   const value = reader.value(3);
-  if (!reader.isAtEnd) throw new BadFrame("Something follows the value.");
+  if (!reader.isAtEnd) bad("something follows the value");
   return value;
 }
 
-/** Shared by all clients of a page: keys are the same whoever reads them. */
-const keys = new KeyCache();
-
-function checked(text: string | null): string {
-  if (text === null) throw new BadFrame("A string is not UTF-8.");
-  return text;
+function bad(reason: string): never {
+  throw new BadFrame(`Not a frame of syncd.v1: ${reason}.`);
 }
+
+/** Shared by all clients of a page: keys are the same whoever reads them. */
+const keys = /* @__PURE__ */ new KeyCache();
 
 class Reader {
   readonly #bytes: Uint8Array;
@@ -79,10 +78,9 @@ class Reader {
 
   message(): Message {
     const value = this.value(1);
-    if (!Array.isArray(value) || value.length !== 2) throw new BadFrame("A message is not [type, body].");
-    const [kind, body] = value as [unknown, unknown];
+    const [kind, body] = Array.isArray(value) && value.length === 2 ? (value as [unknown, unknown]) : [];
     const isMap = typeof body === "object" && body !== null && Object.getPrototypeOf(body) === null;
-    if (typeof kind !== "string" || !isMap) throw new BadFrame("A message is not [type, body].");
+    if (typeof kind !== "string" || !isMap) bad("a message is [type, body]");
     return [kind, body as Body];
   }
 
@@ -93,45 +91,33 @@ class Reader {
     if (tag < 0x90) return this.#map(tag & 0x0f, depth);
     if (tag < 0xa0) return this.#list(tag & 0x0f, depth);
     if (tag < 0xc0) return this.#string(tag & 0x1f);
-    if (tag >= 0xe0) return tag - 0x100;
-    return this.#tagged(tag, depth);
+    return tag < 0xe0 ? this.#tagged(tag, depth) : tag - 0x100;
   }
 
+  /** What begins with a tag of its own, often followed by a length of 1, 2 or 4 bytes. */
   #tagged(tag: number, depth: number): unknown {
-    switch (tag) {
-      case 0xc0:
-        return null;
-      case 0xc2:
-        return false;
-      case 0xc3:
-        return true;
-      case 0xca:
-        return finite(this.#view.getFloat32(this.#skip(4)));
-      case 0xcb:
-        return finite(this.#view.getFloat64(this.#skip(8)));
-      case 0xcf:
-        return this.#wide(this.#uint(4));
-      case 0xd0:
-        return this.#view.getInt8(this.#skip(1));
-      case 0xd1:
-        return this.#view.getInt16(this.#skip(2));
-      case 0xd2:
-        return this.#view.getInt32(this.#skip(4));
-      case 0xd3:
-        return this.#wide(this.#view.getInt32(this.#skip(4)));
-      default:
-        return this.#sized(tag, depth);
-    }
+    if (tag > 0xdd) return this.#map(this.#uint(2 << (tag - 0xde)), depth);
+    if (tag > 0xdb) return this.#list(this.#uint(2 << (tag - 0xdc)), depth);
+    if (tag > 0xd8) return this.#string(this.#uint(1 << (tag - 0xd9)));
+    if (tag > 0xcb && tag < 0xd4) return this.#integer(tag);
+    if (tag === 0xca) return finite(this.#view.getFloat32(this.#skip(4)));
+    if (tag === 0xcb) return finite(this.#view.getFloat64(this.#skip(8)));
+    if (tag > 0xc3 && tag < 0xc7) return this.#bin(this.#uint(1 << (tag - 0xc4)));
+    if (tag === 0xc2 || tag === 0xc3) return tag === 0xc3;
+    return tag === 0xc0 ? null : bad("an extension, or no type at all");
   }
 
-  /** What begins with a length, or is an unsigned integer, of 1, 2 or 4 bytes. */
-  #sized(tag: number, depth: number): unknown {
-    if (tag >= 0xc4 && tag <= 0xc6) return this.#bin(this.#uint(1 << (tag - 0xc4)));
-    if (tag >= 0xcc && tag <= 0xce) return this.#uint(1 << (tag - 0xcc));
-    if (tag >= 0xd9 && tag <= 0xdb) return this.#string(this.#uint(1 << (tag - 0xd9)));
-    if (tag === 0xdc || tag === 0xdd) return this.#list(this.#uint(2 << (tag - 0xdc)), depth);
-    if (tag === 0xde || tag === 0xdf) return this.#map(this.#uint(2 << (tag - 0xde)), depth);
-    throw new BadFrame("A type is not of the wire: an extension, or none at all.");
+  /** An integer of 1, 2, 4 or 8 bytes, signed from 0xd0 on. */
+  #integer(tag: number): number {
+    const isSigned = tag > 0xcf;
+    const width = 1 << (tag & 3);
+    if (width === 8) {
+      const high = this.#uint(4);
+      const value = (isSigned ? high | 0 : high) * 2 ** 32 + this.#uint(4);
+      return Number.isSafeInteger(value) ? value : bad("an integer is out of range");
+    }
+    const value = this.#uint(width);
+    return isSigned && value >= 2 ** (8 * width - 1) ? value - 2 ** (8 * width) : value;
   }
 
   #list(length: number, depth: number): unknown[] {
@@ -146,7 +132,7 @@ class Reader {
     const map = Object.create(null) as Body;
     for (let i = 0; i < length; i++) {
       const key = this.#key();
-      if (key in map) throw new BadFrame("A map has a key twice.");
+      if (key in map) bad("a map has a key twice");
       map[key] = this.value(depth + 1);
     }
     return map;
@@ -155,34 +141,27 @@ class Reader {
   #key(): string {
     const tag = this.#uint(1);
     const isShort = tag >= 0xa0 && tag < 0xc0;
-    if (!isShort && (tag < 0xd9 || tag > 0xdb)) throw new BadFrame("A map's key is not a string.");
+    if (!isShort && (tag < 0xd9 || tag > 0xdb)) bad("a key is not a string");
     const length = isShort ? tag & 0x1f : this.#uint(1 << (tag - 0xd9));
     const start = this.#skip(length);
-    return checked(keys.read(this.#bytes, start, start + length));
+    return keys.read(this.#bytes, start, start + length);
   }
 
   /** Check a container before its items are read: each takes at least a byte. */
   #enter(length: number, depth: number): void {
-    if (depth > MAX_DEPTH) throw new BadFrame("A frame is nested too deeply.");
     if (depth > 1) this.#valuesLeft -= length + 1;
-    if (this.#valuesLeft < 0) throw new BadFrame("A frame has too many values.");
-    if (length > this.#bytes.length - this.#at) throw new BadFrame("A frame ends inside a message.");
+    if (depth > MAX_DEPTH || this.#valuesLeft < 0) bad("too deep, or too many values");
+    this.#check(length);
   }
 
   #string(length: number): string {
     const start = this.#skip(length);
-    return checked(readUtf8(this.#bytes, start, start + length));
+    return textFromUtf8(this.#bytes, start, start + length);
   }
 
   #bin(length: number): Uint8Array {
     const start = this.#skip(length);
     return this.#bytes.slice(start, start + length);
-  }
-
-  #wide(high: number): number {
-    const value = high * 0x100000000 + this.#uint(4);
-    if (!Number.isSafeInteger(value)) throw new BadFrame("An integer is out of range.");
-    return value;
   }
 
   #uint(width: number): number {
@@ -194,13 +173,16 @@ class Reader {
   /** Go on behind so many bytes; return where they begin. */
   #skip(length: number): number {
     const at = this.#at;
-    if (length > this.#bytes.length - at) throw new BadFrame("A frame ends inside a message.");
+    this.#check(length);
     this.#at = at + length;
     return at;
+  }
+
+  #check(length: number): void {
+    if (length > this.#bytes.length - this.#at) bad("it ends inside a message");
   }
 }
 
 function finite(value: number): number {
-  if (!Number.isFinite(value)) throw new BadFrame("A float is not finite.");
-  return value;
+  return Number.isFinite(value) ? value : bad("a float is not finite");
 }

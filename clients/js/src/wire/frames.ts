@@ -77,38 +77,40 @@ function concatenated(parts: readonly Uint8Array[], bytes: number): Uint8Array {
   return frame;
 }
 
-/**
- * Read a field that must be there.
- *
- * @throws BadServerMessage it is missing or of another type.
- */
-export function field(body: Body, name: string, type: "string"): string;
-export function field(body: Body, name: string, type: "number"): number;
-export function field(body: Body, name: string, type: "boolean"): boolean;
-export function field(body: Body, name: string, type: string): unknown {
+function wrong(name: string): BadServerMessage {
+  return new BadServerMessage(`Field ${name} is missing or of another type.`);
+}
+
+/** Read a field that must be there and of this type. Throws `BadServerMessage`, like all that follow. */
+function typed(body: Body, name: string, type: string): unknown {
   const value = body[name];
   if (typeof value !== type) throw wrong(name);
   return value;
 }
 
-function wrong(name: string): BadServerMessage {
-  return new BadServerMessage(`Field ${name} is missing or of another type.`);
+/** Read a string that must be there. */
+export function textOf(body: Body, name: string): string {
+  return typed(body, name, "string") as string;
 }
 
-function optional(body: Body, name: string, type: string): unknown {
-  const value = body[name] ?? null;
-  if (value !== null && typeof value !== type) throw wrong(name);
-  return value;
+/** Read a number that must be there. */
+export function numberOf(body: Body, name: string): number {
+  return typed(body, name, "number") as number;
+}
+
+/** Read a boolean that must be there. */
+export function flagOf(body: Body, name: string): boolean {
+  return typed(body, name, "boolean") as boolean;
 }
 
 /** Read an optional string; null for absent. */
 export function optionalString(body: Body, name: string): string | null {
-  return optional(body, name, "string") as string | null;
+  return (body[name] ?? null) === null ? null : textOf(body, name);
 }
 
 /** Read an optional number; null for absent. */
 export function optionalNumber(body: Body, name: string): number | null {
-  return optional(body, name, "number") as number | null;
+  return (body[name] ?? null) === null ? null : numberOf(body, name);
 }
 
 /** Read a list of maps that must be there. */
@@ -132,38 +134,44 @@ export function isMap(value: unknown): value is Body {
   );
 }
 
+/** Return a decoded value that is a map, and an empty one for any other. */
+export function mapOf(value: unknown): Body {
+  return isMap(value) ? value : {};
+}
+
+/** Read where something is, told by the fields of a body. */
+export function placeFromBody(body: Body): Position {
+  return { epoch: textOf(body, "epoch"), offset: numberOf(body, "offset") };
+}
+
 /** Read an optional position; null for absent. */
 export function positionFromBody(body: Body, name = "position"): Position | null {
   const value = body[name] ?? null;
-  if (value === null) return null;
-  if (!isMap(value)) throw wrong(name);
-  return { epoch: field(value, "epoch", "string"), offset: field(value, "offset", "number") };
+  return value === null ? null : placeFromBody(mapOf(value));
 }
 
 /** Read an event from its body. */
 export function eventFromBody(body: Body): ChannelEvent {
-  const offset = optionalNumber(body, "offset");
   const by = body["by"] ?? null;
   if (!("data" in body)) throw wrong("data");
-  if (by !== null && !isMap(by)) throw wrong("by");
   return {
-    channel: field(body, "channel", "string"),
+    channel: textOf(body, "channel"),
     data: body["data"],
     name: optionalString(body, "name"),
     key: optionalString(body, "key"),
-    position: offset === null ? null : { epoch: field(body, "epoch", "string"), offset },
-    by: by === null ? null : field(by, "client", "string"),
-    atMs: field(body, "at_ms", "number"),
+    position: optionalNumber(body, "offset") === null ? null : placeFromBody(body),
+    by: by === null ? null : textOf(mapOf(by), "client"),
+    atMs: numberOf(body, "at_ms"),
   };
 }
 
 /** Read the members of a presence message. */
 export function membersFromBody(body: Body, name: string): Member[] {
   return listOfMaps(body, name).map((item) => ({
-    member: field(item, "member", "string"),
+    member: textOf(item, "member"),
     user: optionalString(item, "user"),
     states: listOfMaps(item, "states").map((state) => ({
-      client: field(state, "client", "string"),
+      client: textOf(state, "client"),
       state: state["state"] ?? null,
     })),
   }));

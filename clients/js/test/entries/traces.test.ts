@@ -1,12 +1,12 @@
 /** `protocol/vectors/traces`: collections and mutations as the Python client has them, step by step. */
 
 import { describe, expect, it } from "vitest";
-import { ClientCore } from "../../src/core/core.ts";
 import type { EntriesNews } from "../../src/core/entries/facts.ts";
 import { StateRoom } from "../../src/core/entries/room.ts";
 import { Selection, type Watch } from "../../src/core/entries/watch.ts";
 import type { Fact } from "../../src/core/facts.ts";
 import type { Message } from "../../src/wire/decode.ts";
+import { SpokenCore } from "../driver.ts";
 import { loadTraces, type Step, type Trace, TracePlayer } from "../trace.ts";
 import { valueFrom } from "../vectors.ts";
 import { MUTATORS } from "./mutators.ts";
@@ -25,7 +25,7 @@ class Player extends TracePlayer<StateRoom> {
     const claims = clients.map((client) => ({ client, secret: `s-${client}` }));
     const options = { mutators: MUTATORS, numClients: Math.max(claims.length, 1) };
     super(
-      new ClientCore(
+      new SpokenCore(
         () => 0.5,
         (speech) => new StateRoom(speech, options),
         { claims },

@@ -5,11 +5,11 @@
  */
 
 import { Entries } from "../../src/core/entries/confirmed.ts";
-import { Foreign } from "../../src/core/entries/foreign.ts";
 import { MutationQueue } from "../../src/core/entries/queue.ts";
 import { SubscriptionCore } from "../../src/core/subscription.ts";
 import { OwnerLock } from "../../src/storage/owner-lock.ts";
 import { DurableQueue } from "../../src/storage/queue.ts";
+import { Foreign } from "../../src/tabs/foreign.ts";
 import { PendingOfTabs } from "../../src/tabs/pending.ts";
 import { Session } from "../../src/tabs/session.ts";
 

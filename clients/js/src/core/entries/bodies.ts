@@ -3,11 +3,14 @@
 import type { Body } from "../../wire/decode.js";
 import {
   BadServerMessage,
-  field,
   isMap,
   listOfStrings,
+  mapOf,
+  numberOf,
   optionalString,
+  placeFromBody,
   positionFromBody,
+  textOf,
 } from "../../wire/frames.js";
 import type { Position } from "../../wire/messages.js";
 import type { Change, Mids } from "./confirmed.js";
@@ -20,20 +23,17 @@ import type { Pending } from "./pending.js";
  * @param clients Ours.
  */
 export function changeFromBody(body: Body, clients: Mids): Change {
-  const { data, by } = body;
-  const client = isMap(by) ? by["client"] : null;
-  const isMine = isMap(by) && typeof client === "string" && clients.has(client);
+  const by = mapOf(body["by"]);
+  const { client } = by;
+  const { patch, base, value, deleted } = mapOf(body["data"]);
   const change = {
-    key: field(body, "key", "string"),
-    version: field(body, "offset", "number"),
-    by: isMine ? new Map([[client, field(by, "mid", "number")]]) : null,
+    key: textOf(body, "key"),
+    version: numberOf(body, "offset"),
+    by: typeof client === "string" && clients.has(client) ? new Map([[client, numberOf(by, "mid")]]) : null,
   };
-  if (isMap(data)) {
-    const { patch, base, value } = data;
-    if (isMap(patch) && typeof base === "number") return { ...change, patch, base };
-    if (data["deleted"] === true) return change;
-    if (value !== undefined) return { ...change, value };
-  }
+  if (isMap(patch) && typeof base === "number") return { ...change, patch, base };
+  if (deleted === true) return change;
+  if (value !== undefined) return { ...change, value };
   throw new BadServerMessage("An event of a collection says neither value, patch nor deleted.");
 }
 
@@ -45,7 +45,7 @@ export function invalidationFromBody(
   return {
     collection,
     channel: name,
-    position: { epoch: field(body, "epoch", "string"), offset: field(body, "offset", "number") },
+    position: placeFromBody(body),
     keys: listOfStrings(body, "keys"),
     tags: listOfStrings(body, "tags"),
     isAll: body["all"] === true,
@@ -53,23 +53,15 @@ export function invalidationFromBody(
   };
 }
 
-/** A watch began anew: what was invalidated since it was there last is told by nobody. */
-export function unrecovered(
-  { collection, name }: { readonly collection: string; readonly name: string },
-  position: Position,
-): Invalidation {
-  return { collection, channel: name, position, keys: [], tags: [], isAll: true, cause: "unrecovered" };
-}
-
 /** Read the outcome of a mutation. A status that this version does not know is unknown. */
 export function outcomeFromBody(body: Body, { id, name }: Pending): MutationOutcome {
   const positions = new Map<string, Position>();
-  const told = isMap(body["positions"]) ? body["positions"] : {};
-  for (const channel of Object.keys(told)) {
+  const told = mapOf(body["positions"]);
+  for (const channel in told) {
     const position = positionFromBody(told, channel);
-    if (position !== null) positions.set(channel, position);
+    if (position) positions.set(channel, position);
   }
-  const error = isMap(body["error"]) ? body["error"] : {};
+  const error = mapOf(body["error"]);
   const { status } = body;
   return {
     id,

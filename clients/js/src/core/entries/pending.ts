@@ -67,13 +67,6 @@ export interface Predicted {
   readonly ids: readonly number[];
 }
 
-/** What became of one run. */
-interface Ran {
-  value: unknown;
-  failure: { readonly thrown: unknown } | null;
-  hasGuessed: boolean;
-}
-
 /** Mutators by full name; null: no prediction. */
 export type Mutators = ReadonlyMap<string, Mutator<unknown> | null>;
 
@@ -102,12 +95,11 @@ export class Predictions {
    * @throws MutationFailed an own mutator rejected it by what this client knows; or whatever it threw. Nothing was added.
    */
   add(pending: Pending): unknown {
-    const { value, failure, hasGuessed } = this.#run(pending, "optimistic");
-    const isOwn = this.#mutators.has(pending.name);
-    if (failure !== null && isOwn && !hasGuessed) throw failure.thrown;
+    const { returned, failure, hasGuessed } = this.#run(pending, "optimistic");
+    if (failure && this.#mutators.has(pending.name) && !hasGuessed) throw failure.thrown;
     this.pending.set(pending.id, pending);
-    this.#lay(this.overlay, pending);
-    return value;
+    this.#lay(pending);
+    return returned;
   }
 
   /** Return whether any prediction reads or changes one of these. */
@@ -131,43 +123,40 @@ export class Predictions {
         this.#run(pending, "rebase");
         pending.confirmed = this.#held(pending);
       }
-      this.#lay(this.overlay, pending);
+      this.#lay(pending);
     }
     return differing(old, this.overlay);
   }
 
   /** Run the mutator, if there is one. One that fails predicts nothing. */
-  #run(pending: Pending, reason: "optimistic" | "rebase"): Ran {
+  #run(pending: Pending, reason: "optimistic" | "rebase"): Run {
     const { name, nowMs, args } = pending;
     const own = this.#mutators.get(name);
     const mutator = own === undefined ? builtIn(name) : own;
-    const ran: Ran = { value: undefined, failure: null, hasGuessed: false };
-    if (mutator === null) return ran;
-    const run = new Run(name.slice(0, Math.max(name.lastIndexOf("."), 0)), (place) => this.#read(place));
+    const run = new Run(name, (place) => this.#read(place));
     try {
-      ran.value = mutator(new MutatorTx(run, reason, nowMs), copied(args));
+      run.returned = mutator?.(new MutatorTx(run, reason, nowMs), copied(args));
     } catch (thrown) {
       // Isolation: the application's code; the server decides what becomes of it.
-      ran.failure = { thrown };
+      run.failure = { thrown };
       run.writes.clear();
     }
-    ran.hasGuessed = run.hasGuessed;
     pending.writes = run.writes;
     pending.touched = run.touched;
-    return ran;
+    return run;
   }
 
   #read(place: Place): Reading {
     const predicted = this.overlay.get(place);
-    if (predicted === undefined) return this.#confirmed(place);
+    if (!predicted) return this.#confirmed(place);
     const { value } = predicted;
     return { value, version: value === undefined ? 0 : null, isKnown: true };
   }
 
-  #lay(overlay: Map<Place, Predicted>, { id, writes, confirmed }: Pending): void {
+  #lay({ id, writes, confirmed }: Pending): void {
     for (const [place, value] of writes) {
       if (confirmed.has(place)) continue;
-      overlay.set(place, { value, ids: [...(overlay.get(place)?.ids ?? []), id] });
+      this.overlay.set(place, { value, ids: [...(this.overlay.get(place)?.ids ?? []), id] });
     }
   }
 }
@@ -176,16 +165,12 @@ export class Predictions {
 function differing(old: Map<Place, Predicted>, now: Map<Place, Predicted>): Set<Place> {
   const places = new Set(old.keys());
   for (const [place, { value, ids }] of now) {
-    const before = old.get(place);
-    if (before !== undefined && isSame(before.value, value)) {
-      const isUnmoved = ids.length === before.ids.length && ids.every((id, at) => id === before.ids[at]);
-      now.set(place, isUnmoved ? before : { value: before.value, ids });
-      if (isUnmoved) {
-        places.delete(place);
-        continue;
-      }
-    }
     places.add(place);
+    const before = old.get(place);
+    if (!before || !isSame(before.value, value)) continue;
+    const isUnmoved = isSame(ids, before.ids);
+    now.set(place, isUnmoved ? before : { value: before.value, ids });
+    if (isUnmoved) places.delete(place);
   }
   return places;
 }

@@ -6,9 +6,8 @@
  */
 
 import { type Encoded, encodeMessage } from "../../wire/encode.js";
-import { Backoff } from "../backoff.js";
+import { Backoff, FIRST_RETRY_MS, NEVER } from "../backoff.js";
 import type { Speech } from "../entries.js";
-import { FIRST_RETRY_MS } from "../requests.js";
 import type { ToKeep } from "./facts.js";
 import type { Pending } from "./pending.js";
 
@@ -19,8 +18,6 @@ const ACK_MS = 1_000;
 const CALM_MS = 1_000;
 /** `out_of_order` messages in a row, with no outcome between them, that expect what is decided: only a `welcome` says what is so. */
 const MAX_STALE = 3;
-
-const NEVER = Number.POSITIVE_INFINITY;
 
 /** Undecided mutations, oldest first. */
 export class MutationQueue {
@@ -42,7 +39,6 @@ export class MutationQueue {
   #decidedUpto = 0;
   #numUnacked = 0;
   #ackAt = NEVER;
-  #retryAt = NEVER;
   #resentAt = -NEVER;
   #numStale = 0;
 
@@ -117,7 +113,7 @@ export class MutationQueue {
 
   /** Send what follows, unless everything is to be sent again later. */
   #sendNext(): void {
-    if (this.#retryAt === NEVER) this.#sendMore();
+    if (!this.#backoff.isWaiting) this.#sendMore();
   }
 
   // ------------------------------------------------------------------------------- the application
@@ -145,19 +141,18 @@ export class MutationQueue {
   wentOffline(): void {
     this.#isOnline = false;
     this.#numStale = 0;
-    this.#retryAt = this.#ackAt = NEVER;
+    this.#backoff.retryAt = this.#ackAt = NEVER;
     this.#backoff.reset();
   }
 
   /** When `tick` has something to do. */
   nextDeadline(): number {
-    return Math.min(this.#retryAt, this.#ackAt);
+    return Math.min(this.#backoff.retryAt, this.#ackAt);
   }
 
   /** Send again what was put off until now, and acknowledge. */
   tick(now: number): void {
-    if (this.#retryAt <= now) {
-      this.#retryAt = NEVER;
+    if (this.#backoff.takeDue(now)) {
       this.#resentAt = now;
       this.#sendAll();
     }
@@ -206,7 +201,7 @@ export class MutationQueue {
     const all = [...this.undecided.values()];
     this.client = null;
     this.#decidedUpto = 0;
-    this.#ackAt = this.#retryAt = NEVER;
+    this.#ackAt = this.#backoff.retryAt = NEVER;
     this.#renumber(
       all.filter(({ isSent }) => !isSent),
       0,
@@ -257,10 +252,8 @@ export class MutationQueue {
   }
 
   /** A mutation could not be decided for now: send it and everything behind it again later. */
-  postponed(mid: number, now: number, afterMs: number): void {
-    if (this.undecided.has(mid) && this.#retryAt === NEVER) {
-      this.#retryAt = now + this.#backoff.nextMs(afterMs);
-    }
+  postponed(mid: number, now: number, afterMs: number | null): void {
+    if (this.undecided.has(mid) && !this.#backoff.isWaiting) this.#backoff.postpone(now, afterMs);
   }
 
   /** A mutation will never be taken, and was not decided: take it out; those behind it move up and are sent again. */
@@ -282,10 +275,10 @@ export class MutationQueue {
    * the outcomes that came since, which go another way at the server; it says nothing about numbers.
    */
   isMissing(expect: number, now: number): void {
-    if (this.#retryAt !== NEVER || this.undecided.size === 0) return;
+    if (this.#backoff.isWaiting || this.undecided.size === 0) return;
     if (expect < this.#first) this.#numStale += 1;
     if (now - this.#resentAt < CALM_MS) {
-      this.#retryAt = now + this.#backoff.nextMs();
+      this.#backoff.postpone(now);
       return;
     }
     this.#resentAt = now;

@@ -6,14 +6,13 @@
  */
 
 import type { Body } from "../../wire/decode.js";
-import { field, listOfMaps } from "../../wire/frames.js";
+import { listOfMaps, numberOf, textOf } from "../../wire/frames.js";
 import type { Position } from "../../wire/messages.js";
-import { utf8Length } from "../../wire/utf8.js";
+import { utf8FromText } from "../../wire/utf8.js";
 import type { EntriesRoom, Handler, Speech } from "../entries.js";
 import { RequestFailed } from "../errors.js";
 import { outcomeFromBody } from "./bodies.js";
 import type { EntriesNews, MutationOutcome, OutcomeStatus, ToKeep } from "./facts.js";
-import { Foreign } from "./foreign.js";
 import { type Mutators, Pending, Predictions } from "./pending.js";
 import { MutationQueue } from "./queue.js";
 import { forgetSeen, haveTold, stillToTell, takeNews } from "./settling.js";
@@ -45,11 +44,9 @@ export type Left = Omit<ToKeep, "id">;
 /** Watches, pending mutations and what they show. */
 export class StateRoom implements EntriesRoom {
   readonly handlers: Readonly<Record<string, Handler>>;
-  readonly sharedHandlers: Readonly<Record<string, Handler>>;
   readonly #speech: Speech;
-  readonly #watching: WatchTable;
+  readonly watching: WatchTable;
   readonly #predictions: Predictions;
-  readonly foreign: Foreign;
   readonly #shown: Shown;
   readonly #queues: MutationQueue[];
   readonly #hasStore: boolean;
@@ -69,24 +66,22 @@ export class StateRoom implements EntriesRoom {
   constructor(speech: Speech, { mutators = new Map(), numClients = 1, hasStore = false }: RoomOptions = {}) {
     this.#speech = speech;
     this.#hasStore = hasStore;
-    this.#watching = new WatchTable(speech, (news) => this.#tell(news), {
+    this.watching = new WatchTable(speech, (news) => this.#tell(news), {
       wantedAfter: (channel) => this.#wantedAfter(channel),
-      hasPending: () => this.#all.size > 0,
+      hasPending: () => this.all.size > 0,
     });
     this.#predictions = new Predictions(
       mutators,
       (place) => this.#shown.confirmed(...partsOf(place)),
       (pending) => this.#held(pending),
     );
-    this.foreign = new Foreign(this.#all, this.#watching);
-    this.#shown = new Shown(this.#watching, this.#predictions);
+    this.#shown = new Shown(this.watching, this.#predictions);
     this.#queues = Array.from({ length: numClients }, (_, slot) => this.#openQueue(slot));
     this.handlers = {
-      ...this.#watching.handlers,
+      ...this.watching.handlers,
       outcome: (body, now) => this.#onOutcome(body, now),
       out_of_order: (body, now) => this.#onOutOfOrder(body, now),
     };
-    this.sharedHandlers = this.#watching.sharedHandlers;
   }
 
   #openQueue(slot: number): MutationQueue {
@@ -99,18 +94,19 @@ export class StateRoom implements EntriesRoom {
 
   // ------------------------------------------------------------------------------- what it knows
 
-  get #all(): Map<number, Pending> {
+  /** Everything that is predicted, in the order it was made: of other tabs, too. */
+  get all(): Map<number, Pending> {
     return this.#predictions.pending;
   }
 
   /** Mutations that are not settled, in the order they were made. */
   get pending(): Pending[] {
-    return [...this.#all.values()].filter(({ foreignClient }) => foreignClient === undefined);
+    return [...this.all.values()].filter(({ foreignClient }) => foreignClient === undefined);
   }
 
   /** All watches, to look at. */
   get watches(): Watch[] {
-    return [...this.#watching.watches.values()].filter((watch) => !watch.isLeaving);
+    return [...this.watching.watches.values()].filter((watch) => !watch.isLeaving);
   }
 
   /** Return what is shown of an entry, whoever watches it; undefined: nothing. Not to be changed. */
@@ -130,7 +126,7 @@ export class StateRoom implements EntriesRoom {
 
   #wantedAfter(channel: string): Position | null {
     let wanted: Position | null = null;
-    for (const { outcome } of this.#all.values()) wanted = outcome?.positions.get(channel) ?? wanted;
+    for (const { outcome } of this.all.values()) wanted = outcome?.positions.get(channel) ?? wanted;
     return wanted;
   }
 
@@ -138,12 +134,12 @@ export class StateRoom implements EntriesRoom {
 
   /** Watch entries of a collection. */
   watch(selection: Selection): Watch {
-    return this.#watching.watch(selection);
+    return this.watching.watch(selection);
   }
 
   /** End a watch. */
   unwatch(id: number): void {
-    this.#watching.unwatch(id);
+    this.watching.unwatch(id);
   }
 
   /**
@@ -159,7 +155,7 @@ export class StateRoom implements EntriesRoom {
    */
   mutate(name: string, args: unknown, now: number, slot = 0): [id: number, local: unknown] {
     const queue = this.#queues[slot];
-    const bytes = utf8Length(name);
+    const bytes = utf8FromText(name).length;
     if (queue === undefined || bytes === 0 || bytes > MAX_NAME_BYTES) {
       throw new RangeError(`A mutator's name has 1 to ${MAX_NAME_BYTES} bytes.`);
     }
@@ -168,7 +164,7 @@ export class StateRoom implements EntriesRoom {
     }
     const nowMs = Math.floor(this.#wallMs + now);
     const pending = new Pending(this.#numMade + 1, slot, name, asSent(args), nowMs);
-    const [size, limit] = [queue.sizeBytes(pending), this.#speech.maxFrameBytes()];
+    const [size, limit] = [queue.sizeBytes(pending), this.#speech.connection.maxFrameBytes];
     if (size > limit) {
       throw new RequestFailed("too_large", `The mutation has ${size} bytes; the server takes ${limit}.`);
     }
@@ -176,7 +172,7 @@ export class StateRoom implements EntriesRoom {
     this.#numMade += 1;
     queue.add(pending);
     this.#touched.push(...pending.writes.keys());
-    if (this.needsSession && this.#speech.state() === "connected") this.#speech.hangUpAnew();
+    if (this.needsSession && this.#speech.connection.state === "connected") this.#speech.connection.hangUp();
     return [pending.id, local];
   }
 
@@ -199,9 +195,9 @@ export class StateRoom implements EntriesRoom {
       pending.keptAs = `${mid} ${client}`;
       return pending;
     });
-    const all = [...restored, ...this.#all.values()];
-    this.#all.clear();
-    for (const one of all) this.#all.set(one.id, one);
+    const all = [...restored, ...this.all.values()];
+    this.all.clear();
+    for (const one of all) this.all.set(one.id, one);
     for (const [slot, queue] of this.#queues.entries()) {
       const own = restored.filter((one) => one.slot === slot);
       // Sent ones first, by number: a number stands for one mutation for ever.
@@ -217,7 +213,7 @@ export class StateRoom implements EntriesRoom {
   /** These are kept, as they were told by `keep`: they may be sent. */
   kept(mutations: readonly ToKeep[]): void {
     for (const one of mutations) {
-      const slot = this.#all.get(one.id)?.slot;
+      const slot = this.all.get(one.id)?.slot;
       if (slot !== undefined) this.#queues[slot]?.kept(one);
     }
   }
@@ -229,11 +225,11 @@ export class StateRoom implements EntriesRoom {
    * before then come first, and their predictions go in the very step in which a snapshot is complete.
    */
   welcomed(body: Body, now: number): void {
-    this.#wallMs = field(body, "server_time_ms", "number") - now;
+    this.#wallMs = numberOf(body, "server_time_ms") - now;
     const clients = new Map<string, number>();
     for (const [slot, state] of listOfMaps(body, "clients").entries()) {
-      const client = field(state, "client", "string");
-      const lastMid = field(state, "last_mid", "number");
+      const client = textOf(state, "client");
+      const lastMid = numberOf(state, "last_mid");
       clients.set(client, lastMid);
       const queue = this.#queues[slot];
       if (queue === undefined) continue;
@@ -241,17 +237,17 @@ export class StateRoom implements EntriesRoom {
       const mids = [...queue.undecided];
       const lost = queue.welcomed(client, lastMid, now);
       // The server lost state: what entries hold was said of other mutations.
-      if (mids.some(([mid, pending]) => pending.mid < mid)) forgetSeen(this.#watching);
+      if (mids.some(([mid, pending]) => pending.mid < mid)) forgetSeen(this.watching);
       this.#end(lost, "unknown");
     }
-    this.#watching.clients = this.foreign.welcomed(clients);
-    this.#watching.wentOnline();
+    this.watching.clients = this.watching.others?.welcomed(clients) ?? clients;
+    this.watching.wentOnline();
   }
 
   /** Take out what this server would end the connection for, instead of meeting that for ever. */
   #dropTooLarge(queue: MutationQueue, lastMid: number): void {
     for (const pending of queue.undecided.values()) {
-      if (queue.sizeBytes(pending) <= this.#speech.maxFrameBytes()) continue;
+      if (queue.sizeBytes(pending) <= this.#speech.connection.maxFrameBytes) continue;
       if (pending.isSent && pending.mid <= lastMid) {
         queue.undecided.delete(pending.mid);
         this.#end([pending], "unknown");
@@ -263,7 +259,7 @@ export class StateRoom implements EntriesRoom {
   }
 
   wentOffline(): void {
-    this.#watching.wentOffline();
+    this.watching.wentOffline();
     for (const queue of this.#queues) queue.wentOffline();
   }
 
@@ -273,22 +269,22 @@ export class StateRoom implements EntriesRoom {
       if (pending.outcome !== null) this.#settle(pending, pending.outcome);
       else this.#end([pending], pending.isSent ? "unknown" : "unsent", null, "", false);
     }
-    this.#watching.endAll();
+    this.watching.endAll();
   }
 
   nextDeadline(): number {
-    return Math.min(this.#watching.nextDeadline(), ...this.#queues.map((queue) => queue.nextDeadline()));
+    return Math.min(this.watching.nextDeadline(), ...this.#queues.map((queue) => queue.nextDeadline()));
   }
 
   tick(now: number): void {
-    this.#watching.tick(now);
+    this.watching.tick(now);
     for (const queue of this.#queues) queue.tick(now);
   }
 
   // ------------------------------------------------------------------------------- the server
 
   refused(requestId: number, error: RequestFailed, now: number): boolean {
-    return this.#watching.refused(requestId, error, now);
+    return this.watching.refused(requestId, error, now);
   }
 
   #queueOf(body: Body): MutationQueue | undefined {
@@ -297,8 +293,8 @@ export class StateRoom implements EntriesRoom {
 
   mutationFailed(body: Body, error: RequestFailed, now: number): void {
     const queue = this.#queueOf(body);
-    const mid = field(body, "mid", "number");
-    if (error.retryable) queue?.postponed(mid, now, error.afterMs ?? 0);
+    const mid = numberOf(body, "mid");
+    if (error.retryable) queue?.postponed(mid, now, error.afterMs);
     else if (error.code !== "stale_term") {
       const refused = queue?.refused(mid);
       if (refused !== undefined) this.#end([refused], "rejected", error.code, error.message);
@@ -306,22 +302,22 @@ export class StateRoom implements EntriesRoom {
   }
 
   #onOutOfOrder(body: Body, now: number): void {
-    this.#queueOf(body)?.isMissing(field(body, "expect", "number"), now);
-    if (this.needsSession) this.#speech.hangUpAnew();
+    this.#queueOf(body)?.isMissing(numberOf(body, "expect"), now);
+    if (this.needsSession) this.#speech.connection.hangUp();
   }
 
   #onOutcome(body: Body, now: number): void {
-    const pending = this.#queueOf(body)?.decided(field(body, "mid", "number"), now);
+    const pending = this.#queueOf(body)?.decided(numberOf(body, "mid"), now);
     if (pending === undefined) return;
     const outcome = outcomeFromBody(body, pending);
     this.#decided.push(pending.id);
     pending.outcome = outcome;
-    pending.waits = stillToTell(this.#watching, outcome.positions);
+    pending.waits = stillToTell(this.watching, outcome.positions);
     if (pending.waits.size === 0) this.#settle(pending, outcome);
   }
 
   reset(channel: string | null, now: number): void {
-    this.#watching.reset(channel, now);
+    this.watching.reset(channel, now);
   }
 
   forgetClient(client: string | null): void {
@@ -361,19 +357,20 @@ export class StateRoom implements EntriesRoom {
 
   /** Its prediction goes; the outcome is told once the view has changed. */
   #settle({ id }: Pending, outcome: MutationOutcome): void {
-    this.#all.delete(id);
+    this.all.delete(id);
     this.#outcomes.push(outcome);
     this.#isStale = true;
   }
 
   /** Settle what waited, predict anew where the ground has changed, and tell what is shown differently now. */
   flush(): void {
-    for (const pending of this.#all.values()) {
+    for (const pending of this.all.values()) {
       const { outcome, waits } = pending;
-      if (outcome !== null && haveTold(this.#watching, waits)) this.#settle(pending, outcome);
+      if (outcome !== null && haveTold(this.watching, waits)) this.#settle(pending, outcome);
     }
-    if ([takeNews(this.#watching), this.foreign.takeNews()].includes(true)) this.#isStale = true;
-    const changed = this.#watching.takeChanged();
+    if (takeNews(this.watching)) this.#isStale = true;
+    if (this.watching.others?.takeNews()) this.#isStale = true;
+    const changed = this.watching.takeChanged();
     if (this.#isStale || this.#predictions.restsOn(changed)) {
       this.#touched.push(...this.#predictions.fold());
       this.#isStale = false;
@@ -386,9 +383,9 @@ export class StateRoom implements EntriesRoom {
     if (views.length > 0) this.#tell({ what: "views", changed: views });
     for (const outcome of this.#outcomes.splice(0)) this.#tell({ what: "outcome", outcome });
     this.#tellStore();
-    if (this.#all.size > 0) return;
-    forgetSeen(this.#watching);
-    if (this.#watching.hasLeftovers) this.#watching.prune();
+    if (this.all.size > 0) return;
+    forgetSeen(this.watching);
+    if (this.watching.hasLeftovers) this.watching.prune();
   }
 
   #tellStore(): void {

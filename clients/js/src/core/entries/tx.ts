@@ -4,8 +4,7 @@
  * A local run is a prediction. It may read entries that this client does not know; `hasGuessed` says so.
  */
 
-import type { Body } from "../../wire/decode.js";
-import { isMap } from "../../wire/frames.js";
+import { isMap, mapOf } from "../../wire/frames.js";
 import { MutationFailed } from "../errors.js";
 import { applyPatch, asSent, copied } from "./values.js";
 
@@ -29,8 +28,8 @@ export type Changed = Map<string, Set<string>>;
 /** Add keys of one collection; the set is given away. */
 export function addAll(changed: Changed, collection: string, keys: Set<string>): void {
   const known = changed.get(collection);
-  if (known === undefined) changed.set(collection, keys);
-  else for (const key of keys) known.add(key);
+  if (known) for (const key of keys) known.add(key);
+  else changed.set(collection, keys);
 }
 
 /** What is known of an entry. */
@@ -77,44 +76,41 @@ export class MutatorTx {
   /** Return a copy of an entry's value as it is predicted; null where there is none, and where it is not watched. */
   // biome-ignore lint/suspicious/noExplicitAny: what an entry holds is known to the application alone
   get(key: string, options?: Elsewhere): any {
-    return copied(this.#run.current(this.#run.place(key, options)) ?? null);
+    return copied(this.#run.current(key, options) ?? null);
   }
 
   /** Return an entry's version, 0 if there is none, or null if a pending mutation changes it. */
   version(key: string, options?: Elsewhere): number | null {
-    return this.#run.version(this.#run.place(key, options));
+    return this.#run.version(key, options);
   }
 
   /** Set an entry. */
   put(key: string, value: unknown, options?: Elsewhere): void {
-    this.#run.write(this.#run.place(key, options), asSent(value));
+    this.#run.write(key, options, asSent(value));
   }
 
   /** Merge `changes` into an entry (RFC 7386); without an entry, into an empty map. */
   patch(key: string, changes: object, options?: Elsewhere): void {
-    const place = this.#run.place(key, options);
-    this.#run.write(place, applyPatch(this.#run.current(place), asSent(changes)));
+    this.#run.write(key, options, applyPatch(this.#run.current(key, options), asSent(changes)));
   }
 
   /** Remove an entry; return whether there was one. */
   delete(key: string, options?: Elsewhere): boolean {
-    const place = this.#run.place(key, options);
-    const wasThere = this.#run.current(place) !== undefined;
-    this.#run.write(place, undefined);
+    const wasThere = this.#run.current(key, options) !== undefined;
+    this.#run.write(key, options, undefined);
     return wasThere;
   }
 
   /** Add to the number that an entry is, or to one field of it, and return the sum. What is not there counts as 0. */
   incr(key: string, by = 1, options?: Elsewhere & { readonly field?: string | null | undefined }): number {
-    const place = this.#run.place(key, options);
     const field = options?.field ?? null;
-    const entry = this.#run.current(place) ?? null;
-    if (field !== null && entry !== null && !isMap(entry)) this.reject("not_a_number");
-    const number = (field === null ? entry : ((entry ?? {}) as Body)[field]) ?? 0;
-    if (typeof number !== "number") this.reject("not_a_number");
+    const entry = this.#run.current(key, options) ?? null;
+    const isHolder = field !== null && (entry === null || isMap(entry));
+    const number = (isHolder ? mapOf(entry)[field] : entry) ?? 0;
+    if (typeof number !== "number" || (field !== null && !isHolder)) this.reject("not_a_number");
     const total = number + by;
     if (!Number.isFinite(total)) this.reject("out_of_range");
-    this.#run.write(place, field === null ? total : applyPatch(entry, asSent({ [field]: total })));
+    this.#run.write(key, options, isHolder ? applyPatch(entry, asSent({ [field]: total })) : total);
     return total;
   }
 
@@ -130,7 +126,7 @@ export class MutatorTx {
   invalidate(_what: object): void {}
 }
 
-/** What one run reads and writes. */
+/** What one run reads and writes, and what came of it. */
 export class Run {
   /** What it changed; undefined: deleted. */
   readonly writes = new Map<Place, unknown>();
@@ -138,41 +134,46 @@ export class Run {
   readonly touched = new Set<Place>();
   /** It read an entry of which this client does not know whether it is there. */
   hasGuessed = false;
+  /** What the mutator returned. */
+  returned: unknown;
+  failure: { readonly thrown: unknown } | null = null;
   readonly #collection: string;
   readonly #read: Reader;
 
   /**
-   * @param collection The mutator's; empty for none.
+   * @param name Full name of the mutator, whose collection it works on.
    * @param read Looks up what is below.
    */
-  constructor(collection: string, read: Reader) {
-    this.#collection = collection;
+  constructor(name: string, read: Reader) {
+    this.#collection = name.slice(0, Math.max(name.lastIndexOf("."), 0));
     this.#read = read;
   }
 
-  place(key: string, options: Elsewhere | undefined): Place {
-    const name = options?.collection || this.#collection;
-    if (!name) throw new Error("This mutator belongs to no collection: name one.");
-    return placeOf(name, key);
+  #place(key: string, options: Elsewhere | undefined): Place {
+    const collection = options?.collection || this.#collection;
+    if (!collection) throw new Error("This mutator belongs to no collection: name one.");
+    const place = placeOf(collection, key);
+    this.touched.add(place);
+    return place;
   }
 
-  current(place: Place): unknown {
-    this.touched.add(place);
+  current(key: string, options: Elsewhere | undefined): unknown {
+    const place = this.#place(key, options);
     if (this.writes.has(place)) return this.writes.get(place);
     const { value, isKnown } = this.#read(place);
     this.hasGuessed ||= !isKnown;
     return value;
   }
 
-  version(place: Place): number | null {
-    const value = this.current(place);
+  version(key: string, options: Elsewhere | undefined): number | null {
+    const value = this.current(key, options);
+    const place = this.#place(key, options);
     if (!this.writes.has(place)) return this.#read(place).version;
     return value === undefined ? 0 : null;
   }
 
-  write(place: Place, value: unknown): void {
-    this.touched.add(place);
-    this.writes.set(place, value);
+  write(key: string, options: Elsewhere | undefined, value: unknown): void {
+    this.writes.set(this.#place(key, options), value);
   }
 }
 
@@ -186,24 +187,24 @@ export interface BuiltInArgs {
   readonly if_version?: number | null;
 }
 
-type BuiltIn = Mutator<BuiltInArgs>;
+type BuiltIn = readonly [run: Mutator<BuiltInArgs>, names: readonly string[]];
 
 /** The server's built-in mutators by the part of the name behind the collection, and the order of their arguments. */
-const BUILT_IN: Readonly<Record<string, readonly [run: BuiltIn, names: readonly string[]]>> = {
-  put: [(tx, { key, value }) => tx.put(key, value), ["value"]],
-  patch: [(tx, { key, patch }) => tx.patch(key, patch ?? {}), ["patch"]],
-  delete: [(tx, { key }) => void tx.delete(key), []],
-  incr: [(tx, { key, by, field }) => tx.incr(key, by, { field }), ["by", "field"]],
-};
+const BUILT_IN: ReadonlyMap<string, BuiltIn> = /* @__PURE__ */ new Map<string, BuiltIn>([
+  ["put", [(tx, { key, value }) => tx.put(key, value), ["value"]]],
+  ["patch", [(tx, { key, patch }) => tx.patch(key, patch ?? {}), ["patch"]]],
+  ["delete", [(tx, { key }) => void tx.delete(key), []]],
+  ["incr", [(tx, { key, by, field }) => tx.incr(key, by, { field }), ["by", "field"]]],
+]);
 
 /** Return the mutator that is built in under this name, if any. */
 export function builtIn(name: string): Mutator<unknown> | null {
   const at = name.lastIndexOf(".");
-  const word = name.slice(at + 1);
-  const [run, names] = (at > 0 && Object.hasOwn(BUILT_IN, word) && BUILT_IN[word]) || [];
-  if (run === undefined) return null;
+  const found = at > 0 && BUILT_IN.get(name.slice(at + 1));
+  if (!found) return null;
+  const [run, names] = found;
+  const order = ["key", ...names, "if_version"];
   return (tx, given) => {
-    const order = ["key", ...(names ?? []), "if_version"];
     const args = (
       Array.isArray(given) ? Object.fromEntries(given.map((arg, place) => [order[place], arg])) : given
     ) as BuiltInArgs;

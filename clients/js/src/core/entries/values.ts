@@ -7,10 +7,10 @@ import { isMap } from "../../wire/frames.js";
 /** Return whether two decoded values are the same on the wire; -0 is not 0. */
 export function isSame(one: unknown, other: unknown): boolean {
   if (Object.is(one, other)) return true;
-  if (typeof one !== "object" || typeof other !== "object" || one === null || other === null) return false;
+  if (typeof one !== "object" || typeof other !== "object" || !one || !other) return false;
   const names = Object.keys(one);
-  if (isMap(one) !== isMap(other) || Array.isArray(one) !== Array.isArray(other)) return false;
   return (
+    Object.getPrototypeOf(one) === Object.getPrototypeOf(other) &&
     names.length === Object.keys(other).length &&
     names.every((name) => name in other && isSame((one as Body)[name], (other as Body)[name]))
   );

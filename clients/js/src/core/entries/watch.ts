@@ -6,9 +6,9 @@
  */
 
 import type { Body } from "../../wire/decode.js";
-import { field, listOfMaps, listOfStrings } from "../../wire/frames.js";
+import { listOfMaps, listOfStrings, numberOf, textOf } from "../../wire/frames.js";
 import type { Position } from "../../wire/messages.js";
-import { utf8Length } from "../../wire/utf8.js";
+import { utf8FromText } from "../../wire/utf8.js";
 import { Backoff, type Random } from "../backoff.js";
 import { Entries, type Mids } from "./confirmed.js";
 
@@ -88,9 +88,6 @@ export class Watch {
   position: Position | null = null;
   /** Of the `watch` in flight, or answered last. */
   requestId: number | null = null;
-  retryAt: number | null = null;
-  /** When something was last missing. */
-  gapAt = Number.NEGATIVE_INFINITY;
   /** The server may tell of its entries on the present connection. */
   isKnownToServer = false;
   /** Nothing it missed is still to come: false after it went on from a position, until a snapshot or a `mark` says so. */
@@ -248,7 +245,7 @@ export class WatchedChannel {
     let budget = maxBytes / HAVE_SHARE;
     for (const [key, version] of entries?.live() ?? []) {
       if (!selection.covers(key)) continue;
-      budget -= utf8Length(key) + HAVE_ITEM_BYTES;
+      budget -= utf8FromText(key).length + HAVE_ITEM_BYTES;
       if (budget < 0 || versions.size === MAX_HAVE) break;
       versions.set(key, version);
     }
@@ -284,9 +281,9 @@ export class WatchedChannel {
       told?.add(key);
     };
     for (const entry of listOfMaps(body, "entries")) {
-      const key = field(entry, "key", "string");
+      const key = textOf(entry, "key");
       const value = entry["deleted"] === true ? undefined : (entry["value"] ?? null);
-      entries.takeTold(key, field(entry, "version", "number"), value);
+      entries.takeTold(key, numberOf(entry, "version"), value);
       tell(key);
     }
     for (const key of listOfStrings(body, "unchanged")) {

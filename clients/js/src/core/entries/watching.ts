@@ -1,18 +1,29 @@
 /** All watches of a client and everything the server says about their channels. Pure. Owned by `StateRoom`. */
 
 import type { Body } from "../../wire/decode.js";
-import { field, isMap, positionFromBody } from "../../wire/frames.js";
+import { mapOf, numberOf, positionFromBody, textOf } from "../../wire/frames.js";
+import { earliest, NEVER } from "../backoff.js";
 import type { Handler, Speech } from "../entries.js";
 import type { RequestFailed } from "../errors.js";
-import { changeFromBody, invalidationFromBody, unrecovered } from "./bodies.js";
+import { changeFromBody, invalidationFromBody } from "./bodies.js";
 import type { Mids } from "./confirmed.js";
 import type { EntriesNews } from "./facts.js";
-import { Heard, toldOf } from "./heard.js";
 import { addAll, type Changed } from "./tx.js";
 import { type Mutations, NO_MIDS, type Selection, Watch, WatchedChannel } from "./watch.js";
 
-/** Gaps further apart are repaired at once; closer ones wait, so that a broken server is not hammered. */
-const CALM_MS = 5_000;
+/** Mutations of other tabs that are predicted here: `Foreign` of `syncd-client/tabs`. */
+export interface Others {
+  /** What became of a mutation of any client, and of all before it, is in an event. */
+  note(client: unknown, mid: unknown): void;
+  /** A page says that its entries are as of these. */
+  told(decided: Body): void;
+  /** A snapshot begins, as of these. */
+  loaded(decided: Body): void;
+  /** Drop what can be dropped; return whether there are others than at the last time. */
+  takeNews(): boolean;
+  /** Add to our clients, with the last mutation that was decided of each, those that have something pending elsewhere. */
+  welcomed(clients: Mids): Mids;
+}
 
 /** Watches by number and their channels by name. */
 export class WatchTable {
@@ -20,19 +31,18 @@ export class WatchTable {
     watched: (body, now) => this.#onWatched(body, now),
     snapshot: (body, now) => this.#onSnapshot(body, now),
     invalidate: (body) => this.#onInvalidate(body),
-  };
-  /** What is of another's channel is ignored. */
-  readonly sharedHandlers: Readonly<Record<string, Handler>> = {
+    // What follows concerns channels, too; what is of another's channel is ignored.
     event: (body, now) => this.#onEvent(body, now),
     mark: (body) => this.#onMark(body),
-    lagged: (body, now) => this.#onLagged(field(body, "channel", "string"), now),
+    lagged: (body, now) => this.#onLagged(textOf(body, "channel"), now),
     unsubscribed: (body) => this.#onUnsubscribed(body),
   };
   readonly channels = new Map<string, WatchedChannel>();
   readonly watches = new Map<number, Watch>();
   /** Ours, with the last mutation that was decided when the session began: every snapshot is as of that at least. */
   clients: Mids = NO_MIDS;
-  readonly heard = new Heard();
+  /** Mutations of other tabs. */
+  others: Others | null = null;
   /** There are entries, or channels, that nobody watches any more. */
   hasLeftovers = false;
   readonly #speech: Speech;
@@ -63,7 +73,8 @@ export class WatchTable {
     this.#isOnline = false;
     this.#superseded.clear();
     for (const watch of this.watches.values()) {
-      watch.retryAt = watch.requestId = null;
+      watch.backoff.retryAt = NEVER;
+      watch.requestId = null;
       watch.isKnownToServer = false;
       if (watch.isLeaving) this.#forget(watch);
       else watch.state = "wanted";
@@ -78,17 +89,13 @@ export class WatchTable {
 
   /** When `tick` has something to do; infinity for never. */
   nextDeadline(): number {
-    let deadline = Number.POSITIVE_INFINITY;
-    for (const { retryAt } of this.watches.values()) deadline = Math.min(deadline, retryAt ?? deadline);
-    return deadline;
+    return earliest(this.watches.values());
   }
 
   /** Ask again for what was put off until now. */
   tick(now: number): void {
     for (const watch of this.watches.values()) {
-      if (watch.retryAt === null || watch.retryAt > now) continue;
-      watch.retryAt = null;
-      this.#pursue(watch);
+      if (watch.backoff.takeDue(now)) this.#pursue(watch);
     }
   }
 
@@ -154,7 +161,6 @@ export class WatchTable {
 
   #forget(watch: Watch): void {
     watch.state = "ended";
-    watch.retryAt = null;
     this.watches.delete(watch.id);
     this.hasLeftovers = true;
     const channel = this.#channelOf(watch);
@@ -185,13 +191,13 @@ export class WatchTable {
 
   /** Ask the server for a watch that wants to be asked for. */
   #pursue(watch: Watch): void {
-    if (!this.#isOnline || watch.state !== "wanted" || watch.retryAt !== null) return;
+    if (!this.#isOnline || watch.state !== "wanted" || watch.backoff.isWaiting) return;
     const channel = this.#channelOf(watch);
     const after = channel && watch.mayAskAfter ? this.#mutations.wantedAfter(channel.name) : null;
     const body = {
       ...watch.selection.toWire(),
       position: channel?.positionOf(watch),
-      have: channel?.have(watch, this.#speech.maxFrameBytes()),
+      have: channel?.have(watch, this.#speech.connection.maxFrameBytes),
       after: channel && after && new Map([[channel.name, after]]),
     };
     watch.mayAskAfter = watch.isKnownToServer = true;
@@ -204,9 +210,7 @@ export class WatchTable {
     if (!watch.isSettled && watch.state !== "loading") return;
     watch.state = "wanted";
     watch.loaded = null;
-    if (now - watch.gapAt >= CALM_MS) watch.backoff.reset();
-    else watch.retryAt = now + watch.backoff.nextMs();
-    watch.gapAt = now;
+    watch.backoff.foundGap(now);
     this.#pursue(watch);
   }
 
@@ -221,7 +225,7 @@ export class WatchTable {
     else if (error.retryable) {
       watch.mayAskAfter = error.code !== "behind";
       watch.state = "wanted";
-      watch.retryAt = now + watch.backoff.nextMs(error.afterMs ?? 0);
+      watch.backoff.postpone(now, error.afterMs);
     } else this.#end(watch, error.code, error.message);
     return true;
   }
@@ -232,11 +236,11 @@ export class WatchTable {
   }
 
   #onWatched(body: Body, now: number): void {
-    const watch = this.#asked(field(body, "id", "number"));
+    const watch = this.#asked(numberOf(body, "id"));
     const position = positionFromBody(body);
     if (watch?.state !== "asking" || watch.isLeaving) this.#overhear(body, position);
     if (watch?.state !== "asking" || position === null) return;
-    const channel = this.#attach(watch, field(body, "channel", "string"));
+    const channel = this.#attach(watch, textOf(body, "channel"));
     if (watch.isLeaving) {
       watch.isLeaving = false;
       this.unwatch(watch.id);
@@ -248,16 +252,20 @@ export class WatchTable {
       channel.turn();
       return;
     }
-    if (watch.isShown) this.#tell({ what: "invalidated", invalidation: unrecovered(channel, position) });
+    if (watch.isShown) {
+      // What was invalidated since it was there last is told by nobody.
+      const untold = { ...position, all: true, cause: "unrecovered" };
+      this.#tell({ what: "invalidated", invalidation: invalidationFromBody(untold, channel) });
+    }
     const entries = channel.entriesFor(position.epoch);
     this.#foundEpoch(channel, position.epoch, now);
-    this.heard.loads.push(toldOf(body));
+    this.others?.loaded(mapOf(body["decided"]));
     watch.load(position, entries, this.#decided(body));
     this.#takePage(watch, channel, body, now);
   }
 
   #onSnapshot(body: Body, now: number): void {
-    const watch = this.#asked(field(body, "id", "number"));
+    const watch = this.#asked(numberOf(body, "id"));
     const channel = watch && this.#channelOf(watch);
     if (channel && watch.state === "loading") this.#takePage(watch, channel, body, now);
     else this.#overhear(body);
@@ -286,8 +294,10 @@ export class WatchTable {
 
   /** What the entries of a page are as of, in the numbers of our clients; empty if nothing waits to be settled. */
   #decided(body: Body): Mids {
-    const mids = this.heard.decided(body, this.clients);
-    return this.#mutations.hasPending() ? mids : NO_MIDS;
+    const told = mapOf(body["decided"]);
+    this.others?.told(told);
+    if (!this.#mutations.hasPending()) return NO_MIDS;
+    return new Map([...this.clients].map(([client, mid]) => [client, (told[client] ?? mid) as number]));
   }
 
   #foundHole(watch: Watch, now: number): void {
@@ -297,16 +307,16 @@ export class WatchTable {
 
   // ------------------------------------------------------------------------------- the server speaks
   #heardOf(body: Body): WatchedChannel | undefined {
-    return this.channels.get(field(body, "channel", "string"));
+    return this.channels.get(textOf(body, "channel"));
   }
 
   #onEvent(body: Body, now: number): void {
     const channel = this.#heardOf(body);
     if (channel === undefined) return;
-    const by = body["by"];
-    if (isMap(by)) this.heard.note(by["client"], by["mid"]);
+    const { client, mid } = mapOf(body["by"]);
+    this.others?.note(client, mid);
     const change = changeFromBody(body, this.#mutations.hasPending() ? this.clients : NO_MIDS);
-    const epoch = field(body, "epoch", "string");
+    const epoch = textOf(body, "epoch");
     const entries = channel.entriesOf(epoch);
     if (entries === null) {
       this.#foundEpoch(channel, epoch, now);
@@ -376,7 +386,7 @@ export class WatchTable {
   #onUnsubscribed(body: Body): void {
     for (const watch of this.#heardOf(body)?.watches ?? []) {
       watch.isKnownToServer = false;
-      this.#end(watch, field(body, "code", "string"), field(body, "reason", "string"));
+      this.#end(watch, textOf(body, "code"), textOf(body, "reason"));
     }
   }
 

@@ -1,12 +1,11 @@
 import { expect, it } from "vitest";
-import { Foreign } from "../../src/core/entries/foreign.ts";
-import { Heard } from "../../src/core/entries/heard.ts";
 import type { Pending } from "../../src/core/entries/pending.ts";
 import type { WatchTable } from "../../src/core/entries/watching.ts";
+import { Foreign } from "../../src/tabs/foreign.ts";
 
 function room() {
   const watch = { isLive: true, isSure: true };
-  const watching = { watches: new Map([[1, watch]]), clients: new Map([["mine", 3]]), heard: new Heard() };
+  const watching = { watches: new Map([[1, watch]]), clients: new Map([["mine", 3]]) };
   const all = new Map<number, Pending>();
   return { watch, watching, all, foreign: new Foreign(all, watching as unknown as WatchTable) };
 }
@@ -48,18 +47,18 @@ it("events of other tabs' clients are looked at from the first mutation that is 
 });
 
 it("a mutation that the server was heard of already is not predicted: what is shown holds it", () => {
-  const { watching, all, foreign } = room();
-  watching.heard.note("other", 7);
+  const { all, foreign } = room();
+  foreign.note("other", 7);
   foreign.add([MADE, { ...MADE, id: "y", mid: 8 }, { ...MADE, id: "z", client: null, mid: 0 }]);
   expect([...all.values()].map(({ mid }) => mid)).toEqual([8, 0]);
 });
 
 it("a mutation is not predicted over loaded entries that do not say whether they hold it", () => {
   // It is sent by another connection than theirs: seen in the simulation as an effect that was shown twice.
-  const { watching, all, foreign } = room();
+  const { all, foreign } = room();
   foreign.add([MADE, { ...MADE, id: "y", client: "apart" }, { ...MADE, id: "z", client: null }]);
   foreign.takeNews();
   expect(all.size).toBe(3);
-  watching.heard.loads.push({ other: 6 });
+  foreign.loaded({ other: 6 });
   expect([foreign.takeNews(), [...all.keys()]]).toEqual([true, [-1, -3]]);
 });

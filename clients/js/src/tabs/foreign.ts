@@ -1,14 +1,15 @@
 /**
  * Mutations of other tabs: predicted here as in the tab that made them, and sent by that. Pure.
  *
- * Owned by `StateRoom`. What an event says of such a mutation counts like what it says of our own, so its prediction goes in
+ * Takes part in a `StateRoom`. What an event says of such a mutation counts like what it says of our own, so its prediction goes in
  * the step in which its effect comes.
  */
 
-import type { Body } from "../../wire/decode.js";
-import type { Mids } from "./confirmed.js";
-import { Pending } from "./pending.js";
-import type { WatchTable } from "./watching.js";
+import type { Mids } from "../core/entries/confirmed.js";
+import { Pending } from "../core/entries/pending.js";
+import type { Others, WatchTable } from "../core/entries/watching.js";
+import type { Body } from "../wire/decode.js";
+import { Heard } from "./heard.js";
 
 /** A mutation of another tab. */
 export interface Foreseen {
@@ -23,12 +24,15 @@ export interface Foreseen {
 }
 
 /** Those that are not settled. Their numbers here are negative. */
-export class Foreign {
+export class Foreign implements Others {
   readonly #all: Map<number, Pending>;
   readonly #watching: WatchTable;
   readonly #own = new Map<string, Pending>();
   /** Of these: the server has decided them. */
   readonly #decided = new Set<string>();
+  readonly #heard = new Heard();
+  /** As of which mutations entries were loaded, as the server said it of its session's clients, since somebody looked. */
+  #loads: Body[] = [];
   #numMade = 0;
   #hasNews = false;
 
@@ -43,7 +47,7 @@ export class Foreign {
     for (const { id, client, mid, name, args, madeAtMs } of mutations) {
       const known = this.#own.get(id);
       // What is shown holds it already: tabs tell each other in one way, the server in another.
-      if (!known && client !== null && this.#watching.heard.upTo(client) >= mid) continue;
+      if (!known && client !== null && this.#heard.upTo(client) >= mid) continue;
       const pending = known ?? new Pending(-++this.#numMade, 0, name, args, madeAtMs);
       pending.foreignClient = client;
       pending.mid = mid;
@@ -78,14 +82,26 @@ export class Foreign {
     const watches = this.#decided.size > 0 ? [...this.#watching.watches.values()] : [];
     const areComplete = watches.every(({ isLive, isSure }) => isLive && isSure);
     if (areComplete) for (const id of this.#decided) this.#drop(id);
-    for (const told of this.#watching.heard.loads.splice(0)) this.#loaded(told);
+    for (const told of this.#loads.splice(0)) this.#dropUntold(told);
     const had = this.#hasNews;
     this.#hasNews = false;
     return had;
   }
 
+  note(client: unknown, mid: unknown): void {
+    this.#heard.note(client, mid);
+  }
+
+  told(told: Body): void {
+    this.#heard.noteAll(told);
+  }
+
+  loaded(told: Body): void {
+    this.#loads.push(told);
+  }
+
   /** Entries were loaded, as of these mutations; whether they hold what other clients sent nobody knows: better shown later than twice. */
-  #loaded(told: Body): void {
+  #dropUntold(told: Body): void {
     for (const [id, { foreignClient, isSent }] of this.#own) {
       if (isSent && !((foreignClient ?? "") in told)) this.#drop(id);
     }
