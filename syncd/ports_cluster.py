@@ -13,7 +13,8 @@ from typing import Protocol
 import attrs
 
 from syncd.ids import ChannelName
-from syncd.ports import SessionOrders, SessionPort, Target
+from syncd.ports import SessionPort
+from syncd.ports_operators import SessionOrders, Target
 
 __all__ = [
     "Claim",

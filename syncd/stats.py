@@ -15,7 +15,8 @@ from syncd.http.ports import NodeInfo
 from syncd.model.reserved import STATS_CHANNEL
 from syncd.model.samples import Counts, Sample, Samples
 from syncd.news import News
-from syncd.ports import BroadcasterHandle, GatewayPort
+from syncd.ports import BroadcasterHandle
+from syncd.ports_operators import GatewayPort
 
 __all__ = ["Stats"]
 

@@ -132,6 +132,22 @@ def silence_is_taken_for_death() -> ChannelScene:
     return scene
 
 
+def a_pong_tells_how_old_the_last_event_was() -> ChannelScene:
+    """When it had been applied: each age once, and none of an event from before the session."""
+    scene = live(4)
+    scene.time(3)
+    scene.receive(scene.event(5, at_ms=2_500), scene.event(6, at_ms=2_900))
+    scene.receive(["ping", {}])
+    assert scene.steps[-1]["sent"] == [["pong", {"applied_age_ms": 100}]]
+    scene.receive(["ping", {}])
+    assert scene.steps[-1]["sent"] == [["pong", {}]]
+    scene.receive(scene.event(7, at_ms=3_020), ["ping", {}])
+    assert scene.steps[-1]["sent"] == [["pong", {"applied_age_ms": 0}]]
+    scene.receive(scene.event(8, at_ms=-1), ["ping", {}])
+    assert scene.steps[-1]["sent"] == [["pong", {}]]
+    return scene
+
+
 def a_closed_client_leaves_and_settles() -> ChannelScene:
     """Presence is taken back before the connection ends."""
     scene = live(4)
@@ -152,5 +168,6 @@ SCENES = [
     bye_says_when_to_come_back,
     a_client_that_is_told_to_stop_settles_everything,
     silence_is_taken_for_death,
+    a_pong_tells_how_old_the_last_event_was,
     a_closed_client_leaves_and_settles,
 ]

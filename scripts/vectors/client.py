@@ -129,6 +129,7 @@ _REQUESTS = [
     ),
     _good("probe", ["probe", {"nonce": 7}]),
     _good("pong", ["pong", {}]),
+    _good("pong with an age", ["pong", {"applied_age_ms": 40}]),
     _good("pong, unknown keys are ignored", ["pong", {"late": True}]),
     _good(
         "three messages in one frame",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from syncd.model.histogram import Histogram, HistogramCounts
+from syncd.model.histogram import Histogram
+from syncd.ports_operators import HistogramCounts
 from syncd.store.base import StoreStatistics
 
 __all__ = ["CommitCounts", "StoreActorStatistics"]

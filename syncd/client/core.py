@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from syncd.client.ages import AppliedAge
 from syncd.client.asking import Asking
 from syncd.client.channels import ChannelTable
 from syncd.client.connection import ClientClaim, ConnectionCore, ConnectionSettings
@@ -25,8 +26,6 @@ from syncd.client.watch import Selection
 from syncd.ids import ChannelName, Position
 
 __all__ = ["ClientCore"]
-
-PONG = encode("pong", {})
 
 
 class ClientCore:
@@ -64,6 +63,7 @@ class ClientCore:
             has_token_source=has_token_source,
             claims=claims,
         )
+        self._age = AppliedAge()
         send, tell = self._messages.append, self._outputs.append
         self._asking = Asking(rng, self._connection, send, tell)
         request = self._asking.send_with_id
@@ -320,6 +320,8 @@ class ClientCore:
                 handler = self._handlers.get(kind)
                 if handler is not None and self._connection.is_listening:
                     handler(body, now)
+                    if kind == "event":
+                        self._age.applied(body["at_ms"], now)
         except BadServerMessage as error:
             self._connection.hang_up_broken(str(error))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -328,6 +330,7 @@ class ClientCore:
     def _on_welcome(self, body: Body, now: float) -> None:
         if not self._connection.welcomed(body, now):
             return
+        self._age.welcomed(body["server_time_ms"], now)
         self.entries.welcomed(body, now, self._connection.max_frame_bytes)
         self._channels.went_online()
         self._asking.went_online()
@@ -376,7 +379,7 @@ class ClientCore:
         self.entries.shared_handlers[kind](body, now)
 
     def _on_ping(self, _body: Body, _now: float) -> None:
-        self._messages.append(PONG)
+        self._messages.append(encode("pong", self._age.take()))
 
     def _on_bye(self, body: Body, _now: float) -> None:
         self._flush()

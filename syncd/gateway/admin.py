@@ -9,16 +9,8 @@ from syncd.gateway.connection import Connection
 from syncd.gateway.hub import Hub
 from syncd.gateway.sessions import Sessions
 from syncd.ids import ChannelName
-from syncd.ports import (
-    Announce,
-    GatewayStatistics,
-    Identity,
-    PresenceCommand,
-    SessionInfo,
-    Subscription,
-    Target,
-    WatchPresence,
-)
+from syncd.ports import Announce, Identity, PresenceCommand, Subscription, WatchPresence
+from syncd.ports_operators import GatewayStatistics, SessionInfo, Target
 from syncd.wire.session import Phase
 
 __all__ = ["GatewayAdmin"]
@@ -111,6 +103,7 @@ class GatewayAdmin:
             num_reads=hub.num_reads,
             num_watches=hub.num_watches,
             num_messages_out=hub.writer.num_deliveries + hub.writer.num_queued,
+            applied_ages=self._sessions.applied_ages.counts(),
         )
 
     def counters(self) -> dict[str, int]:

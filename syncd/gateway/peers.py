@@ -13,8 +13,8 @@ from syncd.errors import RequestRejected
 from syncd.gateway.admin import GatewayAdmin
 from syncd.gateway.hub import Hub
 from syncd.gateway.sessions import Sessions
-from syncd.ports import Target
 from syncd.ports_cluster import ReleaseClient, Revoked
+from syncd.ports_operators import Target
 
 __all__ = ["PeerSessions"]
 

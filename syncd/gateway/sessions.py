@@ -25,6 +25,7 @@ from syncd.gateway.rechecks import Rechecks
 from syncd.ids import ChannelName
 from syncd.model.admin_sessions import Verifier
 from syncd.model.client_secrets import ClientSecrets
+from syncd.model.histogram import Histogram
 from syncd.model.revocations import Revocations
 from syncd.ports import (
     IdempotencyKey,
@@ -48,6 +49,9 @@ finds everybody late, before it has given anybody's socket a chance."""
 _PING_FRAME = encode_frame(BINARY, encode.message("ping", {}))
 
 
+APPLIED_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
 class Sessions:
     """Handlers of client messages, and the index of sessions by user and client."""
 
@@ -67,6 +71,8 @@ class Sessions:
         self._config = config
         self.num_open = 0
         """Sessions past hello that have not ended."""
+        self.applied_ages = Histogram(APPLIED_BOUNDS_S)
+        """Seconds, as clients say in their pongs: of an event of the last ping interval."""
         self.grants, grants.holding = grants, hub.holding
         self.presences = Presences(hub, config, grants)
         self.collections = Collections(hub, config, grants)
@@ -84,7 +90,10 @@ class Sessions:
             open_session=self._open,
             on_taken_over=self.presences.leave_all,
         )
-        self.handlers: dict[type, Callable[[Connection, Any], None]] = {
+        self.handlers = self._all_handlers(hub)
+
+    def _all_handlers(self, hub: Hub) -> dict[type, Callable[[Connection, Any], None]]:
+        return {
             m.Hello: self.greetings.hello,
             m.Auth: self.auth,
             m.Subscribe: self.subscribe,
@@ -100,7 +109,7 @@ class Sessions:
             m.Read: self.collections.read,
             **RebuildRequests(hub).handlers,
             m.Probe: self.probe,
-            m.Pong: _heard,
+            m.Pong: self.heard,
         }
 
     # ---------------------------------------------------------------- sessions begin and end
@@ -253,6 +262,11 @@ class Sessions:
         """Answer at once."""
         connection.send(encode.message("pong", {"nonce": message.nonce}))
 
+    def heard(self, _connection: Connection, message: m.Pong) -> None:
+        """Note what it says; being heard is a matter of arriving, as with any frame."""
+        if message.applied_age_ms is not None:
+            self.applied_ages.observe(message.applied_age_ms / 1000)
+
     # ---------------------------------------------------------------- time
 
     def next_due(self, connection: Connection) -> float:
@@ -298,10 +312,6 @@ class Sessions:
             if connection.phase is not Phase.OPEN:
                 return
         hub.wheel.schedule(connection, self.next_due(connection))
-
-
-def _heard(_connection: Connection, _message: m.Pong) -> None:
-    """A pong is heard by arriving: any frame counts as a sign of life."""
 
 
 def _idempotency(

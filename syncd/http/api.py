@@ -28,13 +28,13 @@ from syncd.http.state_api import collections_json
 from syncd.model.definitions import AppDefinition
 from syncd.ports import (
     BroadcasterHandle,
-    GatewayPort,
     Identity,
     PresenceHandle,
     PublishEvent,
     QueryPresence,
     ReadHistory,
 )
+from syncd.ports_operators import GatewayPort
 
 __all__ = ["Api", "actors_json"]
 

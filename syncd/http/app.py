@@ -31,8 +31,9 @@ from syncd.http.static_files import load_static_files
 from syncd.logs import begin_request
 from syncd.model.definitions import AppDefinition
 from syncd.model.permissions import Permissions
-from syncd.ports import BroadcasterHandle, GatewayPort, Identity, PresenceHandle
+from syncd.ports import BroadcasterHandle, Identity, PresenceHandle
 from syncd.ports_collections import CacheOwnerHandle
+from syncd.ports_operators import GatewayPort
 
 __all__ = ["STATIC_FOLDER", "create_app"]
 

@@ -12,7 +12,8 @@ from syncd.errors import RequestRejected
 from syncd.http.keys import ApiKeys
 from syncd.model.proxy_networks import ProxyNetworks
 from syncd.model.reserved import is_admin
-from syncd.ports import GatewayPort, Identity
+from syncd.ports import Identity
+from syncd.ports_operators import GatewayPort
 
 __all__ = ["Callers"]
 

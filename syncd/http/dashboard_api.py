@@ -21,7 +21,8 @@ from syncd.http.ports import StatsInfo
 from syncd.ids import ChannelName
 from syncd.logs import RecentProblems, recent_problems
 from syncd.model.channel_rates import ChannelRates
-from syncd.ports import BroadcasterHandle, ChannelInfo, GatewayPort, Identity, SessionInfo
+from syncd.ports import BroadcasterHandle, ChannelInfo, Identity
+from syncd.ports_operators import GatewayPort, SessionInfo
 
 __all__ = ["MAX_LISTED", "DashboardApi", "Look"]
 

@@ -8,8 +8,8 @@ import attrs
 import trio
 
 from syncd.http.ports import NodeInfo
-from syncd.ports import GatewayPort
 from syncd.ports_cluster import ClusterPort, NodeRow, NodeState, Order
+from syncd.ports_operators import GatewayPort
 
 __all__ = ["done_everywhere", "nodes_json"]
 

@@ -24,9 +24,8 @@ from syncd.actors.bridge.telling import ClusterStatistics
 from syncd.actors.kit import Health
 from syncd.codes import CloseCode, ErrorCode
 from syncd.http.ports import NodeInfo, NodeStatistics
-from syncd.model.histogram import HistogramCounts
 from syncd.model.rebuild_plan import JobState
-from syncd.ports import GatewayPort, GatewayStatistics
+from syncd.ports_operators import GatewayPort, GatewayStatistics, HistogramCounts
 
 __all__ = ["CONTENT_TYPE_PLAIN_0_0_4", "Metrics"]
 
@@ -151,6 +150,9 @@ def _of_gateway(counts: GatewayStatistics) -> Iterator[Metric]:
         known = code if code in _CLOSES else "other"
         closes[known] = closes.get(known, 0) + count
     yield _counter("disconnects", "Connections ended, by close code.", _rows(closes), ("code",))
+    if counts.applied_ages is not None:
+        text = "From a publication until a client had applied it, as clients say with each pong."
+        yield _histogram("applied_age_seconds", text, counts.applied_ages)
     errors = dict.fromkeys(_ERRORS, 0) | counts.errors
     yield _counter("errors", "Errors told to clients, by code.", _rows(errors), ("code",))
 

@@ -25,7 +25,7 @@ from syncd.model.admin_sessions import AdminSessions
 from syncd.model.audit import AuditLog
 from syncd.model.reserved import AUDIT_KEPT, who_of
 from syncd.model.revocations import DEFAULT_REVOCATION_S
-from syncd.ports import GatewayPort, Identity
+from syncd.ports import Identity
 from syncd.ports_cluster import (
     ClusterPort,
     DisconnectOrder,
@@ -33,6 +33,7 @@ from syncd.ports_cluster import (
     RevokeOrder,
     UnsubscribeOrder,
 )
+from syncd.ports_operators import GatewayPort
 
 __all__ = ["Operating", "OperatorApi"]
 

@@ -15,7 +15,7 @@ from syncd.actors.presence import PresenceStatistics
 from syncd.actors.rebuild_coordinator.statistics import RebuildStatistics
 from syncd.actors.store_statistics import StoreActorStatistics
 from syncd.http.siblings import Siblings
-from syncd.model.histogram import HistogramCounts
+from syncd.ports_operators import HistogramCounts
 from syncd.store.sqlite_backup import CopyReport
 
 __all__ = ["NodeInfo", "NodeStatistics", "StatsInfo"]

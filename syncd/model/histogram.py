@@ -6,22 +6,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-import attrs
+from syncd.ports_operators import HistogramCounts
 
-__all__ = ["Histogram", "HistogramCounts"]
-
-
-@attrs.frozen
-class HistogramCounts:
-    """A histogram at one moment."""
-
-    bounds: tuple[float, ...]
-    """Upper bounds, inclusive, ascending; what is above the last one counts in `count` only."""
-    cumulative: tuple[int, ...]
-    """Observations up to each bound."""
-    count: int
-    total: float
-    """Sum of what was observed."""
+__all__ = ["Histogram"]
 
 
 class Histogram:

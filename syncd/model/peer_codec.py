@@ -27,7 +27,6 @@ from syncd.model.peer_messages import (
     Taken,
     Terms,
 )
-from syncd.ports import Target
 from syncd.ports_cluster import (
     Claim,
     DisconnectOrder,
@@ -40,6 +39,7 @@ from syncd.ports_cluster import (
     UnsubscribeOrder,
     Withdrawal,
 )
+from syncd.ports_operators import Target
 from syncd.wire.channels import check_channel
 
 __all__ = ["MAX_PAYLOAD_BYTES", "BadPeerMessage", "decode", "encode", "prefix_of"]

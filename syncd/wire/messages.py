@@ -175,6 +175,9 @@ class Probe:
 class Pong:
     """Answer to a ping."""
 
+    applied_age_ms: int | None = None
+    """How old the last event was when the client had applied it, if one came since the last pong."""
+
 
 ClientMessage = (
     Hello
@@ -288,9 +291,9 @@ def parse_probe(body: Body) -> Probe:
     return Probe(uint(body, "nonce"))
 
 
-def parse_pong(_body: Body) -> Pong:
-    """Build a `Pong`."""
-    return Pong()
+def parse_pong(body: Body) -> Pong:
+    """Build a `Pong`, or raise `RequestRejected(bad_request)`."""
+    return Pong(optional_uint(body, "applied_age_ms"))
 
 
 CLIENT_MESSAGES: dict[str, Callable[[Body], ClientMessage]] = {

@@ -18,7 +18,6 @@ from syncd.errors import MailboxFull
 from syncd.ids import ChannelName
 from syncd.model.presence_merged import MergedPresence
 from syncd.model.presence_set import Delivery, PresenceSettings
-from syncd.ports import Target
 from syncd.ports_cluster import (
     ClusterTiming,
     NodeLoad,
@@ -31,6 +30,7 @@ from syncd.ports_cluster import (
     RestampPresence,
     Revoked,
 )
+from syncd.ports_operators import Target
 
 ROOMS = [ChannelName(f"demo:{number}") for number in range(3)]
 SETTINGS = PresenceSettings(grace_s=15.0, diff_s=0.1, max_members=1000, max_channels=100)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import structlog.testing
 
-from syncd.ports import Target
 from syncd.ports_cluster import DisconnectOrder, RevokeOrder
+from syncd.ports_operators import Target
 from tests.actors.cluster_world import ROOMS, TIMING, Node, Person, World
 
 ROOM = ROOMS[0]

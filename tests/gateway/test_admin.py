@@ -4,7 +4,8 @@ import pytest
 
 from syncd.codes import CloseCode
 from syncd.ids import ChannelName
-from syncd.ports import Announce, Target, UnsubscribeChannel, WatchPresence
+from syncd.ports import Announce, UnsubscribeChannel, WatchPresence
+from syncd.ports_operators import Target
 from syncd.wire.session import Phase
 from tests.gateway.desk import Desk, Event
 

@@ -5,8 +5,9 @@ import pytest
 from syncd.codes import CloseCode, ErrorCode
 from syncd.errors import SyncdError
 from syncd.gateway.holding import HOLD_S, MAX_HELD, MAX_HELD_BYTES
-from syncd.ports import PublishEvent, Target
+from syncd.ports import PublishEvent
 from syncd.ports_collections import AddClients, MutateState
+from syncd.ports_operators import Target
 from syncd.wire.session import Phase
 from tests.gateway.state_desk import asked, comes_back, state_desk, welcome
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd import ports, ports_collections, ports_state
+from syncd import ports, ports_collections, ports_operators, ports_state
 
 HANDLES = {
     "PresenceHandle": "presence",
@@ -27,7 +27,7 @@ OTHER_HANDLES = {
 """Those that are not in the ports: their words are of a floor above."""
 
 UPWARD = (
-    ports.GatewayPort,
+    ports_operators.GatewayPort,
     ports.Fanout,
     ports.SessionPort,
     ports.Asker,
@@ -88,7 +88,12 @@ def test_a_room_holds_handles_of_lower_rooms_only(room):
 
 
 def test_every_handle_of_the_ports_is_known_here():
-    names = [*ports.__all__, *ports_collections.__all__, *ports_state.__all__]
+    names = [
+        *ports.__all__,
+        *ports_operators.__all__,
+        *ports_collections.__all__,
+        *ports_state.__all__,
+    ]
     assert {name for name in names if name.endswith("Handle")} == set(HANDLES)
 
 

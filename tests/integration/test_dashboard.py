@@ -6,7 +6,7 @@ import trio
 
 from syncd.config import AuthSettings
 from syncd.model.reserved import STATS_CHANNEL
-from syncd.ports import Target
+from syncd.ports_operators import Target
 from syncd.testing.plain_client import PlainClient
 from syncd.testing.raw_client import request_head
 from tests.integration.hostile.tokens import make

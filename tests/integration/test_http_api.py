@@ -11,7 +11,7 @@ from syncd.actors.kit import Health
 from syncd.codes import ErrorCode
 from syncd.errors import MailboxFull, RequestRejected, StoreUnavailable
 from syncd.http.failures import STATUS
-from syncd.ports import Target
+from syncd.ports_operators import Target
 from tests.integration.http_fakes import EPOCH, KEY, World, make_config
 
 

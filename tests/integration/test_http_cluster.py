@@ -8,7 +8,6 @@ import attrs
 import pytest
 import trio
 
-from syncd.ports import Target
 from syncd.ports_cluster import (
     ClusterTiming,
     DisconnectOrder,
@@ -19,6 +18,7 @@ from syncd.ports_cluster import (
     Poll,
     RevokeOrder,
 )
+from syncd.ports_operators import Target
 from tests.integration.http_fakes import World, make_config
 
 

@@ -70,6 +70,8 @@ async def counted_run(port):
         await reader.hello()
         await reader.ask("subscribe", channel="demo:a", position=position)
         await reader.aclose()
+    for age_ms in (200, None, 300):
+        await publisher.send("pong", **({} if age_ms is None else {"applied_age_ms": age_ms}))
     await publisher.ask("subscribe", channel="nowhere:a")
     await publisher.ask("publish", channel="nowhere:a", data=1)
     newcomer = await PlainClient.connect(port)
@@ -120,6 +122,8 @@ async def test_metrics_are_true_against_a_counted_run(server):
     # Six batches had something to write: publications come one by one, and each waits for its answer.
     assert grown("syncd_delivery_age_seconds_count") == 6
     assert 0 < grown("syncd_delivery_age_seconds_sum") < 30
+    assert grown("syncd_applied_age_seconds_count") == 2
+    assert grown("syncd_applied_age_seconds_sum") == 0.5
     assert after["syncd_event_loop_stalls_total",] == 0
     assert after["syncd_sessions",] == 2
     assert after["syncd_subscriptions",] == 1

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from syncd.ids import ChannelName
 from syncd.model import peer_messages as m
 from syncd.model.peer_codec import MAX_PAYLOAD_BYTES, BadPeerMessage, decode, encode
-from syncd.ports import Target
 from syncd.ports_cluster import (
     Claim,
     DisconnectOrder,
@@ -20,6 +19,7 @@ from syncd.ports_cluster import (
     UnsubscribeOrder,
     Withdrawal,
 )
+from syncd.ports_operators import Target
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
 users = st.none() | names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from syncd.model.histogram import HistogramCounts
+from syncd.ports_operators import HistogramCounts
 
 __all__ = ["BroadcasterStatistics"]
 

@@ -17,6 +17,7 @@ import {
   packFrames,
   textOf,
 } from "../wire/frames.js";
+import { AppliedAge } from "./age.js";
 import { Asking } from "./asking.js";
 import type { Random } from "./backoff.js";
 import { ChannelTable } from "./channels.js";
@@ -35,6 +36,7 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
   readonly entries: Room;
   readonly #outputs: Output[] = [];
   readonly #messages: Encoded[] = [];
+  readonly #age = new AppliedAge();
   readonly #handlers: ReadonlyMap<string, Handler>;
 
   /**
@@ -63,6 +65,7 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
     const handlers: Record<string, Handler> = {
       welcome: (body, now) => {
         if (!this.connection.welcomed(body, now)) return;
+        this.#age.welcomed(body["server_time_ms"] as number, now);
         this.entries.welcomed(body, now);
         this.channels.wentOnline();
         this.asking.wentOnline();
@@ -71,7 +74,7 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
       error: (body, now) => this.#onError(body, now),
       reset: (body, now) => this.#onReset(body, now),
       ping: () => {
-        this.#messages.push(encodeMessage("pong", {}));
+        this.#messages.push(encodeMessage("pong", this.#age.take()));
       },
       bye: (body) => {
         this.#flush();
@@ -175,7 +178,9 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
     this.connection.heard(now);
     try {
       for (const [kind, body] of decodeFrame(data)) {
-        if (this.connection.isListening) this.#handlers.get(kind)?.(body, now);
+        if (!this.connection.isListening) continue;
+        this.#handlers.get(kind)?.(body, now);
+        if (kind === "event") this.#age.applied(body["at_ms"], now);
       }
     } catch (error) {
       if (!(error instanceof BadServerMessage || error instanceof BadFrame)) throw error;

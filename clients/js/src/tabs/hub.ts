@@ -6,6 +6,7 @@
  * all tabs end in the same way, and they come back as any client does. Times are milliseconds on the shell's monotonic clock.
  */
 
+import { AppliedAge } from "../core/age.js";
 import { type Body, decodeFrame } from "../wire/decode.js";
 import { type Encoded, encodeMessage } from "../wire/encode.js";
 import { packFrames } from "../wire/frames.js";
@@ -64,6 +65,7 @@ export class Hub {
   readonly #subscriptions: SharedSubscriptions;
   readonly #watches: SharedWatches;
   readonly #tabs = new Map<TabId, Tab>();
+  readonly #age = new AppliedAge();
   #session: Session | null = null;
   #state: "down" | "dialling" | "open" = "down";
   #token: string | null = null;
@@ -262,14 +264,17 @@ export class Hub {
     const id = body["id"];
     if (kind === "welcome") this.#welcomed(body, now);
     else if (kind === "ping") {
-      this.#exchange.up("pong", {});
+      this.#exchange.up("pong", this.#age.take());
       this.#exchange.down(this.#connected, kind, body);
     } else if (kind === "bye") this.#bye(body);
     else if (kind === "reset") this.#reset(body);
     else if (kind === "pong") this.#ponged(body);
     else if (typeof id === "number") this.#answered(kind, id, body);
     else if (typeof body["mid"] === "number" || kind === "out_of_order") this.#decided(kind, body);
-    else if (typeof body["channel"] === "string") this.#told(kind, body);
+    else if (typeof body["channel"] === "string") {
+      this.#told(kind, body);
+      if (kind === "event") this.#age.applied(body["at_ms"], now);
+    }
   }
 
   get #connected(): TabId[] {
@@ -278,6 +283,7 @@ export class Hub {
 
   #welcomed(body: Body, now: number): void {
     this.#session = new Session(body, this.#claimed, now);
+    this.#age.welcomed(body["server_time_ms"] as number, now);
     this.#deadline = now + this.#session.pingMs + SILENCE_SLACK_MS;
     for (const [id, tab] of this.#tabs) if (tab.isConnected && this.#session) this.#welcome(id, tab, now);
   }

@@ -325,7 +325,10 @@ export interface ClientProbe {
 }
 
 /** Body of the client's `pong`. */
-export type ClientPong = Record<string, never>;
+export interface ClientPong {
+  /** How old the last event that came since the last pong was when it had been applied; see section 4.4. */
+  applied_age_ms?: number | null | undefined;
+}
 
 /** Body of the server's `welcome`. */
 export interface ServerWelcome {
