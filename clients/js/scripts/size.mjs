@@ -18,18 +18,18 @@ const BUDGETS = [
     maxBytes: 14 * KB,
   },
   // The aim is 20 kB.
-  { name: "all of .", code: 'export * from "./dist/index.js";', maxBytes: 23 * KB },
+  { name: "all of .", code: 'export * from "./dist/index.js";', maxBytes: 21.5 * KB },
   {
     name: "./react over .",
     code: 'export * from "./dist/index.js"; export * from "./dist/react/index.js";',
     over: 'export * from "./dist/index.js";',
     maxBytes: 3 * KB,
   },
-  { name: "all of ./storage", code: 'export * from "./dist/storage/index.js";', maxBytes: 3 * KB },
+  { name: "all of ./storage", code: 'export * from "./dist/storage/index.js";', maxBytes: 4 * KB },
   {
     name: "all of . with ./tabs",
     code: 'export * from "./dist/index.js"; export * from "./dist/tabs/index.js";',
-    maxBytes: 32 * KB,
+    maxBytes: 30 * KB,
   },
 ];
 

@@ -127,7 +127,7 @@ export class Channel {
     return (await this.#host.call("history", query)) as HistoryPage;
   }
 
-  /** Take a fact about this channel; one of an older subscription is none of ours. For the client. */
+  /** @internal Take a fact about this channel; one of an older subscription is none of ours. */
   take(fact: ChannelFact): void {
     if (fact.generation !== this.#generation) return;
     if (fact.kind === "presence") {
@@ -208,7 +208,7 @@ export class ChannelPresence {
     return this.#others;
   }
 
-  /** Whether anybody listens. */
+  /** @internal Whether anybody listens. */
   get isWatched(): boolean {
     return this.#listeners.size > 0;
   }
@@ -237,7 +237,7 @@ export class ChannelPresence {
     await this.set(null);
   }
 
-  /** Take the members; for `Channel`. */
+  /** @internal Take the members; for `Channel`. */
   take(members: readonly Member[]): void {
     const { engine } = this.#host;
     const own = engine.core.connection.claims[0]?.client;
@@ -246,7 +246,7 @@ export class ChannelPresence {
     callAll(this.#listeners, this.#others, engine);
   }
 
-  /** Nobody is known to be there any more, which is the last that is told; for `Channel`. */
+  /** @internal Nobody is known to be there any more, which is the last that is told; for `Channel`. */
   forget(): void {
     if (this.#members.length > 0) this.take([]);
     this.#listeners.clear();

@@ -12,7 +12,8 @@ import { callAll, type Listeners, listen } from "./listeners.js";
 import { flatten, type Mutate, type MutatorMap, mutateOf } from "./mutation.js";
 import { Engine, type Host } from "./shell/engine.js";
 import { completeEnvironment, type Environment, newId } from "./shell/environment.js";
-import type { PendingStore, StoredMutation } from "./shell/pending-store.js";
+import type { Keeping } from "./shell/keeping.js";
+import type { PendingStore } from "./shell/pending-store.js";
 import type { TokenSource } from "./shell/tokens.js";
 import { ClientState } from "./state.js";
 import type { Body } from "./wire/decode.js";
@@ -95,9 +96,7 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
   readonly #channels = new Map<string, Channel>();
   readonly #stateListeners: Listeners<ConnectionStatus> = new Set();
   #wantsConnection = false;
-  /** Begins to look for what pages that have ended left; returns what ends that. */
-  readonly #look: () => (() => void) | undefined;
-  #stopLooking: (() => void) | undefined;
+  readonly #keeping: Keeping | undefined;
   #status: ConnectionStatus = {
     state: "idle",
     code: null,
@@ -123,8 +122,11 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     this.#engine = new Engine(core, environment, { url: options.url, getToken }, (fact) => this.#tell(fact));
     options.tabs?.join(core.entries, (act) => this.#engine.run(act));
     this.#host = { engine: this.#engine, call: (kind, body) => this.#call(kind, body) };
-    this.#entries = new ClientState(this.#host, store);
-    this.#look = () => store?.onLeft?.((left) => this.#send(left, store, options));
+    this.#keeping = store?.join({
+      engine: this.#engine,
+      another: (other) => new Client({ ...options, tabs: undefined, store: other }),
+    });
+    this.#entries = new ClientState(this.#host, this.#keeping);
     this.mutate = mutateOf(own, (name, args) => this.#entries.mutate(name, args));
   }
 
@@ -147,7 +149,7 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
   connect(): void {
     this.#wantsConnection = true;
     this.#entries.whenLoaded(() => {
-      this.#stopLooking ??= isFinal(this.state) ? undefined : this.#look();
+      if (!isFinal(this.state)) this.#keeping?.look();
       if (this.#wantsConnection) this.#engine.connect();
     });
   }
@@ -232,22 +234,6 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     return newId(this.#engine.environment);
   }
 
-  /** Send what another page left, by a client of its own: a session speaks for those clients alone that its hello named. */
-  #send(left: readonly StoredMutation[], store: PendingStore, options: ClientOptions<Own>): void {
-    const load = async () => left;
-    const kept = { load, append: store.append.bind(store), remove: store.remove.bind(store) };
-    const client = new Client({ ...options, tabs: undefined, store: kept });
-    let numLeft = left.length;
-    client.onOutcome(() => {
-      numLeft -= 1;
-      if (numLeft === 0) client.close();
-    });
-    this.onState(({ state }) => {
-      if (isFinal(state)) client.close();
-    });
-    client.connect();
-  }
-
   #call(kind: string, body: Body): Promise<RequestResult> {
     return new Promise((resolve, reject) => {
       if (this.#replies.size >= MAX_REQUESTS) {
@@ -283,7 +269,7 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     const hasConnected = this.#status.hasConnected || state === "connected";
     const status = { state, code, reason, attempt, retryAt: wallRetryAt, hasConnected };
     this.#status = status;
-    if (isFinal(state)) this.#stopLooking?.();
+    if (isFinal(state)) this.#keeping?.stop();
     callAll(this.#stateListeners, status, this.#engine);
   }
 }

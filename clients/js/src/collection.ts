@@ -218,7 +218,7 @@ export class Collection<Value = unknown> {
 
   // ------------------------------------------------------------------------------- for the client
 
-  /** Take what a step changed, and tell nobody yet. */
+  /** @internal Take what a step changed, and tell nobody yet. */
   take(changed: readonly ViewChange[]): void {
     const keys = changed.length === 1 ? changed[0]?.[1] : new Set(changed.flatMap(([, own]) => [...own]));
     const renewed = [...(keys ?? [])].filter((key) => this.#renew(key));
@@ -226,7 +226,7 @@ export class Collection<Value = unknown> {
     this.#list = renewed.length > MAX_AMENDED ? null : this.#amended(this.#list, renewed);
   }
 
-  /** Tell everybody what was taken. */
+  /** @internal Tell everybody what was taken. */
   tell(changed: readonly ViewChange[]): void {
     for (const [watch, keys] of changed) {
       const shared = this.#sharedOf(watch.id);
@@ -236,7 +236,7 @@ export class Collection<Value = unknown> {
     callAll(this.#listeners, undefined, this.#host.engine);
   }
 
-  /** The server ended or refused a watch. */
+  /** @internal The server ended or refused a watch. */
   ended(id: number, code: string, message: string): void {
     for (const [word, { watch, listeners }] of this.#shared) {
       if (watch.id !== id) continue;

@@ -7,9 +7,7 @@ import { isFinal } from "./core/tables.js";
 import { callAll, type Listeners } from "./listeners.js";
 import { type Mutation, Waiters } from "./mutation.js";
 import type { Host } from "./shell/engine.js";
-import { newId } from "./shell/environment.js";
-import { Keeper } from "./shell/keeper.js";
-import type { PendingStore } from "./shell/pending-store.js";
+import type { Keeping } from "./shell/keeping.js";
 
 /** Collections by name, waiting promises by mutation. */
 export class ClientState {
@@ -19,43 +17,24 @@ export class ClientState {
   readonly #host: CollectionHost;
   readonly #waiters = new Waiters();
   readonly #collections = new Map<string, Collection>();
-  readonly #keeper: Keeper | null;
+  readonly #keeping: Keeping | undefined;
   #whenSettled: (() => void)[] = [];
   #numPendingTold = 0;
 
   /**
    * @param host What collections need, but for mutations.
-   * @param store Keeps mutations before they are sent; undefined: they live in memory.
+   * @param keeping Keeps mutations before they are sent; undefined: they live in memory.
    */
-  constructor(host: Host, store: PendingStore | undefined) {
+  constructor(host: Host, keeping: Keeping | undefined) {
     this.#host = { ...host, mutate: (name, args) => this.mutate(name, args) };
-    this.#keeper = store === undefined ? null : this.#keeperOf(store);
-  }
-
-  #keeperOf(store: PendingStore): Keeper {
-    const { engine } = this.#host;
-    return new Keeper(store, {
-      claims: () => engine.core.connection.claims,
-      restore: (claims, left) =>
-        engine.run(() => {
-          if (isFinal(engine.core.state)) return [];
-          engine.core.connection.claims = claims;
-          return engine.core.entries.restore(
-            claims.map(({ client }) => client),
-            left,
-          );
-        }),
-      kept: (mutations) => engine.run(() => engine.core.entries.kept(mutations)),
-      newId: () => newId(engine.environment),
-      report: (error) => engine.environment.reportError(error),
-    });
+    this.#keeping = keeping;
   }
 
   /** Call `run` once what earlier pages left is there. */
   whenLoaded(run: () => void): void {
-    if (this.#keeper === null) run();
+    if (!this.#keeping) run();
     else {
-      void this.#keeper.load().then(() => {
+      void this.#keeping.load().then(() => {
         this.#tellPending();
         run();
       });
@@ -119,8 +98,8 @@ export class ClientState {
       this.#tellSettled();
       this.#tellPending();
     } else if (fact.what === "invalidated") callAll(this.onInvalidate, fact.invalidation, engine);
-    else if (fact.what === "keep") this.#keeper?.keep(fact.mutations);
-    else if (fact.what === "drop") this.#keeper?.drop(fact.ids);
+    else if (fact.what === "keep") this.#keeping?.keep(fact.mutations);
+    else if (fact.what === "drop") this.#keeping?.drop(fact.ids);
     else {
       for (const collection of this.#collections.values()) {
         collection.ended(fact.watch, fact.code, fact.message);

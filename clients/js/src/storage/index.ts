@@ -3,6 +3,7 @@
 import type { IndexedDbLike, LocksLike } from "./platform.js";
 import { DurableQueue, type QueueEnvironment, type QueueOptions } from "./queue.js";
 
+export { joinStore } from "./keeping.js";
 export {
   DurableQueue,
   type ExportedMutation,

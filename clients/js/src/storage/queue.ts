@@ -12,6 +12,7 @@
 
 import type { PendingStore, StoredMutation } from "../shell/pending-store.js";
 import { Database, type Timers, type Work } from "./database.js";
+import { joinStore } from "./keeping.js";
 import { OwnerLock } from "./owner-lock.js";
 import type { IndexedDbLike, LocksLike } from "./platform.js";
 import {
@@ -65,6 +66,8 @@ export interface QueueEnvironment extends Timers {
 
 /** A queue of mutations that survives the page. Made by `durableQueue`. */
 export class DurableQueue implements PendingStore {
+  /** For `createClient`. */
+  readonly join = joinStore;
   readonly #database: Database | null;
   readonly #lock: OwnerLock;
   readonly #timers: Timers;

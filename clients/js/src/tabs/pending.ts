@@ -5,6 +5,7 @@
  */
 
 import type { PendingStore, StoredMutation } from "../shell/pending-store.js";
+import { joinStore } from "../storage/keeping.js";
 import type { TabId } from "./exchange.js";
 import type { Foreseen } from "./foreign.js";
 
@@ -23,6 +24,7 @@ export type PendingWord =
 
 /** Pending mutations of all tabs, as one of them knows them. */
 export class PendingOfTabs implements PendingStore {
+  readonly join = joinStore;
   readonly #store: PendingStore | undefined;
   readonly #say: (word: PendingWord) => void;
   readonly #id: TabId;

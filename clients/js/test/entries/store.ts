@@ -1,9 +1,11 @@
 /** A store that outlives the clients of a test. */
 
 import type { PendingStore, StoredMutation } from "../../src/index.ts";
+import { joinStore } from "../../src/storage/index.ts";
 
 /** Keeps mutations in memory, in order, as a store on a disk does. */
 export class KeptStore implements PendingStore {
+  readonly join = joinStore;
   readonly kept = new Map<string, StoredMutation>();
   /** What was asked, in order. */
   readonly calls: string[] = [];

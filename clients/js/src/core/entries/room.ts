@@ -38,9 +38,6 @@ export interface RoomOptions {
   readonly hasStore?: boolean;
 }
 
-/** What an earlier page left: like `ToKeep`, without a number of this page. */
-export type Left = Omit<ToKeep, "id">;
-
 /** Watches, pending mutations and what they show. */
 export class StateRoom implements EntriesRoom {
   readonly handlers: Readonly<Record<string, Handler>>;
@@ -176,38 +173,21 @@ export class StateRoom implements EntriesRoom {
     return [pending.id, local];
   }
 
-  /**
-   * Take what earlier pages left, before anything that was made here; only before the first connection.
-   *
-   * @param clients Those the session will speak for, in this order.
-   * @param left In the order they were made.
-   * @returns The ids they have here, in the same order.
-   */
-  restore(clients: readonly string[], left: readonly Left[]): number[] {
-    for (let slot = this.#queues.length; slot < clients.length; slot++)
-      this.#queues.push(this.#openQueue(slot));
-    const restored = left.map(({ client, mid, name, args, madeAtMs }) => {
-      const slot = Math.max(clients.indexOf(client ?? ""), 0);
-      this.#numMade += 1;
-      const pending = new Pending(this.#numMade, slot, name, args, madeAtMs);
-      pending.mid = mid;
-      pending.isSent = client !== null;
-      pending.keptAs = `${mid} ${client}`;
-      return pending;
-    });
-    const all = [...restored, ...this.all.values()];
-    this.all.clear();
-    for (const one of all) this.all.set(one.id, one);
-    for (const [slot, queue] of this.#queues.entries()) {
-      const own = restored.filter((one) => one.slot === slot);
-      // Sent ones first, by number: a number stands for one mutation for ever.
-      own.sort(
-        (one, other) => Number(other.isSent) - Number(one.isSent) || (one.isSent ? one.mid - other.mid : 0),
-      );
-      queue.restore(clients[slot] ?? null, own);
-    }
+  /** Return a number for a mutation. */
+  nextId(): number {
+    return ++this.#numMade;
+  }
+
+  /** Return the queue of this client of the session, opened if there is none. */
+  queueOf(slot: number): MutationQueue {
+    const queue = this.#queues[slot] ?? this.#openQueue(slot);
+    this.#queues[slot] = queue;
+    return queue;
+  }
+
+  /** The pending mutations are other ones: predict them anew. */
+  foldAnew(): void {
     this.#isStale = true;
-    return restored.map(({ id }) => id);
   }
 
   /** These are kept, as they were told by `keep`: they may be sent. */
