@@ -57,7 +57,7 @@ bench:
 
 soak: system npm
 	@scripts/venv.sh dev
-	$(BIN)/python -m pytest tests -m soak -s $(ARGS)
+	$(BIN)/python -m pytest tests -m soak -s -o faulthandler_timeout=0 $(ARGS)
 
 protocol:
 	@scripts/venv.sh run
