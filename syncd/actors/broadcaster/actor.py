@@ -302,8 +302,8 @@ class Broadcaster:
         room = self.rooms.by_name.get(message.channel)
         if room is not None and room.early:
             early, room.early = room.early, []
-            for event in early:
-                self.publishing.enter(room, event)
+            for epoch, event in early:
+                self.publishing.enter(room, epoch, event)
         if room is not None:
             self.sharing.loaded(room)
 

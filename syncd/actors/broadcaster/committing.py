@@ -82,11 +82,8 @@ class Committing:
 
     def _enter(self, event: CommittedEvent) -> None:
         room = self._rooms.by_name[event.channel]
-        if room.channel is not None and room.channel.epoch != event.epoch:
-            self._publishing.read_anew({event.channel})
-            return
         stored = StoredEvent(event.offset, event.at_ms, event.key, event.record)
-        self._publishing.enter(room, stored, event.full)
+        self._publishing.enter(room, event.epoch, stored, event.full)
 
     def renew(self, message: RenewChannel) -> None:
         """A volatile channel begins anew; a durable one is read anew, nobody there need come again."""

@@ -337,14 +337,15 @@ class Joining:
     def channel_read(self, message: ChannelRead) -> list[BroadcasterCommand | WatchChannel]:
         """The store's answer: returns the commands that waited for it, or refuses them.
 
-        What was committed meanwhile is in `room.early` afterwards, ascending, as far as it does not join on.
+        What was committed meanwhile is in `room.early` afterwards, ascending, as far as it does not join on. What is of another epoch
+        may be of one that is over, or the answer is: the store is asked once more.
         """
         room = self._rooms.by_name.get(message.channel)
         if room is None or not room.is_loading or message.asked_by is not self:
             return []
         room.is_loading = False
         waiting, room.waiting = room.waiting, []
-        early, room.early = sorted(room.early, key=lambda event: event.offset), []
+        early, room.early = sorted(room.early, key=lambda each: each[1].offset), []
         if isinstance(message.answer, SyncdError):
             for command in waiting:
                 if isinstance(command, SubscribeChannel):
@@ -355,11 +356,13 @@ class Joining:
             return []
         channel = Channel(room.name, room.namespace, message.answer.head.epoch)
         channel.load(message.answer.head, message.answer.tail)
-        for event in early:
+        ours = [each for each in early if each[0] == channel.epoch]
+        room.is_unsure |= len(ours) < len(early)
+        for _, event in ours:
             if event.offset == channel.top + 1:
                 channel.adopt(event)
         room.channel = channel
-        room.early = [event for event in early if event.offset > channel.top]
+        room.early = [each for each in ours if each[1].offset > channel.top]
         return waiting
 
 

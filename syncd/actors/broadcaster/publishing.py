@@ -235,21 +235,24 @@ class Publishing:
             room = self._rooms.by_name.get(command.channel)
             if room is not None:
                 event = StoredEvent(result.offset, record[1], command.key, record[0])
-                if room.channel is not None and room.channel.epoch != result.epoch:
-                    self.read_anew((room.name,))  # the log has begun another life
-                elif not self.enter(room, event):
+                if not self.enter(room, result.epoch, event):
                     self.gaps.hold_ok(room.name, ok)
                     return
         self._oks.append(ok)
 
     # ---------------------------------------------------------------- committed events
 
-    def enter(self, room: Room, event: StoredEvent, full: bytes | None = None) -> bool:
+    def enter(
+        self, room: Room, epoch: Epoch, event: StoredEvent, full: bytes | None = None
+    ) -> bool:
         """A committed event reaches its room: the tail first, then this tick's run. False when it waits for events before it."""
         channel = room.channel
         if channel is None:
             if room.is_loading:
-                room.early.append(event)
+                room.early.append((epoch, event))
+            return True
+        if epoch != channel.epoch:
+            self.read_anew((room.name,))  # the log has begun another life
             return True
         if event.offset <= channel.top:
             return True  # the load that made this room saw it already
@@ -318,7 +321,7 @@ class Publishing:
             if room.is_latest:
                 channel.skip_superseded(event.offset)
             if event.offset == channel.top + 1:
-                self.enter(room, event)
+                self.enter(room, channel.epoch, event)
 
     def look_up(self, name: ChannelName, upto: int) -> None:
         """The log reaches so far, and we were not told: have it read."""

@@ -61,7 +61,7 @@ class Room:
     """Something may have been lost while it was loaded: it is checked again."""
     waiting: list[BroadcasterCommand | WatchChannel] = attrs.field(factory=list)
     """Commands that wait for the store's answer."""
-    early: list[StoredEvent] = attrs.field(factory=list)
+    early: list[tuple[Epoch, StoredEvent]] = attrs.field(factory=list)
     """Events committed while the channel is being loaded."""
 
     @property
