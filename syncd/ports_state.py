@@ -6,7 +6,7 @@ decision still stands, and makes it durable in one transaction with its events (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NewType, Protocol, TypeVar
 
 import attrs
@@ -178,8 +178,8 @@ class LookedUp:
     position: Position
     entries: list[Entry]
     """Those that there are, in the order of the keys."""
-    dirty: Sequence[KeyName] = ()
-    """Keys whose last forwarded change the application has not acknowledged."""
+    dirty: Mapping[KeyName, int] = attrs.field(factory=dict)
+    """Keys whose last forwarded change the application has not acknowledged, with the version of that change."""
     mids: Sequence[int] = ()
     """The last mutation decided of each client that was named."""
 
@@ -289,8 +289,10 @@ class StateStoreHandle(Protocol):
     def acknowledge(self, client: str, upto: int) -> None:
         """Drop the outcomes of a client's mutations up to `upto`, soon. Lost in a crash, they go when they are old."""
 
-    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
-        """Let a key be dirty no more, soon, if its dirty version is still this one: the application has it.
+    def acknowledge_forwarded(
+        self, channel: ChannelName, key: KeyName, version: int, epoch: Epoch
+    ) -> None:
+        """Let a key be dirty no more, soon, if its dirty version is still this one, of this epoch: the application has it.
 
         Lost in a crash or for want of room, the key is dirty at the next start and forwarded once more.
         """

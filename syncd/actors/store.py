@@ -39,7 +39,7 @@ from syncd.errors import (
     SyncdError,
     internal_error,
 )
-from syncd.ids import ChannelName
+from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
 from syncd.ports_state import KeyName, MutationCommit, MutationResult, StateReader
 from syncd.store.base import Slice, Store, StoreFailed
@@ -139,9 +139,11 @@ class StoreActor:
         """See `StateStoreHandle.acknowledge`."""
         self._acknowledged.note_outcomes(client, upto)
 
-    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
+    def acknowledge_forwarded(
+        self, channel: ChannelName, key: KeyName, version: int, epoch: Epoch
+    ) -> None:
         """See `StateStoreHandle.acknowledge_forwarded`."""
-        self._acknowledged.note_forwarded(channel, key, version)
+        self._acknowledged.note_forwarded((channel, key), Position(epoch, version))
 
     def remember(self, key: str, value: bytes) -> None:
         """See `StateStoreHandle.remember`."""

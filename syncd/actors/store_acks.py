@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 
-from syncd.ids import ChannelName
-from syncd.ports_state import KeyName, TaggedKey
+from syncd.ids import Position
+from syncd.ports_state import TaggedKey
 from syncd.store.base import Store
 
 __all__ = ["Acknowledgements"]
@@ -21,7 +21,7 @@ class Acknowledgements:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._outcomes: dict[str, int] = {}
-        self._forwarded: dict[TaggedKey, int] = {}
+        self._forwarded: dict[TaggedKey, Position] = {}
 
     def note_outcomes(self, client: str, upto: int) -> None:
         """Note that a client has the outcomes up to this one."""
@@ -29,12 +29,13 @@ class Acknowledgements:
         if known is not None or len(self._outcomes) < self._capacity:
             self._outcomes[client] = max(upto, known or 0)
 
-    def note_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
+    def note_forwarded(self, place: TaggedKey, change: Position) -> None:
         """Note that the application has a change."""
-        place = (channel, key)
         known = self._forwarded.get(place)
-        if known is not None or len(self._forwarded) < self._capacity:
-            self._forwarded[place] = max(version, known or 0)
+        if known is None and len(self._forwarded) >= self._capacity:
+            return
+        if known is None or known.epoch != change.epoch or known.offset < change.offset:
+            self._forwarded[place] = change
 
     def hand_over(self, store: Store, max_clients: int) -> bool:
         """Tell the store, which drops outcomes with its next statements, so not of too many clients at once.
@@ -49,6 +50,6 @@ class Acknowledgements:
 
     def hand_over_forwarded(self, store: Store) -> None:
         """Tell the store what is not dirty any more; it writes nothing yet."""
-        for (channel, key), version in self._forwarded.items():
-            store.acknowledge_forwarded(channel, key, version)
+        for place, change in self._forwarded.items():
+            store.acknowledge_forwarded(*place, change.offset, change.epoch)
         self._forwarded.clear()

@@ -42,8 +42,9 @@ class EntryChange:
     collection: str
     key: str
     version: int
-    """Offset of the change in its channel: of two changes of one key the later one has the higher version."""
+    """Offset of the change in its channel: of two changes of one key in one epoch the later one has the higher version."""
     epoch: str
+    """Another one than before: the store has lost its end, or was brought back from a copy, and counts from there."""
     value: Any
     """What the entry is now; None if it was deleted."""
     is_deleted: bool = False

@@ -202,8 +202,14 @@ class Store(StateReader, Protocol):
         answered until they are old.
         """
 
-    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
-        """Let a key be dirty no more if its dirty version is this one: at once for `dirty`, on disk as `acknowledge`."""
+    def acknowledge_forwarded(
+        self, channel: ChannelName, key: KeyName, version: int, epoch: Epoch | None = None
+    ) -> None:
+        """Let a key be dirty no more if its dirty version is this one: at once for `dirty`, on disk as `acknowledge`.
+
+        Args:
+            epoch: Of the version, where the channel may have got another one meanwhile.
+        """
 
     def commit(self) -> None:
         """Make the open transaction durable; what `begin` and `begin_commit` have returned is complete then.

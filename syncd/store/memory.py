@@ -119,7 +119,9 @@ class MemoryStore(AloneReads):
         """See `Store.acknowledge`."""
         self._state.acknowledge(client, upto)
 
-    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
+    def acknowledge_forwarded(
+        self, channel: ChannelName, key: KeyName, version: int, epoch: Epoch | None = None
+    ) -> None:
         """See `Store.acknowledge_forwarded`."""
         self._state.acknowledge_forwarded(channel, key, version)
 

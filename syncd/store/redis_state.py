@@ -62,7 +62,7 @@ class RedisState:
         )
         found = zip(wanted, raws, strict=True)
         entries = [entry_from(key, raw) for key, raw in found if raw is not None]
-        unheard = [KeyName(key.decode()) for key in dirty]
+        unheard = {KeyName(dirty[n].decode()): dirty[n + 1] for n in range(0, len(dirty), 2)}
         return LookedUp(Position(Epoch(epoch.decode()), top), entries, unheard, mids)
 
     def scan(

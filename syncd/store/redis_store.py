@@ -242,8 +242,12 @@ class RedisStore(RedisState):
         """See `Store.acknowledge`."""
         self._acknowledged[client] = max(upto, self._acknowledged.get(client, 0))
 
-    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
+    def acknowledge_forwarded(
+        self, channel: ChannelName, key: KeyName, version: int, epoch: Epoch | None = None
+    ) -> None:
         """See `Store.acknowledge_forwarded`."""
+        if epoch not in (None, self._epochs.derived(channel)):
+            return  # the version may be that of another change by now
         place = place_bytes(channel, key)
         self._forwarded[place] = max(version, self._forwarded.get(place, 0))
 

@@ -125,9 +125,7 @@ class SqliteStore(AloneReads):
             for key in (NODE_SECRET, EPOCH_SEED):
                 if self.meta_get(key) is None:
                     self._connection.execute(_SET_META, (key, self._options.entropy(SECRET_BYTES)))
-        seed = self.meta_get(EPOCH_SEED)
-        assert seed is not None
-        self._epoch_seed = seed
+        self._epoch_seed = self.meta_get(EPOCH_SEED) or b""
 
     def _begin_new_epochs(self) -> None:
         """Make every position of the original unknown here, so that the two logs are never taken for one."""
@@ -160,7 +158,9 @@ class SqliteStore(AloneReads):
         """See `Store.acknowledge`."""
         self._acknowledged.note_outcomes(client, upto)
 
-    def acknowledge_forwarded(self, channel: ChannelName, key: KeyName, version: int) -> None:
+    def acknowledge_forwarded(
+        self, channel: ChannelName, key: KeyName, version: int, epoch: Epoch | None = None
+    ) -> None:
         """See `Store.acknowledge_forwarded`."""
         self._acknowledged.forwarded.add((channel, key, version))
 
@@ -284,8 +284,7 @@ class SqliteStore(AloneReads):
             row = self._rows.find(channel)
             if row is None:
                 return EntryPage(Position(self._epoch_of(channel), 0), [], is_complete=True)
-            bounds = {"limit": limit, "max_bytes": max_bytes}
-            return scan_entries(self._connection, row, after_key, **bounds)
+            return scan_entries(self._connection, row, after_key, limit=limit, max_bytes=max_bytes)
 
     def keys_by_tag(
         self, collection: str, tag: str, after: TaggedKey | None, limit: int

@@ -13,7 +13,7 @@ from syncd.actors.store_asks import REQUEST_BYTES, Commit, StoreSettings
 from syncd.actors.store_worker import InlineWorker, Job, ThreadWorker
 from syncd.codes import ErrorCode
 from syncd.errors import ActorStopped, StoreUnavailable, SyncdError
-from syncd.ids import ChannelName
+from syncd.ids import ChannelName, Epoch
 from syncd.ports import AppendRequest, IdempotencyKey
 from syncd.ports_state import (
     Committed,
@@ -35,6 +35,7 @@ OPTIONS = StoreOptions(
     lambda _: Retention(size=100_000, age_s=60.0), entropy=random.Random(3).randbytes, sweep_s=0.0
 )
 ORDERS = ChannelName("orders")
+EPOCH = Epoch("e")
 
 
 def event(channel="orders", uid=None):
@@ -98,9 +99,9 @@ class WatchedStore(MemoryStore):
         self.calls.append(("acknowledge", client, upto))
         super().acknowledge(client, upto)
 
-    def acknowledge_forwarded(self, channel, key, version):
+    def acknowledge_forwarded(self, channel, key, version, epoch=None):
         self.calls.append(("forwarded", channel, key, version))
-        super().acknowledge_forwarded(channel, key, version)
+        super().acknowledge_forwarded(channel, key, version, epoch)
 
     def commit(self):
         self.calls.append(("commit",))
@@ -402,7 +403,7 @@ async def test_forwarded_changes_reach_the_store_between_transactions_only(
     desk.commit(mutation("c", 1, "k", "l", is_forwarded=True))
     await settled()
     for key, version in (("k", 1), ("l", 2), ("l", 1)):
-        desk.actor.acknowledge_forwarded(ORDERS, KeyName(key), version)
+        desk.actor.acknowledge_forwarded(ORDERS, KeyName(key), version, EPOCH)
     assert store.calls == [("begin_commit", 1)]
     await worker.step()
     desk.commit(mutation("c", 2, "k", is_forwarded=True))
@@ -421,7 +422,7 @@ async def test_a_read_sees_what_was_acknowledged_before_it(store, nursery, autoj
     await nursery.start(desk.actor.run)
     desk.commit(mutation("c", 1, "k", "l", is_forwarded=True))
     await settled()
-    desk.actor.acknowledge_forwarded(ORDERS, KeyName("k"), 1)
+    desk.actor.acknowledge_forwarded(ORDERS, KeyName("k"), 1, EPOCH)
     desk.read_state(lambda reader: reader.dirty("orders", None, 10), tag="dirty")
     await settled()
     assert [found.key for found in desk.answer("dirty")] == ["l"]
@@ -436,7 +437,7 @@ async def test_forwarded_changes_leave_the_disk_without_further_mutations(
     await nursery.start(desk.actor.run)
     desk.commit(mutation("c", 1, "k", "l", is_forwarded=True))
     await settled()
-    desk.actor.acknowledge_forwarded(ORDERS, KeyName("k"), 1)
+    desk.actor.acknowledge_forwarded(ORDERS, KeyName("k"), 1, EPOCH)
     await trio.sleep(1.5)
     assert store._connection.execute("SELECT key, version FROM dirty").fetchall() == [("l", 2)]
 
@@ -444,8 +445,8 @@ async def test_forwarded_changes_leave_the_disk_without_further_mutations(
 async def test_forwarded_changes_past_the_capacity_stay_dirty(store, nursery, autojump_clock):
     desk = desk_of(store, capacity=2)
     for key in "abc":
-        desk.actor.acknowledge_forwarded(ORDERS, KeyName(key), 1)
-    desk.actor.acknowledge_forwarded(ORDERS, KeyName("a"), 2)
+        desk.actor.acknowledge_forwarded(ORDERS, KeyName(key), 1, EPOCH)
+    desk.actor.acknowledge_forwarded(ORDERS, KeyName("a"), 2, EPOCH)
     await nursery.start(desk.actor.run)
     await trio.sleep(1.5)
     assert [call[2:] for call in store.calls if call[0] == "forwarded"] == [("a", 2), ("b", 1)]

@@ -68,6 +68,10 @@ def append(store, count=1):
     return results
 
 
+def dirty_write():
+    return EntryWrite(A, KeyName("k"), b"\x01", RECORD, is_forwarded=True)
+
+
 def commit(store, mid, reads=(), writes=(), epochs=None):
     outcome = msgpack.packb(mid)
     mutation = MutationCommit("c", mid, list(reads), list(writes), outcome, 5, epochs=epochs or {})
@@ -159,6 +163,23 @@ def test_an_acknowledgement_of_another_life_drops_no_outcome(make_server, join):
     stays.begin_commit([write])
     stays.commit()
     assert commit(other, 1) == KnownOutcome(msgpack.packb(1), {})
+
+
+def test_what_an_application_took_in_another_life_leaves_a_key_dirty(make_server, join):
+    """The same version is that of another change by now, of which the application has not heard."""
+    server = make_server(None)
+    store = join(server)
+    commit(store, 1, writes=[dirty_write()])
+    took = head(store).epoch
+    restart(server)
+    back(store)
+    commit(store, 1, writes=[dirty_write()])
+    (dirty,) = store.dirty("wide:a", None, 9)
+    store.acknowledge_forwarded(A, KeyName("k"), dirty.version, took)
+    assert store.look_up(A, [KeyName("k")], with_dirty=True).dirty == {"k": dirty.version}
+    assert store.dirty("wide:a", None, 9) == [dirty]
+    store.acknowledge_forwarded(A, KeyName("k"), dirty.version, head(store).epoch)
+    assert store.dirty("wide:a", None, 9) == []
 
 
 def test_a_server_that_still_reads_its_file_is_not_taken_for_one_that_keeps_none(make_server, join):

@@ -21,7 +21,7 @@ from syncd.actors.cache_owner.holdings import Holding, Holdings, value_of
 from syncd.actors.cache_owner.messages import ChangeForwarded
 from syncd.actors.kit import Reply
 from syncd.errors import SyncdError
-from syncd.ids import ChannelName
+from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.definitions import EntryChange
 from syncd.model.recording import Place
 from syncd.ports import LogQuery
@@ -177,14 +177,18 @@ class Forwarding:
     async def _read_more(self, holding: Holding) -> None:
         await self.read_dirty_of(holding)
         holding.num_forwarding -= 1
-        self._post(ChangeForwarded(holding, None, 0))
+        self._post(ChangeForwarded(holding))
 
     async def _tell(self, holding: Holding, place: Place) -> None:
         """Tell one key's newest change; if the application does not take it, others have its place until it is told again."""
         definition = holding.definition
         call = definition.on_commit
         assert call is not None, "only such collections have dirty keys"
-        change = await self._change(holding, place)
+        noted = holding.dirty.get(place, 0)  # before: what comes meanwhile is told again
+        change = await self._change(holding, place, noted)
+        if change is None:
+            self._post(ChangeForwarded(holding, place, noted))
+            return
         try:
             with trio.fail_after(definition.on_commit_timeout_s):
                 await call(change)
@@ -192,10 +196,11 @@ class Forwarding:
             pause_s = self._failed(holding, place, failure)
             await trio.sleep(pause_s)
             holding.num_forwarding -= 1
-            self._post(ChangeForwarded(holding, None, 0))
+            self._post(ChangeForwarded(holding))
         else:
             self._num_failed_in_row[holding.name] = 0
-            self._post(ChangeForwarded(holding, place, change.version))
+            told = Position(Epoch(change.epoch), change.version)
+            self._post(ChangeForwarded(holding, place, noted, told))
 
     def _failed(self, holding: Holding, place: Place, failure: Exception) -> float:
         """Note when to tell a change again; return for how long its place stays empty, so that a source in trouble has peace."""
@@ -218,14 +223,17 @@ class Forwarding:
         longest_s = definition.on_commit_retry_s * 2.0 ** min(num_failed - 1, 30)
         return min(longest_s, definition.on_commit_max_retry_s) * (1.0 - self._chance() / 2)
 
-    async def _change(self, holding: Holding, place: Place) -> EntryChange:
-        """Return what an entry is now, with the version of its newest dirty change."""
-        channel, key = place
-        version = holding.dirty.get(place, 0)  # before: what comes meanwhile is told again
-        page, event = await self._ask(lambda reader: _newest(reader, channel, key, version))
+    async def _change(self, holding: Holding, place: Place, noted: int) -> EntryChange | None:
+        """Return what an entry is now, with the version of its newest dirty change; None if it is not dirty.
+
+        Where others have the store, it says which version that is: what is noted here may be of a life of the channel that is over.
+        """
+        (channel, key), is_shared = place, self._holdings.is_shared
+        dirty = None if is_shared else noted
+        page, version, event = await self._ask(lambda reader: _newest(reader, channel, key, dirty))
+        if is_shared and key not in page.dirty:
+            return None
         entry: Entry | None = page.entries[0] if page.entries else None
-        if entry is not None:
-            version = max(version, entry.version)
         value = None if entry is None else value_of(entry.value)
         author = event.get("by") or {}
         return EntryChange(
@@ -247,28 +255,36 @@ class Forwarding:
         if place is None or self._holdings.by_name.get(holding.name) is not holding:
             return  # there is room for another; or of before a crash: it is told again
         holding.num_forwarding -= 1
-        holding.counts.forwarded += 1
         self._telling.discard(place)
         self._num_failed.pop(place, None)
-        self._store.acknowledge_forwarded(place[0], place[1], message.version)
+        change, dirty = message.change, holding.dirty.get(place, 0)
+        if change is not None:
+            holding.counts.forwarded += 1
+            self._store.acknowledge_forwarded(*place, change.offset, change.epoch)
         # A load that began before may have read the source as it was before this change.
         self._holdings.outdate(place)
         holding.dirty_elsewhere.discard(place)
-        if holding.dirty.get(place, 0) <= message.version:
+        # Versions of two lives of a channel do not compare, so what others may have renewed is looked at once more.
+        is_told = change is not None and not self._holdings.is_shared and dirty <= change.offset
+        if is_told or dirty in (0, message.noted):
             holding.dirty.pop(place, None)
         else:
             self.changed(place)
 
 
 def _newest(
-    reader: StateReader, channel: ChannelName, key: KeyName, version: int
-) -> tuple[LookedUp, Mapping[str, Any]]:
-    """Read an entry, and the event of its newest change: empty when the log does not go back so far."""
-    page = reader.look_up(channel, [key], with_dirty=False)
+    reader: StateReader, channel: ChannelName, key: KeyName, dirty: int | None
+) -> tuple[LookedUp, int, Mapping[str, Any]]:
+    """Read an entry, its version or that of its newest dirty change (None: as the store says), and the event of that.
+
+    The event is empty when the log does not go back so far.
+    """
+    page = reader.look_up(channel, [key], with_dirty=dirty is None)
+    version = page.dirty.get(key, 0) if dirty is None else dirty
     if page.entries:
         version = max(version, page.entries[0].version)
     log = reader.read(LogQuery(channel, after=version - 1, limit=1)) if version else None
     if log is None or not log.events or log.events[0].offset != version:
-        return page, {}
+        return page, version, {}
     record = log.events[0].record
-    return page, msgpack.unpackb(bytes((0x80 | record[0],)) + record[1:])
+    return page, version, msgpack.unpackb(bytes((0x80 | record[0],)) + record[1:])

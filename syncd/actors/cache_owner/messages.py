@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from syncd.errors import SyncdError
-from syncd.ids import ChannelName
+from syncd.ids import ChannelName, Position
 from syncd.ports_collections import CacheOwnerCommand, WatchEntries
 from syncd.ports_shared import CheckChannels, RemoteEvents, RenewEntries
 from syncd.ports_state import LookedUp, MutationResult
@@ -84,8 +84,11 @@ class ChangeForwarded:
     """The application has acknowledged a change; without a place, there is room for another one to be told."""
 
     holding: Holding
-    place: Place | None
-    version: int
+    place: Place | None = None
+    noted: int = 0
+    """Which version was dirty here when the change was read."""
+    change: Position | None = None
+    """What the application was told; None: nothing, for somebody else had told it."""
 
 
 @attrs.define(eq=False)

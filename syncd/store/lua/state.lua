@@ -17,13 +17,14 @@ function read.entries(name, keys)
   return found
 end
 
--- Reply: epoch, top, the entries in the order of the keys, the keys that are dirty, if that is asked, and the last mutations of the
--- clients named.
+-- Reply: epoch, top, the entries in the order of the keys, by turns the keys that are dirty and at which version, if that is
+-- asked, and the last mutations of the clients named.
 function read.look_up(channel, keys, with_dirty, names)
   local head, dirty = head_of(channel), {}
   for _, key in ipairs(with_dirty and keys or {}) do
-    if call('HEXISTS', T .. ':d', head.name .. '\0' .. key) == 1 then
-      dirty[#dirty + 1] = key
+    local version = call('HGET', T .. ':d', head.name .. '\0' .. key)
+    if version then
+      dirty[#dirty + 1], dirty[#dirty + 2] = key, tonumber(version)
     end
   end
   return {head.epoch, head.top, read.entries(head.name, keys), dirty, read.mids(names)}

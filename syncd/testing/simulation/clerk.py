@@ -139,10 +139,14 @@ class Clerk:
             made.is_ok = True
             self._settled = [*self._settled[1 - NUM_REMEMBERED :], made]
             for key in made.keys:
-                if not world.ledger.has_tag(made.collection, key, made.tag):
+                if made.tag in world.ledger.lost:
+                    world.counts["acknowledged and lost"] += 1
+                elif not world.ledger.has_tag(made.collection, key, made.tag):
                     self._breach(
                         "DURABLE", f"{made.tag} is ok, and not committed to {made.collection} {key}"
                     )
+        elif world.ledger.life and fact.status is OutcomeStatus.UNKNOWN:
+            world.counts["outcomes lost"] += 1
         elif fact.status is OutcomeStatus.REJECTED:
             world.ledger.refused(made.tag)
             if made.is_sure:
@@ -162,7 +166,10 @@ class Clerk:
                 self._breach("READ-YOUR-WRITES", f"reading {collection} failed: {error}")
             return True
         values = {entry.key: entry.value for entry in result.entries}
+        lost = self._world.ledger.lost
         for made in known:
+            if made.tag in lost:
+                continue
             for key in made.keys if made.collection == collection else ():
                 if key in keys and made.tag not in _tags(values.get(key)):
                     self._breach(
@@ -181,10 +188,15 @@ class Clerk:
             self._check_shown(watch, self.watches[watch])
 
     def _check_shown(self, watch: int, selection: Selection) -> None:
+        if not self._is_of_this_life(selection.collection):
+            return
         items = self._shell.core.entries.items(watch)
         shown = {key: _tags(value) for key, value in items.items()}
+        lost = self._world.ledger.lost
         for made in (*self._settled, *self.pending.values()):
             if made.collection != selection.collection or not (made.is_ok or made.is_sure):
+                continue
+            if made.tag in lost:
                 continue
             state = "settled" if made.is_ok else "pending"
             for key in made.keys:
@@ -193,6 +205,17 @@ class Clerk:
                     place = f"{selection.collection} {key}"
                     text = f"{made.tag}, {state}, is shown {count} times in {place}"
                     self._breach("SETTLE", text)
+
+    def _is_of_this_life(self, collection: str) -> bool:
+        """Whether what is shown cannot be of a life of the store that is over, as it is until all of the new one has come."""
+        if not self._world.ledger.life:
+            return True
+        log = self._world.truth.logs.get(collection)
+        return log is not None and all(
+            watch.is_settled and watch.position is not None and watch.position.epoch == log.epoch
+            for watch in self._shell.core.entries.watches
+            if watch.selection.collection == collection
+        )
 
     def check_converged(self) -> None:
         """All is quiet: every watch shows what the log says."""

@@ -13,11 +13,12 @@ from syncd.model.definitions_check import app_in_force
 from syncd.node_parts import store_options
 from syncd.store.base import StoreOptions
 from syncd.surroundings import Surroundings
+from syncd.testing.simulation.ledger import Kept
 from syncd.testing.simulation.links import Link
 from syncd.testing.simulation.nemesis import Nemesis
 from syncd.testing.simulation.plan import Plan
 from syncd.testing.simulation.process import Process, wall_s
-from syncd.testing.simulation.shared import Air, SharedStore
+from syncd.testing.simulation.shared import Air, Copy, SharedStore
 from syncd.testing.simulation.shell import Shell
 from syncd.testing.simulation.shop import make_app
 from syncd.testing.simulation.user import User
@@ -40,15 +41,16 @@ class ClusterWorld(World):
         }
         self.config = attrs.evolve(self.config, namespaces=namespaces)
         self.processes: list[Process] = []
-        self.air = Air(self.stream("air"))
+        rng = self.stream("store")
+        surroundings = Surroundings(wall_s, trio.current_time, rng.randbytes, rng.random)
+        options = store_options(self.config, self._app(), surroundings)
+        self.air = Air(self.stream("air"), self.disk, options, trio.current_time)
         self.air.latency_s = plan.latency_s / 4
         self.air.lost, self.air.lost_replies = LOST, LOST_REPLIES
         self._homes: dict[Link, Process] = {}
         self._homes_rng = self.stream("homes")
-        rng = self.stream("store")
-        surroundings = Surroundings(wall_s, trio.current_time, rng.randbytes, rng.random)
-        options = store_options(self.config, self._app(), surroundings)
-        self._store = self.disk.open_store(options, trio.current_time)
+        self._copy: tuple[Copy, Kept] | None = None
+        self.replicate()
 
     def _app(self) -> AppDefinition:
         app = make_app(self.source, self.plan.account_ttl_s)
@@ -66,7 +68,7 @@ class ClusterWorld(World):
         number = self.counts["boots"]
         name = f"n{number}"
         self.note(f"{name} starts")
-        store = SharedStore(self._store, self.air, name)
+        store = SharedStore(self.air, name)
 
         def open_store(_options: StoreOptions) -> SharedStore:
             return store
@@ -116,16 +118,33 @@ class ClusterWorld(World):
         """All stop."""
         for process in list(self.processes):
             await self.stop_one(process)
-        statistics = self._store.statistics()
-        self.counts["conflicts"] += statistics.num_conflicts
-        self.counts["mutations deduplicated"] += statistics.num_resent
-        self.counts["publications deduplicated"] += statistics.num_duplicates
+        self._count_store(self.air.store)
 
     async def restore(self) -> None:
         """Let everything be there from now on."""
         self.air.calm_down()
         self.boot()
         await trio.lowlevel.checkpoint()
+
+    # -------------------------------------------------------------------------------- the store's lives
+
+    def replicate(self) -> None:
+        """A replica of the store has all there is now."""
+        self._copy = self.air.copy(), self.ledger.keep()
+
+    def fail_over(self) -> None:
+        """The replica takes over while the store is away: what was committed since it was fed is lost, acknowledged or not."""
+        assert self._copy is not None
+        copy, kept = self._copy
+        self.counts["failovers"] += 1
+        self._count_store(self.air.store)
+        self.air.take_over(copy)
+        self.ledger.lose(kept)
+        num_lost = self.truth.begin_life(self.air.store.look())
+        self.note(f"another store takes over, {num_lost} events are lost")
+        self.counts["events lost"] += num_lost
+        self.source.begin_life()
+        self.replicate()
 
     # -------------------------------------------------------------------------------- clients
 
@@ -153,7 +172,7 @@ class ClusterWorld(World):
         lost = [name for name, (holder, until) in held if holder not in living or until <= now]
         if lost:
             return f"nobody holds {lost}"
-        dirty = [each.key for each in self._store.dirty("account", None, 10)]
+        dirty = [each.key for each in self.air.store.dirty("account", None, 10)]
         return f"accounts {dirty} were not forwarded" if dirty else super().what_waits()
 
     def nemesis(self) -> Nemesis:
@@ -175,6 +194,8 @@ class ClusterNemesis(Nemesis):
             nursery.start_soon(super().run)
             nursery.start_soon(self._now_and_then, plan.bus_cut_every_s, self._cut_bus)
             nursery.start_soon(self._take_store_away)
+            if plan.failovers:
+                nursery.start_soon(self._now_and_then, plan.replica_every_s, self._replicate)
 
     def _kill(self) -> None:
         world = self._cluster
@@ -196,14 +217,20 @@ class ClusterNemesis(Nemesis):
             self._world.counts["buses cut"] += 1
             self._rng.choice(buses).cut()
 
+    def _replicate(self) -> None:
+        if not self._cluster.air.is_away:
+            self._cluster.replicate()
+
     async def _take_store_away(self) -> None:
-        world = self._cluster
+        world, plan = self._cluster, self._cluster.plan
         while True:
-            await trio.sleep(self._rng.expovariate(1 / world.plan.store_away_every_s))
+            await trio.sleep(self._rng.expovariate(1 / plan.store_away_every_s))
             world.note("the store is away")
             world.counts["store away"] += 1
             world.air.leave()
-            await trio.sleep(self._rng.expovariate(1 / world.plan.down_s))
+            await trio.sleep(self._rng.expovariate(1 / plan.down_s))
+            if plan.failovers and self._rng.random() < plan.failovers:
+                world.fail_over()
             world.air.come_back()
 
     async def _restart(self) -> None:

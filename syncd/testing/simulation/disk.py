@@ -23,12 +23,18 @@ from syncd.ports import AppendRequest, AppendResult
 from syncd.ports_state import MutationCommit, MutationResult
 from syncd.store.base import StoreOptions, TrimReport
 from syncd.store.sqlite import SqliteStore
+from syncd.store.sqlite_file import mark_copy
 
 __all__ = ["Disk", "DiskStore", "DiskWorker"]
 
 T = TypeVar("T")
 
 SYNCHRONOUS_FULL = 2
+_FORGET_LOGS = """
+    DELETE FROM event;
+    DELETE FROM latest;
+    UPDATE channel SET floor = top, num_events = 0;
+"""
 
 
 class Disk:
@@ -38,6 +44,7 @@ class Disk:
         self._folder = folder
         self._rng = rng
         self._life = 0
+        self._num_copies = 0
         self.path = folder / "life-0.db"
         self.synced_bytes = 0
         """Length of the write-ahead log that is safe."""
@@ -82,6 +89,31 @@ class Disk:
         store.bury()
         for path in (old, _wal(old)):
             path.unlink(missing_ok=True)
+
+    def copy(self) -> Path:
+        """Copy what is committed, as a replica has it that is fed behind the commits."""
+        assert self.store is not None
+        self._num_copies += 1
+        path = self._folder / f"copy-{self._num_copies}.db"
+        with contextlib.closing(sqlite3.connect(path)) as copy:
+            self.store.look().backup(copy)
+        return path
+
+    def take_over(self, copy: Path, options: StoreOptions, timer: Callable[[], float]) -> DiskStore:
+        """Go on from a copy: entries, clients and numbers are as they were then, all logs are empty, and all epochs new (DESIGN 5.14)."""
+        assert self.store is not None
+        store, self.store, old = self.store, None, self.path
+        store.is_dead = True
+        store.bury()
+        self._life += 1
+        self.path = self._folder / f"life-{self._life}.db"
+        shutil.copyfile(copy, self.path)
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.executescript(_FORGET_LOGS)
+        mark_copy(self.path)
+        for path in (old, _wal(old)):
+            path.unlink(missing_ok=True)
+        return self.open_store(options, timer)
 
     def closed(self) -> None:
         """The process closed the database in good order."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ import msgpack
 
 from syncd.testing.simulation.breaches import Breaches
 
-__all__ = ["Ledger"]
+__all__ = ["Kept", "Ledger"]
 
 Body = dict[str, Any]
 _ENTRIES = """SELECT c.name, e.key, e.version, e.value FROM entry e JOIN channel c ON c.id = e.channel_id"""
@@ -24,6 +25,14 @@ _ENTRIES = """SELECT c.name, e.key, e.version, e.value FROM entry e JOIN channel
 class _Entry:
     version: int
     value: Any
+
+
+@attrs.frozen
+class Kept:
+    """What a copy of the store holds."""
+
+    entries: Mapping[str, Mapping[str, _Entry]]
+    num_commits: int
 
 
 class Ledger:
@@ -37,10 +46,32 @@ class Ledger:
         self._num_commits = 0
         self._decided: dict[tuple[str, int], str] = {}
         self._refused: set[str] = set()
+        self.life = 0
+        """How often the end of the log was lost."""
+        self.lost: set[str] = set()
+        """Tags that were committed then. A source may still have them, and a client that had no outcome makes them once more: they
+        are not judged any more."""
 
     def next_commit(self) -> None:
         """What comes now was committed together."""
         self._num_commits += 1
+
+    def keep(self) -> Kept:
+        """Remember what there is now, as a copy of the store does."""
+        entries = {name: dict(entries) for name, entries in self.entries.items()}
+        return Kept(entries, self._num_commits)
+
+    def lose(self, kept: Kept) -> None:
+        """Go on from a copy."""
+        self.life += 1
+        was, self.entries = self.entries, {name: dict(each) for name, each in kept.entries.items()}
+        for name, entries in was.items():
+            there = self.entries.setdefault(name, {})
+            for key, entry in entries.items():
+                still = _tags(there[key].value) if key in there else []
+                self.lost.update(set(_tags(entry.value)) - set(still))
+        self._commits = {m: n for m, n in self._commits.items() if n <= kept.num_commits}
+        self._decided.clear()
 
     def apply(self, channel: str, offset: int, body: Body) -> None:
         """Take in one committed event."""
@@ -76,8 +107,8 @@ class Ledger:
             self._breaches.add(
                 "ONCE", f"mutation {mutation} took effect in two commits, on {channel} {key}"
             )
-        old, new = _tags(before.value if before is not None else None), _tags(value)
-        if new[:-1] != old:
+        old, new = self._known_tags(before), self._known_tags(_Entry(0, value))
+        if new not in ([*old, *new[-1:]], old if self.lost else None):
             self._breaches.add("ONCE", f"{channel} {key}: {new[-4:]} does not follow {old[-4:]}")
         if new and new[-1] in self._refused:
             self._breaches.add("ONCE", f"{channel} {key}: {new[-1]} was rejected and took effect")
@@ -85,7 +116,7 @@ class Ledger:
     def _check_growth(
         self, channel: str, key: str, offset: int, before: _Entry | None, value: Any
     ) -> None:
-        old, new = _tags(before.value if before is not None else None), _tags(value)
+        old, new = self._known_tags(before), self._known_tags(_Entry(0, value))
         if new[: len(old)] != old:
             self._breaches.add(
                 "SOURCES", f"{channel} {key} lost tags at {offset}: {old[-4:]} to {new[-4:]}"
@@ -107,6 +138,17 @@ class Ledger:
             self._breaches.add("ONCE", f"{mutation} ended {self._decided[mutation]} and {status}")
         if status == "rejected" and mutation in self._commits:
             self._breaches.add("ONCE", f"{mutation} was rejected, and stands in the log")
+
+    def _known_tags(self, entry: _Entry | None) -> list[str]:
+        """Return the tags of an entry that were never lost."""
+        tags = _tags(entry.value) if entry is not None else []
+        return [tag for tag in tags if tag not in self.lost] if self.lost else tags
+
+    def is_same(self, value: Any, other: Any) -> bool:
+        """Whether two values are the same, but for what was lost."""
+        if value == other or not self.lost:
+            return bool(value == other)
+        return self._known_tags(_Entry(0, value)) == self._known_tags(_Entry(0, other))
 
     def has_tag(self, collection: str, key: str, tag: str) -> bool:
         """Whether a tag is committed."""

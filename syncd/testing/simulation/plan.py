@@ -55,6 +55,10 @@ class Plan:
     """Between two times that the store of several nodes is away."""
     bus_cut_every_s: float = 2.0
     """Between two cuts of a node's way to the others."""
+    failovers: float = 0.0
+    """Share of the times that the store is away after which it is another one, with what it was fed last and no word of the rest."""
+    replica_every_s: float = 0.5
+    """Between two times that the other one is fed."""
 
     @classmethod
     def from_seed(cls, seed: int, **changes: object) -> Plan:
@@ -77,6 +81,8 @@ class Plan:
             "recovery_events": rng.choice((40, 10_000)),
             "source_s": rng.choice((0.02, 0.2)),
             "account_ttl_s": rng.choice((0.3, 3.0)),
+            "failovers": rng.choice((0.0, 0.0, 0.7)),
+            "store_away_every_s": rng.choice((2.0, 8.0)),
         }
         return cls(seed, **{**drawn, **changes})  # type: ignore[arg-type]
 

@@ -162,8 +162,8 @@ def _check_the_end(world: World) -> None:
                 f"price {key} is {price.value}, {world.source.prices[key]} at its source",
             )
     for key, account in world.ledger.entries.get("account", {}).items():
-        _, value = world.source.accounts.get(key, (0, None))
-        if value != account.value:
+        _, _, value = world.source.accounts.get(key, (0, 0, None))
+        if not world.ledger.is_same(value, account.value):
             world.breaches.add(
                 "SOURCES", f"account {key} is {account.value}, {value} at its source"
             )

@@ -1,7 +1,8 @@
 """What simulated nodes share: one store, whose commits are told over an air that delays, loses and says so, as Redis and its pub/sub do.
 
 `SharedStore` is a node's own way to the one `DiskStore`: it buffers a transaction and has it done whole, as the script of a commit is. A reply can be
-lost after the commit took effect; the server can be away; the process can die before or behind the commit.
+lost after the commit took effect; the server can be away; another server can be there when it is back, which never heard of the end; the process
+can die before or behind the commit.
 """
 
 from __future__ import annotations
@@ -9,29 +10,53 @@ from __future__ import annotations
 import collections
 import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import attrs
 import trio
 
 from syncd.errors import StoreUnavailable
-from syncd.ids import ChannelName
+from syncd.ids import ChannelName, Epoch
 from syncd.ports import Appended, AppendRequest, AppendResult
 from syncd.ports_bus import BusEvents, BusStatistics
-from syncd.ports_state import Committed, KeyName, LookedUp, MutationCommit, MutationResult
+from syncd.ports_state import (
+    Committed,
+    EntryRead,
+    KeyName,
+    LookedUp,
+    MutationCommit,
+    MutationResult,
+)
+from syncd.store.base import StoreOptions
 from syncd.store.redis_keys import BusEvent, BusMessage, RedisNames, encode_message
-from syncd.testing.simulation.disk import DiskStore
+from syncd.testing.simulation.disk import Disk, DiskStore
 
 __all__ = ["NAMES", "Air", "SharedStore", "SimulatedBus"]
 
 NAMES = RedisNames("sim")
+NEVER = -2
+"""A version that no entry has."""
+
+
+@attrs.frozen
+class Copy:
+    """What a replica of the server has."""
+
+    path: Path
+    leases: Mapping[str, tuple[str, float]]
 
 
 class Air:
-    """The server as all nodes see it: whether it is there, and what it tells whom."""
+    """The server as all nodes see it: what it has, whether it is there, and what it tells whom."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(
+        self, rng: random.Random, disk: Disk, options: StoreOptions, timer: Callable[[], float]
+    ) -> None:
         self.rng = rng
+        self.store = disk.open_store(options, timer)
+        self._disk, self._options, self._timer = disk, options, timer
         self.latency_s = 0.01
         self.lost = 0.0
         """Share of messages that are lost without a word."""
@@ -58,6 +83,15 @@ class Air:
     def come_back(self) -> None:
         """The server is there again, with all it had."""
         self.is_there.set()
+
+    def copy(self) -> Copy:
+        """Copy what it has, leases included."""
+        return Copy(self._disk.copy(), dict(self.leases))
+
+    def take_over(self, copy: Copy) -> None:
+        """Have another server in its place, which never heard of what came after the copy. Called while it is away."""
+        self.store = self._disk.take_over(copy.path, self._options, self._timer)
+        self.leases = dict(copy.leases)
 
     @property
     def is_away(self) -> bool:
@@ -175,8 +209,7 @@ class SharedStore:
 
     blocks = True
 
-    def __init__(self, inner: DiskStore, air: Air, node: str) -> None:
-        self._inner = inner
+    def __init__(self, air: Air, node: str) -> None:
         self._air = air
         self._node = node
         self._begun: list[tuple[Callable[[Any], Any], Any, list[Any]]] = []
@@ -185,7 +218,11 @@ class SharedStore:
         self.on_crash: Callable[[str], None] = lambda _where: None
         self.is_dead = False
         self.unsure_at = -1000.0
-        self.rebuilds = _SharedRebuilds(inner.rebuilds, air)
+        self.rebuilds = _SharedRebuilds(air)
+
+    @property
+    def _inner(self) -> DiskStore:
+        return self._air.store
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
@@ -211,8 +248,17 @@ class SharedStore:
         found = self._inner.look_up(channel, keys, clients=clients)
         if with_dirty:
             dirty = self._inner.dirty(channel.partition("/")[0], None, 1_000_000)
-            found.dirty = [d.key for d in dirty if d.channel == channel and d.key in keys]
+            found.dirty = {
+                d.key: d.version for d in dirty if d.channel == channel and d.key in keys
+            }
         return found
+
+    def acknowledge_forwarded(
+        self, channel: ChannelName, key: KeyName, version: int, epoch: Epoch | None = None
+    ) -> None:
+        """See `Store.acknowledge_forwarded`."""
+        if epoch in (None, self._inner.load(channel, 0, 0).head.epoch):
+            self._inner.acknowledge_forwarded(channel, key, version)
 
     def make_bus(self, events: BusEvents) -> SimulatedBus:
         """Return the node's links to the air."""
@@ -249,14 +295,34 @@ class SharedStore:
     def begin(self, batch: Sequence[AppendRequest]) -> list[AppendResult]:
         """See `Store.begin`."""
         results: list[AppendResult] = []
-        self._begun.append((self._inner.begin, batch, results))
+        self._begun.append((self._append, batch, results))
         return results
+
+    def _append(self, batch: Sequence[AppendRequest]) -> list[AppendResult]:
+        return self._inner.begin(batch)
 
     def begin_commit(self, group: Sequence[MutationCommit]) -> list[MutationResult]:
         """See `Store.begin_commit`."""
         results: list[MutationResult] = []
-        self._begun.append((self._inner.begin_commit, group, results))
+        self._begun.append((self._decide, group, results))
         return results
+
+    def _decide(self, group: Sequence[MutationCommit]) -> list[MutationResult]:
+        return self._inner.begin_commit([self._of_this_life(each) for each in group])
+
+    def _of_this_life(self, mutation: MutationCommit) -> MutationCommit:
+        """Let what was read in another epoch conflict: a store that is not shared does not look at `MutationCommit.epochs`."""
+        reads = [
+            attrs.evolve(read, version=NEVER, written_by=None)
+            if self._is_of_another_life(read, mutation)
+            else read
+            for read in mutation.reads
+        ]
+        return attrs.evolve(mutation, reads=reads)
+
+    def _is_of_another_life(self, read: EntryRead, mutation: MutationCommit) -> bool:
+        epoch = mutation.epochs.get(read.channel)
+        return epoch is not None and epoch != self._inner.load(read.channel, 0, 0).head.epoch
 
     def commit(self) -> None:
         """Have it done whole, and told; or not at all; or without an answer."""
@@ -316,12 +382,11 @@ def _event(request: AppendRequest, offset: int) -> BusEvent:
 class _SharedRebuilds:
     """Leases that nodes hold against each other; all else is the store's."""
 
-    def __init__(self, inner: Any, air: Air) -> None:
-        self._inner = inner
+    def __init__(self, air: Air) -> None:
         self._air = air
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return getattr(self._air.store.rebuilds, name)
 
     def hold(self, name: str, holder: str, now_ms: int, lease_ms: int) -> bool:
         """See `RebuildStore.hold`."""

@@ -65,8 +65,12 @@ class Source:
     def __init__(self, rng: random.Random, breaches: Breaches, mean_s: float) -> None:
         self._rng = rng
         self._breaches = breaches
-        self.accounts: dict[str, tuple[int, Any]] = {}
-        """Version and value, as it was told."""
+        self.accounts: dict[str, tuple[int, int, Any]] = {}
+        """Life of the collection, version and value, as it was told."""
+        self._epochs: dict[str, int] = {}
+        """Lives of the accounts, in the order they were first told of."""
+        self.has_lost = False
+        """Since then leases may be held twice: changes come out of order, as versions tell, and are left out."""
         self.prices = dict.fromkeys(KEYS, 1)
         self._mean_s = mean_s
         self.failing = 0.05
@@ -76,7 +80,7 @@ class Source:
 
     async def load_accounts(self, keys: list[str]) -> dict[str, Any]:
         """Read rows as they are when the query begins; the answer takes its time."""
-        found = {key: self.accounts[key][1] for key in keys if key in self.accounts}
+        found = {key: self.accounts[key][2] for key in keys if key in self.accounts}
         await self._work("loads")
         return found
 
@@ -91,13 +95,21 @@ class Source:
 
     async def account_changed(self, change: EntryChange) -> None:
         """Take a change; a repetition is welcome, an older one than the last is not."""
+        life = self._epochs.setdefault(change.epoch, len(self._epochs))
         await self._work("forwarded")
-        version, _ = self.accounts.get(change.key, (0, None))
-        if change.version < version:
-            self._breaches.add(
-                "SOURCES", f"account {change.key} was forwarded at {change.version} after {version}"
-            )
-        self.accounts[change.key] = (change.version, change.value)
+        known, version, _ = self.accounts.get(change.key, (0, 0, None))
+        if (life, change.version) < (known, version):
+            if not self.has_lost:
+                self._breaches.add(
+                    "SOURCES",
+                    f"account {change.key} was forwarded at {change.version} after {version}",
+                )
+            return
+        self.accounts[change.key] = (life, change.version, change.value)
+
+    def begin_life(self) -> None:
+        """What accounts are kept in has lost its end."""
+        self.has_lost = True
 
     async def _work(self, what: str) -> None:
         self._breaches.counts[what] += 1

@@ -41,6 +41,8 @@ class Log:
     epoch: str
     is_latest: bool
     top: int = 0
+    base: int = 0
+    """What is below was lost, or came to this life of the channel without its events."""
     events: dict[int, Event] = attrs.field(factory=dict)
     """All that ever were, trimmed or not (of a `latest` channel, all that a commit left)."""
 
@@ -55,6 +57,8 @@ class Truth:
         self._breaches = breaches
         self._is_latest = is_latest
         self.logs: dict[str, Log] = {}
+        self._lives: dict[tuple[str, str], Log] = {}
+        """All there ever were, by channel and epoch: what was lost was told, and is never told of other events."""
         self._uids: dict[tuple[str, str], int] = {}
         self._witnessed: dict[tuple[str, str, int], bytes] = {}
         self._acknowledged: dict[tuple[str, str], tuple[str, int]] = {}
@@ -67,12 +71,28 @@ class Truth:
         for id_, name, epoch, top, _floor in connection.execute(_CHANNELS).fetchall():
             log = self.logs.get(name)
             if log is None:
-                log = self.logs[name] = Log(epoch, self._is_latest(name))
+                log = self._begin_log(name, epoch)
             if epoch != log.epoch:
                 self._breaches.add("ORDER", f"{name} changed its epoch from {log.epoch} to {epoch}")
                 log.epoch = epoch
             if top != log.top:
                 self._read_on(connection, id_, name, log, top)
+
+    def _begin_log(self, name: str, epoch: str) -> Log:
+        if (name, epoch) in self._lives:
+            self._breaches.add("ORDER", f"{name} begins anew in epoch {epoch}")
+        log = self.logs[name] = self._lives[name, epoch] = Log(epoch, self._is_latest(name))
+        return log
+
+    def begin_life(self, connection: sqlite3.Connection) -> int:
+        """Another store goes on from a copy. Returns how many events were lost."""
+        before, self.logs = self.logs, {}
+        for _, name, epoch, top, _floor in connection.execute(_CHANNELS).fetchall():
+            log = self._begin_log(name, epoch)
+            log.top = log.base = top
+        tops = {name: self.logs[name].top if name in self.logs else 0 for name in before}
+        self._uids = {place: n for place, n in self._uids.items() if n <= tops[place[0]]}
+        return sum(log.top - tops[name] for name, log in before.items())
 
     def _read_on(
         self, connection: sqlite3.Connection, id_: int, name: str, log: Log, top: int
@@ -140,8 +160,8 @@ class Truth:
         place = (channel, epoch, offset)
         if self._witnessed.setdefault(place, print_) != print_:
             self._breaches.add("ORDER", f"{who} sees another event at {place} than somebody else")
-        log = self.logs.get(channel)
-        if log is None or epoch != log.epoch:
+        log = self._lives.get((channel, epoch))
+        if log is None:
             if self.is_durable(channel):
                 self._breaches.add(
                     "DURABLE", f"{who} was shown {place}, which nothing was committed to"
@@ -167,9 +187,11 @@ class Truth:
             return
         if not self.is_durable(channel):
             return
-        log = self.logs.get(channel)
-        if log is None or epoch != log.epoch or offset > log.top:
+        log = self._lives.get((channel, epoch))
+        if log is None or offset > log.top:
             self._breaches.add("DURABLE", f"{who}'s {uid} was acknowledged before its commit")
+        elif offset <= log.base:
+            return  # of before this life, and still known
         elif offset in log.events and _uid_of(log.events[offset].body) != uid:
             self._breaches.add(
                 "DURABLE", f"{uid} was acknowledged at {place}, where another stands"

@@ -66,7 +66,7 @@ class View:
         if fact.position is None:
             return
         log = self.truth.logs.get(self.channel)
-        if log is not None and self.has_begun:
+        if log is not None and self.has_begun and log.epoch == self.epoch:
             if fact.cause is ResetCause.EPOCH_CHANGED:
                 self._breach(f"was reset, as if {self.epoch} had not been the epoch all along")
             elif log.top - self.offset <= self.least_kept:
@@ -74,6 +74,7 @@ class View:
                     f"was reset at {self.offset}, but {self.least_kept} up to {log.top} are kept"
                 )
         self.breaches.counts["resets"] += 1
+        self.breaches.counts["new epochs"] += fact.cause is ResetCause.EPOCH_CHANGED
         self.has_begun = True
         self.epoch, self.offset = fact.position.epoch, fact.position.offset
         if self.is_latest:
@@ -137,8 +138,13 @@ class Wire:
     streams: dict[str, _Stream] = attrs.field(factory=dict)
     asked_whole: dict[Any, Any] = attrs.field(factory=dict)
     """Collection and position sent along, by request id of a `watch` of all."""
-    whole: dict[str, int] = attrs.field(factory=dict)
+    whole: dict[str, _Stream] = attrs.field(factory=dict)
     """Channels of collections that are watched whole, with the last offset told of."""
+    life: int = attrs.field(init=False)
+    """Of the store, when the connection was made."""
+
+    def __attrs_post_init__(self) -> None:
+        self.life = self.ledger.life
 
     def sent(self, kind: str, body: Body) -> None:
         """The client asks."""
@@ -180,19 +186,28 @@ class Wire:
         elif kind == "watched" and body["id"] in self.asked_whole and not body["more"]:
             self.breaches.counts["watches recovered"] += body["recovered"]
             _, since = self.asked_whole.pop(body["id"])
-            told = since if body["recovered"] else body["position"]
-            self.whole[channel] = max(told["offset"], self.whole.get(channel, 0))
-        elif kind in ("event", "invalidate") and channel in self.whole:
-            self.whole[channel] = max(self.whole[channel], body["offset"])
-        elif kind == "mark" and channel in self.whole:
-            self.whole[channel] = max(self.whole[channel], body["position"]["offset"])
+            self._told_whole(channel, since if body["recovered"] else body["position"], begins=True)
+        elif kind in ("event", "invalidate"):
+            self._told_whole(channel, body)
+        elif kind == "mark":
+            self._told_whole(channel, body["position"])
+
+    def _told_whole(self, channel: str, position: Body, *, begins: bool = False) -> None:
+        told = self.whole.get(channel)
+        if told is not None and told.epoch == position["epoch"]:
+            told.offset = max(told.offset, position["offset"])
+        elif begins:
+            self.whole[channel] = _Stream(position["epoch"], position["offset"])
 
     def _outcome(self, body: Body) -> None:
         """It is committed, it is the same as ever, and what it caused was told before it."""
-        self.ledger.decided((body["client"], body["mid"]), body["status"])
+        if self.life == self.ledger.life:  # else it may have been under way since the last life
+            self.ledger.decided((body["client"], body["mid"]), body["status"])
         for channel, position in (body.get("positions") or {}).items():
             told = self.whole.get(channel)
-            if told is not None and told < position["offset"]:
+            if told is None or told.epoch != position["epoch"]:
+                continue
+            if told.offset < position["offset"]:
                 self._breach(
                     f"the outcome of {body['mid']} at {channel} {position}, told up to {told}"
                 )

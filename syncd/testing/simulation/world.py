@@ -19,12 +19,13 @@ from syncd.model.definitions_check import app_in_force
 from syncd.ports_collections import InvalidateEntries
 from syncd.ports_state import KeyName
 from syncd.testing.simulation.breaches import Breaches
-from syncd.testing.simulation.disk import Disk
+from syncd.testing.simulation.disk import Disk, DiskStore
 from syncd.testing.simulation.ledger import Ledger
 from syncd.testing.simulation.links import Link, Weather
 from syncd.testing.simulation.nemesis import Nemesis
 from syncd.testing.simulation.plan import Plan, make_config
 from syncd.testing.simulation.process import Process
+from syncd.testing.simulation.shared import SharedStore
 from syncd.testing.simulation.shell import Shell
 from syncd.testing.simulation.shop import LOCAL_MUTATORS, Source, make_app
 from syncd.testing.simulation.truth import Truth
@@ -107,7 +108,7 @@ class World:
         if process is None:
             return
         self.note(f"the process dies {where}")
-        self._count_store(process)
+        self._count_store(process.store)
         self.counts["crashes"] += 1
         self.counts[f"crashes {where}"] += 1
         if self.disk.store is not None:
@@ -115,8 +116,8 @@ class World:
         process.kill(self._link_rng)
         self.has_died.set()
 
-    def _count_store(self, process: Process) -> None:
-        statistics = process.store.statistics()
+    def _count_store(self, store: DiskStore | SharedStore) -> None:
+        statistics = store.statistics()
         self.counts["conflicts"] += statistics.num_conflicts
         self.counts["mutations deduplicated"] += statistics.num_resent
         self.counts["publications deduplicated"] += statistics.num_duplicates
@@ -128,7 +129,7 @@ class World:
             return
         self.note("the process stops")
         self.counts["stops"] += 1
-        self._count_store(process)
+        self._count_store(process.store)
         self.disk.armed = None
         await process.stop()
         await process.ended.wait()
