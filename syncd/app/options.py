@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from syncd.config_values import parse_duration, parse_size
 from syncd.errors import ConfigError
@@ -38,6 +38,7 @@ class CollectionOptions(TypedDict, total=False):
     load_timeout: Duration
     load_concurrency: int
     load_batch: int
+    single_flight: Literal["node", "cluster"]
     warm: int
     on_commit_timeout: Duration
     on_commit_retry: Duration
@@ -66,6 +67,7 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "is_partitioned": (bool,),
     "is_volatile": (bool,),
     "jitter": (int, float),
+    "single_flight": (str,),
 }
 """Fields that are neither durations, sizes, rules nor whole numbers."""
 
@@ -99,6 +101,8 @@ def _value(field: str, value: Any, where: str) -> Any:
         return rules(value, where)
     if type(value) not in _PLAIN.get(field, (int,)):
         wanted = "True or False" if field.startswith("is_") else "a number"
+        if field == "single_flight":
+            wanted = "node or cluster"
         raise ConfigError(f"{where} must be {wanted}.")
     return value
 

@@ -48,6 +48,8 @@ _CACHE_COUNTERS = (
     ("cache_evictions", "evictions", "Entries pushed out of memory by a limit."),
     ("cache_loads", "loads", "Calls of the loader."),
     ("cache_loaded_keys", "keys_loaded", "Keys that loaders were asked for."),
+    ("cache_load_waits", "load_waits", "Keys that another node was loading when they were wanted."),
+    ("cache_keys_taken", "keys_taken", "Keys that another node had loaded."),
     ("cache_load_failures", "load_failures", "Loads that failed."),
     ("cache_invalidations", "invalidations", "Invalidations."),
     ("mutation_conflicts", "conflicts", "Mutations run again because what they read had changed."),

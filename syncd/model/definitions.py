@@ -158,6 +158,8 @@ class CollectionDefinition:
     """Loads at the same time."""
     load_batch: int = 100
     """Keys of one load, if the loader takes a list."""
+    single_flight: str = "node"
+    """Who shares the load of a key: all who ask on one node, or (`cluster`) on all nodes."""
     warm: int | Warm = 0
     """Loaded at start: so many of the hottest keys of the store, or the keys that this returns."""
 

@@ -137,6 +137,8 @@ def _value_problems(definition: CollectionDefinition) -> Iterator[str]:
             yield f"{where}: {low} ({less:g}) must not be above {high} ({more:g})."
     if definition.ttl_s is not None and definition.ttl_s <= 0:
         yield f"{where}: ttl must be above 0; leave it out to keep entries."
+    if definition.single_flight not in ("node", "cluster"):
+        yield f"{where}: single_flight must be node or cluster."
     if not 0 <= definition.jitter < 1:
         yield f"{where}: jitter must be at least 0 and below 1."
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import attrs
 
 from syncd.ids import ChannelName, Position
-from syncd.ports import Appended, AppendRequest, AppendResult
+from syncd.ports import Appended, AppendRequest, AppendResult, LoadedChannel
 from syncd.ports_state import (
     Committed,
     DirtyKey,
@@ -19,6 +19,7 @@ from syncd.ports_state import (
     MutationResult,
     TaggedKey,
 )
+from syncd.store.memory_loads import MemoryLoads
 from syncd.store.memory_log import Undo
 from syncd.store.memory_state import MemoryState
 from syncd.store.rebuilds import (
@@ -61,6 +62,8 @@ class _Transactions(Protocol):
     def begin_commit(self, group: Sequence[MutationCommit]) -> list[MutationResult]: ...
     def commit(self) -> None: ...
     def rollback(self) -> None: ...
+    def load(self, channel: ChannelName, tail_events: int, tail_bytes: int) -> LoadedChannel: ...
+    def entries(self, channel: ChannelName, keys: Sequence[KeyName]) -> list[Entry]: ...
     def channels(self, collection: str, limit: int) -> list[ChannelName]: ...
     def dirty(self, collection: str, after: TaggedKey | None, limit: int) -> list[DirtyKey]: ...
     def cut_log(self, channel: ChannelName) -> None: ...
@@ -71,12 +74,14 @@ class MemoryRebuilds:
 
     def __init__(self, store: _Transactions, state: MemoryState, undo: list[Undo]) -> None:
         self._store = store
+        self.loads = MemoryLoads(store)
         self._state = state
         self._undo = undo
         self._all: dict[str, _Generation] = {}
 
     def note(self, group: Sequence[MutationCommit], results: Sequence[MutationResult]) -> None:
         """Mark what a group has changed as touched, until its transaction is undone."""
+        self.loads.note(group, results)
         for mutation, result in zip(group, results, strict=True):
             if not isinstance(result, Committed):
                 continue
@@ -228,6 +233,8 @@ class MemoryRebuilds:
             self._store.rollback()
             raise
         self._end(found, is_open=False)
+        for channel in swapped.positions:
+            self.loads.void(channel)
         return swapped
 
     def _writes(self, collection: str, generation: _Generation, plan: SwapPlan) -> list[EntryWrite]:

@@ -18,6 +18,7 @@ import attrs
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
 from syncd.ports_state import EntryWrite, KeyName, TaggedKey
+from syncd.store.loads import LoadClaims
 
 __all__ = [
     "RebuildLease",
@@ -120,6 +121,10 @@ class SwapGeneration:
 
 class RebuildStore(Protocol):
     """Part of a store. Raises of each: as `Store.commit`, and nothing is changed then."""
+
+    @property
+    def loads(self) -> LoadClaims:
+        """Leases of another kind, which are asked for in the same way."""
 
     def acquire(
         self,

@@ -15,6 +15,7 @@ from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports_state import EntryWrite
 from syncd.store.rebuilds import RebuildLease, RebuildStanding, ScannedRow, Swapped, SwapPlan
 from syncd.store.redis_batch import Batch, event_bytes
+from syncd.store.redis_loads import RedisLoads
 from syncd.store.redis_scripts import LEASE, REBUILD, REBUILD_PLAN, Script
 from syncd.store.redis_state import place_from, ranges_inside
 
@@ -46,6 +47,7 @@ class RedisRebuilds:
 
     def __init__(self, store: _Scripts, *, server_clock: bool) -> None:
         self._store = store
+        self.loads = RedisLoads(store)
         self._server_clock = server_clock
 
     def _now(self, now_ms: int) -> int | bool:

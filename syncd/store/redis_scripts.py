@@ -10,6 +10,7 @@ import attrs
 __all__ = [
     "COMMIT",
     "LEASE",
+    "LOADS",
     "META",
     "META_GET",
     "OPEN",
@@ -44,6 +45,7 @@ def _script(name: str, *, writes: bool = True, is_plain: bool = False) -> Script
 OPEN = _script("open", is_plain=True)
 COMMIT = _script("commit")
 LEASE = _script("lease")
+LOADS = _script("loads")
 META = _script("meta")
 META_GET = _script("meta", writes=False)
 READ = _script("read", writes=False)

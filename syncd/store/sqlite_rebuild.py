@@ -16,6 +16,7 @@ from typing import Protocol
 from syncd.ids import ChannelName, Position
 from syncd.ports import Appended, AppendRequest, AppendResult
 from syncd.ports_state import Committed, EntryWrite, KeyName, MutationCommit, MutationResult
+from syncd.store.loads import AloneLoads
 from syncd.store.rebuilds import (
     RebuildLease,
     RebuildStanding,
@@ -92,6 +93,7 @@ class SqliteRebuilds:
         transaction: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
         self._store = store
+        self.loads = AloneLoads()
         self._connection = connection
         self._rows = rows
         self._known = known

@@ -7,8 +7,10 @@ import trio
 
 from syncd.actors.rebuild_coordinator.others import GIVEN_UP, LOOK_S, MAX_TAKEN
 from syncd.actors.rebuild_coordinator.running import LEASE_S, RENEW_S
+from syncd.actors.rebuild_coordinator.telling import Telling
 from syncd.errors import RebuildRunning
-from tests.actors.rebuild_world import World, ended, linked_node, start
+from syncd.model.rebuild_plan import Job, Wish
+from tests.actors.rebuild_world import ToldNews, World, ended, linked_node, start
 
 FOUND_S = LEASE_S + LOOK_S * 1.25
 """At the latest a job is found abandoned this long after its node's death."""
@@ -95,6 +97,26 @@ async def test_a_holder_that_stood_still_is_fenced_tells_nothing_and_learns_the_
     ends = [entry.outcome for entry in world.audit if entry.what == "rebuild_end"]
     assert ends == ["done"]
     assert len(world.values()) == 100
+
+
+async def test_a_job_that_may_be_another_nodes_is_not_told_until_its_lease_is_renewed(
+    autojump_clock,
+):
+    news, job = ToldNews(), Job("j", "orders", Wish(), 0, "user:ann")
+    telling = Telling(news, lambda job: {"job": job.id, "seq": job.seq})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(telling.run)
+        job.vouched_until = trio.current_time() + 1
+        telling.note(job, keeps=True)
+        await trio.sleep(1.5)
+        assert (len(news.told), news.jobs["j"]["seq"]) == (1, 0)
+        telling.note(job, keeps=True)
+        await trio.sleep(5)
+        assert (len(news.told), news.jobs["j"]["seq"]) == (1, 0)
+        job.vouched_until = trio.current_time() + 1
+        await trio.sleep(0.5)
+        assert (len(news.told), news.jobs["j"]["seq"]) == (2, 1)
+        nursery.cancel_scope.cancel("done")
 
 
 @pytest.mark.parametrize("how", ["cancelled", "failed", "done"])

@@ -17,6 +17,7 @@ from syncd.ids import ChannelName
 from syncd.ports import Appended
 from syncd.ports_state import Committed, EntryWrite, KeyName, KnownOutcome
 from syncd.store.base import NODE_SECRET, StoreFailed
+from syncd.store.loads import ClaimState, FinishedLoad
 from syncd.store.rebuilds import ScannedRow, SwapPlan
 from syncd.store.redis_keys import BusEvent, RedisNames, decode_message
 from syncd.store.redis_link import PAUSE_S
@@ -216,11 +217,25 @@ def test_the_rights_that_are_listed_are_enough_and_reach_nothing_else(
         lease = store.rebuilds.acquire("orders", job, 0, lease_ms=9, resumes=True, fills=False)
         assert store.rebuilds.write_page(lease, [ScannedRow(orders, KeyName("z"), b"")], "z", 1)
         store.rebuilds.swap(lease, SwapPlan(0, True, max_events, lambda *_: b"r", b"all"))
+    place = (orders, KeyName("z"))
+    assert store.rebuilds.loads.claim([place], "n", 9.0, 1)[0].state is ClaimState.GRANTED
+    for fresh_s in (9.0, 0.0):
+        store.rebuilds.loads.finish("n", [FinishedLoad(place, fresh_s)])
+        store.rebuilds.loads.claim([place], "n", 9.0, 1)
+    assert store.rebuilds.hold("forward:orders", "n", 0, 9)
+    assert store.rebuilds.hold("forward:orders", "n", 0, 0)
+    (standing,) = store.rebuilds.standings(["orders"], 0)
+    assert not store.rebuilds.revoke("orders", standing.job)
     store.trim(10**12, 1.0)
     store.meta_set("note", b"1")
     store.close()
     with redis.Redis.from_url(url) as client:
-        for refused in (("GET", "{syncd}:x"), ("HGET", "other", "x"), ("PUBLISH", "other", "x")):
+        for refused in (
+            ("KEYS", "*"),
+            ("GET", "other"),
+            ("HGET", "other", "x"),
+            ("PUBLISH", "other", "x"),
+        ):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command(*refused)
 

@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from syncd.actors.cache_budget import Budget
+from syncd.actors.cache_owner.claiming import Claiming
 from syncd.actors.cache_owner.committing import write_volatile
 from syncd.actors.cache_owner.failing import fail
 from syncd.actors.cache_owner.fetching import Fetching
@@ -156,8 +157,10 @@ class CacheOwner(Handle):
             commit=self.mutating.commit,
             commit_volatile=self._commit_volatile,
             post=post,
+            claiming=(claiming := Claiming(holdings, store, self._node, call)),
         )
         self.fetching = self.loading.fetching = Fetching(holdings, store, post, self.loading.queue)
+        claiming.fetching = self.fetching
         self.reloading = Reloading(holdings, self.fetching, store, self._broadcaster, call)
         self.watching = Watching(
             holdings, self.fetching, self.reloading, store, post=post, join=self._join

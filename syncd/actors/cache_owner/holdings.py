@@ -54,6 +54,10 @@ class Counts:
     load_failures: int = 0
     loads_discarded: int = 0
     """Brought something older than a change made meanwhile."""
+    load_waits: int = 0
+    """Keys that another node was loading when they were wanted here."""
+    keys_taken: int = 0
+    """Keys that another node had loaded."""
     load_s_total: float = 0.0
     load_s_max: float = 0.0
     paged_in: int = 0

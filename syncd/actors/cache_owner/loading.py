@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 import trio
 
+from syncd.actors.cache_owner.claiming import KEYS_PER_ASK, Claiming
 from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.gathering import Flight
 from syncd.actors.cache_owner.holdings import TOMBSTONE, Holding, Holdings
@@ -48,6 +49,8 @@ class _Queue:
         self.urgent: dict[Place, Flight] = {}
         self.refreshes: dict[Place, Flight] = {}
         self.num_active = 0
+        self.is_asking = False
+        """The store is asked which of its keys this node may load."""
 
     def add(self, flight: Flight) -> None:
         """Queue a flight."""
@@ -85,6 +88,7 @@ class Loading:
         commit: Callable[[MutationCommit, Callable[[MutationResult | SyncdError], None]], None],
         commit_volatile: Callable[[EntryWrite, float], bool],
         post: Callable[[LoadDone], None],
+        claiming: Claiming,
     ) -> None:
         """Begin with nothing under way.
 
@@ -98,6 +102,8 @@ class Loading:
         self._commit = commit
         self._commit_volatile = commit_volatile
         self._post = post
+        self._claiming = claiming
+        claiming.loader = self
         self.fetching: Fetching
         self.nursery: trio.Nursery
         self._queues: dict[str, _Queue] = {}
@@ -113,10 +119,10 @@ class Loading:
         """Begin the calls that there is room for."""
         for name, queue in self._queues.items():
             holding = self._holdings.by_name[name]
-            definition = holding.definition
-            loader = definition.loader
-            assert loader is not None, "only flights with a loader are queued"
-            size = definition.load_batch if loader.takes_list else 1
+            definition, size = holding.definition, _batch_size(holding)
+            if self._claiming.is_shared(holding):
+                self._claim(holding, queue, size)
+                continue
             while queue and queue.num_active < definition.load_concurrency:
                 flights = queue.take(size)
                 for flight in flights:
@@ -124,6 +130,39 @@ class Loading:
                     flight.is_outdated = False
                 queue.num_active += 1
                 self.nursery.start_soon(self._call, holding, flights)
+        self._claiming.flush()
+
+    # ---------------------------------------------------------------- claiming.Loader
+
+    def _claim(self, holding: Holding, queue: _Queue, size: int) -> None:
+        """Ask which keys may be loaded here, as many as there is room for; one ask of a collection at a time."""
+        room = (holding.definition.load_concurrency - queue.num_active) * size
+        if queue.is_asking or not queue or room <= 0:
+            return
+        queue.is_asking = True
+        flights = queue.take(KEYS_PER_ASK)
+        for flight in flights:
+            flight.is_loading = True
+            flight.is_outdated = False
+        self._claiming.ask(holding, flights, room)
+
+    def asked(self, holding: Holding) -> None:
+        """See `claiming.Loader.asked`."""
+        queue = self._queues.get(holding.name)
+        if queue is not None:
+            queue.is_asking = False
+
+    def begin(self, holding: Holding, flights: list[Flight]) -> None:
+        """See `claiming.Loader.begin`."""
+        size = _batch_size(holding)
+        for flight in flights:
+            flight.is_loading = True
+            flight.is_outdated = False
+        for start in range(0, len(flights), size):
+            self._queues.setdefault(holding.name, _Queue()).num_active += 1
+            self.nursery.start_soon(self._call, holding, flights[start : start + size])
+
+    # ---------------------------------------------------------------- calls
 
     async def _call(self, holding: Holding, flights: list[Flight]) -> None:
         """Call the application's loader; whatever it does, something comes back."""
@@ -164,17 +203,23 @@ class Loading:
         for flight in message.flights:
             flight.is_loading = False
             if self.fetching.flights.get(flight.place) is not flight:
+                self._claiming.finish(flight.place, 0.0)
                 continue
             if message.error is not None:
                 counts.load_failures += 1
                 self._failed(flight, message.error)
             elif flight.is_outdated or holding.is_dirty(flight.place):
-                self.fetching.begin_again(flight)
+                self._begin_again(flight)
             else:
                 counts.keys_loaded += 1
                 self._land(flight, message.values.get(flight.place))
 
+    def _begin_again(self, flight: Flight) -> None:
+        self._claiming.finish(flight.place, 0.0)
+        self.fetching.begin_again(flight)
+
     def _failed(self, flight: Flight, error: SyncdError) -> None:
+        self._claiming.finish(flight.place, 0.0)
         now = self._holdings.now
         failure = flight.holding.failures.add(flight.place, error, now)
         after_ms = int((failure.retry_at - now) * 1000) + 1
@@ -196,11 +241,13 @@ class Loading:
         if known is not None and known.value == value and known.tags == tags:
             known.fresh_until = until
             holding.memory.keep(flight.place, known, now)
+            self._claiming.landed(flight, until)
             self.fetching.settle(flight, known)
         elif value is None and (known is None or known.value is None):
             absent = CachedEntry(0 if known is None else known.version, None, (), until)
             self._holdings.head(flight.place[0])
             holding.memory.keep(flight.place, absent, now)
+            self._claiming.landed(flight, until)
             self.fetching.settle(flight, absent)
         else:
             self._write(flight, value, tags, until)
@@ -241,11 +288,12 @@ class Loading:
     ) -> None:
         """What a load brought is committed, or met a newer change."""
         if self.fetching.flights.get(flight.place) is not flight:
+            self._claiming.finish(flight.place, 0.0)
             return
         if isinstance(result, Conflict):
             if result.is_dirty:
                 flight.holding.dirty_elsewhere.add(flight.place)
-            self.fetching.begin_again(flight)
+            self._begin_again(flight)
         elif isinstance(result, Committed):
             holding, holdings = flight.holding, self._holdings
             version = result.versions[0] if write.value is not None else 0
@@ -255,16 +303,24 @@ class Loading:
                 entry.fresh_until = -math.inf
             holdings.note(flight.place[0], result.positions[flight.place[0]])
             holding.memory.keep(flight.place, entry, holdings.now)
+            self._claiming.landed(flight, until)
             if flight.is_outdated:
                 self.fetching.begin_again(flight)
             else:
                 self.fetching.settle(flight, entry)
         elif isinstance(result, SyncdError):
+            self._claiming.finish(flight.place, 0.0)
             self.fetching.fail(flight, result)
 
     def forget(self) -> None:
         """Nothing is queued or under way any more that anybody hears of."""
         self._queues.clear()
+
+
+def _batch_size(holding: Holding) -> int:
+    loader = holding.definition.loader
+    assert loader is not None, "only flights with a loader are queued"
+    return holding.definition.load_batch if loader.takes_list else 1
 
 
 class _BadSource(Exception):

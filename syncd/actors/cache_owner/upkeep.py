@@ -74,6 +74,8 @@ class Upkeep:
             "keys_loaded": counts.keys_loaded,
             "load_failures": counts.load_failures,
             "loads_discarded": counts.loads_discarded,
+            "load_waits": counts.load_waits,
+            "keys_taken": counts.keys_taken,
             "load_ms_mean": counts.load_s_total / loads * 1000 if loads else 0.0,
             "load_ms_max": counts.load_s_max * 1000,
             "invalidations": counts.invalidations,

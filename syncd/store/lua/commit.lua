@@ -276,6 +276,9 @@ local function decide(mutation, index, writers)
     local offset = append(heads[event[1]], event[2], event[3])
     answers[#answers + 1] = offset
     at[event[1]] = offset
+    if event[3] == '' then
+      heads[event[1]].invalidated = offset
+    end
   end
   local positions = {}
   for channel, offset in pairs(at) do
@@ -321,6 +324,7 @@ local function run_swap(operation)
     local place = heads[entry[1]].name .. '\0' .. entry[2]
     local is_touched = call('SISMEMBER', T .. ':rt:' .. collection, place) == 1
     versions[index] = is_touched and 0 or write(entry)
+    heads[entry[1]].invalidated = heads[entry[1]].top
   end
   end_generation(collection)
   return versions
@@ -352,6 +356,9 @@ for index, head in ipairs(heads) do
       call('ZADD', T .. ':channels', 0, head.name)
     end
     call('HSET', T .. ':c:' .. head.name, 'e', head.epoch, 't', head.top, 'f', head.floor, 'a', era)
+    if head.invalidated then
+      call('HSET', T .. ':c:' .. head.name, 'i', head.invalidated)
+    end
     local told = '\147' .. node .. pack(head.epoch) .. array_header(#head.told) .. table.concat(head.told)
     call(publish, T .. ':b:' .. head.name, told)
   end

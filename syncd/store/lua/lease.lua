@@ -7,6 +7,6 @@ end
 if A[4] > 0 then
   call('SET', key, A[3], 'PX', A[4])
 elseif held then
-  call('DEL', key)
+  call('UNLINK', key)
 end
 return 1

@@ -1,0 +1,193 @@
+"""Loads that nodes share (`single_flight="cluster"`): of a key one node asks the source, the others wait for what it brings, and read that.
+
+Owner of: which keys this node has claimed in the store, and which it waits for. Without other nodes nothing of it is ever called.
+
+Invariant (DESIGN 5.9): what another node has loaded is taken as of the position at which the store said so, together with the entry; an
+invalidation after that is heard like any other, one before it has ended the claim (`store.loads`). Whoever waits asks again every `POLL_S`,
+and gives up after the time that a load may take, so that a holder that died holds up nobody for longer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+
+from syncd.actors.cache_owner.fetching import Fetching
+from syncd.actors.cache_owner.gathering import Flight
+from syncd.actors.cache_owner.holdings import Holding, Holdings, value_of
+from syncd.actors.cache_owner.swapping import RebuildStoreHandle
+from syncd.codes import ErrorCode
+from syncd.errors import SyncdError
+from syncd.model.collection_memory import CachedEntry
+from syncd.model.recording import Place
+from syncd.store.loads import ClaimState, FinishedLoad, LoadClaim
+
+__all__ = ["CLUSTER", "KEYS_PER_ASK", "Claiming", "Loader"]
+
+CLUSTER = "cluster"
+"""The setting."""
+KEYS_PER_ASK = 200
+"""One script of a millisecond."""
+POLL_S = 0.25
+"""Short beside a load that is worth being shared; one script for 200 keys."""
+SLACK_S = 1.0
+"""A lease outlives the longest load by this, so that what it brought can be written."""
+
+
+class Loader(Protocol):
+    """The room that calls loaders."""
+
+    nursery: trio.Nursery
+
+    def queue(self, flight: Flight) -> None:
+        """Have a flight's key loaded when its loader has room."""
+
+    def begin(self, holding: Holding, flights: list[Flight]) -> None:
+        """Call the loader for keys that may be loaded now."""
+
+    def asked(self, holding: Holding) -> None:
+        """The store has answered: more may be asked for."""
+
+
+class Claiming:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        store: RebuildStoreHandle,
+        holder: str,
+        call: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """Claim nothing; `call` has something done in the actor's turn."""
+        self._holdings = holdings
+        self._store = store
+        self._holder = holder
+        self._call = call
+        self.loader: Loader
+        self.fetching: Fetching
+        self._held: set[Place] = set()
+        """Granted to this node, and not finished yet."""
+        self._finished: list[FinishedLoad] = []
+        self._waiting: dict[Place, tuple[Flight, float]] = {}
+        """Loaded by others, and since when that is waited for."""
+        self._again: dict[Place, float] = {}
+        """The same, of those that are being asked about again."""
+        self._polling: set[str] = set()
+        """Collections that are to be asked about again soon."""
+
+    def is_shared(self, holding: Holding) -> bool:
+        """Whether nodes share the loads of a collection."""
+        return self._holdings.is_shared and holding.definition.single_flight == CLUSTER
+
+    # ---------------------------------------------------------------- claims
+
+    def ask(self, holding: Holding, flights: list[Flight], max_granted: int) -> None:
+        """Ask who loads these keys; whatever the answer, `Loader.asked` is called."""
+        places, holder = [flight.place for flight in flights], self._holder
+        lease_s = holding.definition.load_timeout_s + SLACK_S
+
+        def done(answer: list[LoadClaim] | SyncdError) -> None:
+            self._call(lambda: self._answered(holding, flights, answer))
+
+        self._store.rebuild(
+            lambda store: store.loads.claim(places, holder, lease_s, max_granted), done
+        )
+
+    def _answered(
+        self, holding: Holding, flights: Sequence[Flight], answer: list[LoadClaim] | SyncdError
+    ) -> None:
+        granted = []
+        for index, flight in enumerate(flights):
+            place = flight.place
+            since = self._again.pop(place, None)
+            flight.is_loading = False
+            is_wanted = self.fetching.flights.get(place) is flight
+            if isinstance(answer, SyncdError):
+                if is_wanted:
+                    self.fetching.fail(flight, answer)
+                continue
+            claim = answer[index]
+            if claim.state is ClaimState.GRANTED:
+                self._held.add(place)
+            if not is_wanted:
+                self.finish(place, 0.0)
+            elif claim.state is ClaimState.GRANTED:
+                granted.append(flight)
+            elif claim.state is ClaimState.HELD:
+                self._wait(flight, self._holdings.now if since is None else since)
+            elif claim.state is ClaimState.LOADED and not flight.is_outdated:
+                self._take(flight, claim)
+            else:
+                self.loader.queue(flight)
+        self.loader.asked(holding)
+        if granted:
+            self.loader.begin(holding, granted)
+
+    def finish(self, place: Place, fresh_s: float | None) -> None:
+        """A claim of ours is over. `fresh_s`: as of `FinishedLoad`."""
+        if place in self._held:
+            self._held.discard(place)
+            self._finished.append(FinishedLoad(place, fresh_s))
+
+    def landed(self, flight: Flight, fresh_until: float) -> None:
+        """What was loaded is in the store."""
+        fresh_s = fresh_until - self._holdings.now
+        is_old = flight.is_outdated or fresh_s <= 0
+        self.finish(flight.place, 0.0 if is_old else None if fresh_s == math.inf else fresh_s)
+
+    def flush(self) -> None:
+        """Tell the store what is over."""
+        if self._finished:
+            finished, self._finished = self._finished, []
+            holder = self._holder
+            self._store.rebuild(lambda store: store.loads.finish(holder, finished), _ignore)
+
+    # ---------------------------------------------------------------- what others load
+
+    def _wait(self, flight: Flight, since: float) -> None:
+        holding = flight.holding
+        if self._holdings.now - since > holding.definition.load_timeout_s + SLACK_S:
+            holding.counts.load_failures += 1
+            self.fetching.fail(flight, SyncdError(ErrorCode.LOAD_TIMEOUT, after_ms=1000))
+            return
+        if flight.place not in self._waiting and since == self._holdings.now:
+            holding.counts.load_waits += 1
+        self._waiting[flight.place] = flight, since
+        if holding.name not in self._polling:
+            self._polling.add(holding.name)
+            self.loader.nursery.start_soon(self._poll, holding)
+
+    async def _poll(self, holding: Holding) -> None:
+        await trio.sleep(POLL_S)
+        self._call(lambda: self._ask_again(holding))
+
+    def _ask_again(self, holding: Holding) -> None:
+        self._polling.discard(holding.name)
+        for place, (flight, since) in list(self._waiting.items()):
+            if flight.holding is holding:
+                del self._waiting[place]
+                if self.fetching.flights.get(place) is flight:
+                    self._again[place] = since
+                    self.loader.queue(flight)
+
+    def _take(self, flight: Flight, claim: LoadClaim) -> None:
+        """Another node has loaded it: it is as of the same moment in the store, and as fresh as there."""
+        place, holding, holdings = flight.place, flight.holding, self._holdings
+        holding.counts.keys_taken += 1
+        holdings.read(place[0], claim.position)
+        until = math.inf if claim.fresh_s is None else holdings.now + claim.fresh_s
+        entry = CachedEntry(0, None, (), until)
+        if claim.entry is not None:
+            stored = claim.entry
+            entry = CachedEntry(stored.version, value_of(stored.value), stored.tags, until)
+        holding.failures.forget(place)
+        holding.memory.keep(place, entry, holdings.now)
+        self.fetching.settle(flight, entry)
+
+
+def _ignore(_answer: object) -> None:
+    """A claim that the store was not told the end of expires."""

@@ -1,0 +1,238 @@
+"""Two nodes that share a Redis and the loads of a collection: one asks the source, the other takes what it brings."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from syncd import App, Tagged
+from syncd.actors.kit import Reply
+from syncd.ids import ChannelName
+from syncd.model.definitions_check import app_in_force
+from syncd.ports_state import KeyName
+from syncd.server import open_node
+from syncd.store.loads import ClaimState
+from syncd.testing.plain_client import PlainClient
+from syncd.testing.redis_server import RedisServer, redis_executable
+from tests.integration.nodes import make_config, wait_for
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(redis_executable() is None, reason="no redis-server here"),
+]
+
+LOAD_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def server():
+    with tempfile.TemporaryDirectory(prefix="syncd-") as folder, RedisServer(Path(folder)) as redis:
+        yield redis
+
+
+@attrs.define
+class Source:
+    """Says what is there once its gate is open; `calls` has which node asked for what."""
+
+    values: dict = attrs.field(factory=dict)
+    calls: list = attrs.field(factory=list)
+    gate: trio.Event = attrs.field(factory=trio.Event)
+    failures: list = attrs.field(factory=list)
+
+    async def load(self, node, keys):
+        self.calls.append((node, sorted(keys)))
+        values = {key: Tagged(self.values[key], ["t"]) for key in keys if key in self.values}
+        await self.gate.wait()
+        if node in self.failures:
+            raise OSError("the source is away")
+        return values
+
+
+@attrs.define
+class World:
+    nodes: list
+    apps: list
+    clients: list
+    source: Source
+
+    async def read(self, number, *keys):
+        kind, answer = await self.clients[number].ask("read", collection="prices", keys=list(keys))
+        if kind == "error":
+            return answer["code"]
+        return [entry.get("value") for entry in answer["entries"]]
+
+    def count(self, number, name):
+        return self.nodes[number].cache_owner.cache_statistics()["prices"][name]
+
+    async def until(self, number, name, value):
+        async def ask():
+            await trio.lowlevel.checkpoint()
+            return self.count(number, name)
+
+        await wait_for(ask, lambda found: found == value)
+
+
+def make_app(source, number):
+    app = App()
+    prices = app.collection(
+        "prices", read="anyone", ttl="1 h", load_timeout=LOAD_S, single_flight="cluster"
+    )
+
+    @prices.loader
+    async def load(keys: list[str]):
+        return await source.load(number, keys)
+
+    return app
+
+
+@pytest.fixture
+async def world(server, tmp_path):
+    client = server.client()
+    client.flushall()
+    client.close()
+    world = World([], [], [], Source({"a": 1, "b": 2}))
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(2):
+            config = make_config(tmp_path, redis=server.url)
+            app = make_app(world.source, number)
+            node = await stack.enter_async_context(
+                open_node(config, app_in_force(app.definition(), config))
+            )
+            await wait_for(trio.lowlevel.checkpoint, lambda _, n=node: n.bridge.is_up)
+            client = await PlainClient.connect(node.addresses[0][1])
+            stack.push_async_callback(client.aclose)
+            await client.hello()
+            world.nodes.append(node)
+            world.apps.append(app)
+            world.clients.append(client)
+        with trio.fail_after(60):
+            yield world
+
+
+async def waiting(world):
+    """Wait until one node loads and the other waits for it; return the number of the one that loads."""
+
+    async def ask():
+        await trio.lowlevel.checkpoint()
+        return [world.count(number, "load_waits") for number in range(2)]
+
+    waits = await wait_for(ask, any)
+    return waits.index(0)
+
+
+@contextlib.asynccontextmanager
+async def reading(world, *keys):
+    """Let both nodes read the same keys at the same time; yields the one that loads them, then fills in the answers."""
+    answers = [None, None]
+
+    async def read(number):
+        answers[number] = await world.read(number, *keys)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(2):
+            nursery.start_soon(read, number)
+        yield await waiting(world), answers
+
+
+async def test_what_both_want_is_loaded_once(world):
+    async with reading(world, "a", "b", "none") as (loader, answers):
+        world.source.gate.set()
+    assert answers == [[1, 2, None]] * 2
+    assert world.source.calls == [(loader, ["a", "b", "none"])]
+    assert world.count(loader, "keys_loaded") == 3
+    assert world.count(1 - loader, "keys_taken") == world.count(1 - loader, "load_waits") == 3
+    assert world.count(1 - loader, "loads") == world.count(loader, "keys_taken") == 0
+
+
+async def test_what_is_fresh_on_one_node_is_taken_by_the_other_later(world):
+    world.source.gate.set()
+    assert await world.read(0, "a") == [1]
+    assert await world.read(1, "a") == [1]
+    assert len(world.source.calls) == 1
+    assert (world.count(1, "keys_taken"), world.count(1, "load_waits")) == (1, 0)
+    assert await world.read(1, "a") == [1]
+    assert world.count(1, "hits") == 1
+
+
+@pytest.mark.parametrize("invalidator", [0, 1])
+async def test_what_was_asked_before_an_invalidation_counts_on_no_node(world, invalidator):
+    """DESIGN 5.9: the load that runs is discarded, by the node that waits for it too."""
+    async with reading(world, "a") as (loader, answers):
+        world.source.values["a"] = "new"
+        await world.apps[invalidator].invalidate("prices", keys=["a"])
+        other = world.nodes[1 - invalidator].cache_owner
+        await wait_for(
+            trio.lowlevel.checkpoint,
+            lambda _: (
+                other.holdings.heads.get("prices")
+                == world.nodes[invalidator].cache_owner.holdings.heads.get("prices")
+            ),
+        )
+        world.source.gate.set()
+    assert answers == [["new"]] * 2
+    assert world.source.calls[0] == (loader, ["a"])
+    assert len(world.source.calls) == 2
+    assert await world.read(0, "a") == await world.read(1, "a") == ["new"]
+    assert len(world.source.calls) == 2
+
+
+@pytest.mark.parametrize("what", [{"keys": ["a"]}, {"tags": ["t"]}, {"everything": True}])
+async def test_whoever_reads_after_an_invalidation_reads_no_older_load_on_any_node(world, what):
+    world.source.gate.set()
+    assert await world.read(0, "a") == await world.read(1, "a") == [1]
+    for number in range(2):
+        world.source.values["a"] = f"new {number}"
+        await world.apps[number].invalidate("prices", **what)
+        head = world.nodes[number].cache_owner.holdings.heads.get("prices")
+        after = {"prices": {"epoch": head.epoch, "offset": head.offset}}
+        for client in world.clients:
+            _, told = await client.ask("read", collection="prices", keys=["a"], after=after)
+            assert [entry["value"] for entry in told["entries"]] == [f"new {number}"]
+    assert len(world.source.calls) == 3
+
+
+async def test_a_node_whose_holder_died_loads_for_itself_in_time(world):
+    place, reply = (ChannelName("prices"), KeyName("a")), Reply()
+    world.nodes[0].store.rebuild(
+        lambda store: store.loads.claim([place], "dead", LOAD_S + 1, 1), reply.resolve
+    )
+    assert [claim.state for claim in await reply.wait()] == [ClaimState.GRANTED]
+    world.source.gate.set()
+    began_at = trio.current_time()
+    assert await world.read(1, "a") == [1]
+    assert LOAD_S * 0.9 <= trio.current_time() - began_at <= LOAD_S + 2
+    assert world.source.calls == [(1, ["a"])]
+    assert world.count(1, "load_waits") == 1
+
+
+async def test_whoever_waits_for_a_load_that_fails_tries_itself(world):
+    async with reading(world, "a") as (loader, answers):
+        world.source.failures.append(loader)
+        world.source.gate.set()
+    assert answers[loader] == "load_failed"
+    assert answers[1 - loader] == [1]
+    assert world.source.calls == [(loader, ["a"]), (1 - loader, ["a"])]
+
+
+async def test_what_is_watched_on_both_nodes_is_loaded_once_when_it_is_invalidated(world):
+    world.source.gate.set()
+    for number, client in enumerate(world.clients):
+        kind, told = await client.ask("watch", collection="prices", keys=["a", "b"])
+        assert kind == "watched", told
+        assert [entry["value"] for entry in told["entries"]] == [1, 2], number
+    world.source.values["a"] = "new"
+    num_calls = len(world.source.calls)
+    await world.apps[0].invalidate("prices", everything=True)
+    for client in world.clients:
+        while True:
+            _, event = await client.expect("event")
+            if event.get("key") == "a":
+                break
+        assert event["data"]["value"] == "new"
+    for number in range(2):
+        assert await world.read(number, "a", "b") == ["new", 2]
+    loaded = [key for _, keys in world.source.calls[num_calls:] for key in keys]
+    assert sorted(loaded) == ["a", "b"]
