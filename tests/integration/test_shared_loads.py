@@ -16,7 +16,8 @@ from syncd.ports_state import KeyName
 from syncd.server import open_node
 from syncd.store.loads import ClaimState
 from syncd.testing.plain_client import PlainClient
-from syncd.testing.redis_server import RedisServer, redis_executable
+from syncd.testing.redis_process import redis_executable
+from syncd.testing.redis_server import RedisServer
 from tests.integration.nodes import make_config, wait_for
 
 pytestmark = [
