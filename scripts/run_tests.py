@@ -46,7 +46,7 @@ PARTS = (
     Part("simulation", ("simulation",), 120, is_measured=False),
     Part("integration", ("integration", "soak"), 420, is_spread=True),
     Part("cluster", ("cluster",), 180, is_measured=False),
-    Part("e2e", ("e2e",), 180, is_measured=False),
+    Part("e2e", ("e2e",), 180, is_measured=False, is_spread=True),
 )
 """Every folder of tests/ belongs to exactly one part; a house test says so."""
 

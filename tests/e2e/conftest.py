@@ -18,6 +18,21 @@ def browser(chromium):
     chromium.close_pages()
 
 
+@pytest.fixture(scope="module")
+def module_node(request, tmp_path_factory):
+    arguments = getattr(request.module, "NODE_ARGUMENTS", ())
+    with Node(tmp_path_factory.mktemp("node"), arguments=arguments) as server:
+        yield server
+
+
+@pytest.fixture
+def standing_node(module_node):
+    """One for the tests of a module that do not mind what others left there: starting one costs a second."""
+    if not module_node.is_running:
+        module_node.start()
+    return module_node
+
+
 @pytest.fixture
 def node(tmp_path):
     with Node(tmp_path) as server:

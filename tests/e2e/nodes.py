@@ -47,5 +47,10 @@ class Node(ServerProcess):
     def url(self):
         return f"http://127.0.0.1:{self.port}/"
 
+    @property
+    def is_running(self):
+        """Whether it was started, and not killed since."""
+        return self._process is not None and self.returncode is None
+
     def publisher(self):
         return Publisher(self.url, api_key=API_KEY)

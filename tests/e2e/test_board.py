@@ -10,6 +10,7 @@ from tests.e2e.nodes import Node
 
 pytestmark = [pytest.mark.process, pytest.mark.browser, pytest.mark.slow]
 
+NODE_ARGUMENTS = ("--demo",)
 NUM_SEEDS = 6
 NETWORK_ERROR = "WebSocket connection to"
 """What Chromium prints by itself when a node is not there to be dialled."""
@@ -17,15 +18,7 @@ NETWORK_ERROR = "WebSocket connection to"
 
 @pytest.fixture
 def node(tmp_path):
-    with Node(tmp_path, arguments=("--demo",)) as server:
-        server.start()
-        yield server
-
-
-@pytest.fixture(scope="module")
-def standing_node(tmp_path_factory):
-    """One for the tests that neither kill it nor count its events: starting one costs seconds."""
-    with Node(tmp_path_factory.mktemp("node"), arguments=("--demo",)) as server:
+    with Node(tmp_path, arguments=NODE_ARGUMENTS) as server:
         server.start()
         yield server
 
@@ -157,7 +150,7 @@ def test_nothing_is_missed_when_the_server_is_killed(board, node, tmp_path):
     board.press("A", "o-1042", "ship")
     board.press("B", "o-1045", "approve")
     assert board.cards("A")["o-1042"]["pending"] == "1 pending"
-    with Node(tmp_path, arguments=("--demo",)) as elsewhere:  # where the panes do not look
+    with Node(tmp_path, arguments=NODE_ARGUMENTS) as elsewhere:  # where the panes do not look
         elsewhere.start()
         publish(elsewhere, 4, 5, 6)
         mutate(elsewhere, "ship", "o-1044")

@@ -3,20 +3,18 @@
 import pytest
 
 from tests.e2e.board import Board, ask, mutate, order, top
-from tests.e2e.nodes import Node
 
 pytestmark = [pytest.mark.process, pytest.mark.browser, pytest.mark.slow]
 
+NODE_ARGUMENTS = ("--demo",)
 NETWORK_ERROR = "WebSocket connection to"
 """What Chromium prints by itself when a node is not there to be dialled."""
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory):
-    """One for all tests, which make orders of their own: starting one costs seconds."""
-    with Node(tmp_path_factory.mktemp("node"), arguments=("--demo",)) as server:
-        server.start()
-        yield server
+@pytest.fixture
+def node(standing_node):
+    """One for all tests, which make orders of their own."""
+    return standing_node
 
 
 @pytest.fixture

@@ -24,6 +24,11 @@ IS_LIVE = "() => room.state === 'subscribed'"
 HAS_TOLD = "(num) => told.length >= num"
 
 
+@pytest.fixture
+def node(standing_node):
+    return standing_node
+
+
 @pytest.fixture(scope="session")
 def bundle():
     command = ["node", "scripts/bundle.mjs"]

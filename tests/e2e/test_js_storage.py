@@ -24,6 +24,11 @@ LOADED = "async () => (await queue.load()).map(({id, mid, args}) => [id, mid, ar
 EXPORTED = "async () => (await queue.exported()).map(({id}) => id)"
 
 
+@pytest.fixture
+def node(standing_node):
+    return standing_node
+
+
 @pytest.fixture(scope="session")
 def bundle():
     command = ["node", "scripts/bundle.mjs", "storage/index.ts", "storage"]
