@@ -1,9 +1,11 @@
-// Prints how long a collection of 10,000 rows takes to load, to change and to predict; run `npm run build` before.
+// Prints how long a collection of 10,000 rows takes to load, to change and to predict, beside TanStack Query with code written
+// by hand and, where it is installed, Replicache; run `npm run build` before.
 
 import { encode } from "@msgpack/msgpack";
 import { createClient } from "../dist/index.js";
 import { createFakeWorld } from "../dist/testing/index.js";
 import { HandWritten } from "./beside.mjs";
+import { findReplicache, Replica } from "./replicache.mjs";
 
 const NUM_ROWS = 10_000;
 const NUM_PENDING = 50;
@@ -153,18 +155,52 @@ function timeBeside() {
   return [median(loads), median(events), median(rebases)];
 }
 
+/** The same three with Replicache; the whole list is read anew at each event, or what changed is told. */
+async function timeReplicache(Replicache, way) {
+  const entries = Array.from({ length: NUM_ROWS }, (_, n) => [keyOf(n), row(n)]);
+  const [loads, events, rebases] = [[], [], []];
+  const loaded = async () => {
+    const one = new Replica(Replicache, way);
+    await one.ready();
+    loads.push(await one.load(entries));
+    if (way === "list" && one.rows.length !== NUM_ROWS) throw new Error("Not everything was loaded.");
+    return one;
+  };
+  for (let run = 0; run < 4; run++) await (await loaded()).close();
+  const one = await loaded();
+  for (let run = 0; run < 100; run++) {
+    const n = (run * 7919) % NUM_ROWS;
+    events.push(await one.event(keyOf(n), { ...row(n), total: NUM_ROWS + run }));
+  }
+  for (let n = 0; n < NUM_PENDING; n++) await one.ship(keyOf(n));
+  for (let run = 0; run < 50; run++) {
+    const n = run % NUM_PENDING;
+    rebases.push(await one.event(keyOf(n), { ...row(n), total: 2 * NUM_ROWS + run }));
+    const { status, total } = await one.read(keyOf(n));
+    if (status !== "shipped" || total !== 2 * NUM_ROWS + run) throw new Error("Not predicted anew.");
+  }
+  await one.close();
+  return [median(loads), median(events), median(rebases)];
+}
+
 const LIMITS = [
   [`cold load of ${NUM_ROWS} entries`, timeLoad, 150],
   ["one event and one selector", timeEvent, 0.3],
   [`rebase of ${NUM_PENDING} pending`, timeRebase, 5],
 ];
 
-const beside = timeBeside();
+const others = [["query-core and code by hand", timeBeside()]];
+const Replicache = await findReplicache();
+if (Replicache === null) console.log("Replicache is not installed: npm install --no-save replicache@15.3.0");
+else {
+  others.push(["replicache, list read", await timeReplicache(Replicache, "list")]);
+  others.push(["replicache, changes told", await timeReplicache(Replicache, "diff")]);
+}
 
 for (const [place, [name, time, limitMs]] of LIMITS.entries()) {
   const ms = await time();
   const verdict = ms <= limitMs ? "ok" : "TOO SLOW";
-  const others = `query-core and code by hand: ${beside[place].toFixed(3)} ms`;
-  console.log(`${name}: ${ms.toFixed(3)} ms of ${limitMs} ms - ${verdict}; ${others}`);
+  const beside = others.map(([other, times]) => `${other}: ${times[place].toFixed(3)} ms`).join("; ");
+  console.log(`${name}: ${ms.toFixed(3)} ms of ${limitMs} ms - ${verdict}; ${beside}`);
   if (ms > limitMs) process.exitCode = 1;
 }
