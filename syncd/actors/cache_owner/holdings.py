@@ -250,6 +250,11 @@ class Holdings:
         if self.heads.read(channel, position):
             self._forget_entries(channel)
 
+    def follow(self, channel: ChannelName, position: Position) -> None:
+        """Hear what others change and invalidate from this position on, whether or not anything is in memory: somebody watches."""
+        if self._interest is not None:
+            self.read(channel, position)
+
     def note(self, channel: ChannelName, position: Position) -> None:
         """Memory has, or is to have at once, the change at this position."""
         self._hear_of(channel)

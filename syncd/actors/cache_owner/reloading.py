@@ -23,12 +23,12 @@ from syncd.actors.cache_owner.gathering import Flight
 from syncd.actors.cache_owner.holdings import Holding, Holdings
 from syncd.actors.cache_owner.paging import PAGE_BYTES
 from syncd.errors import SyncdError
-from syncd.ids import ChannelName
+from syncd.ids import ChannelName, Position
 from syncd.model.collection_memory import CachedEntry
 from syncd.model.owed_loads import LOOKED_AT_ONCE, OwedLoads
 from syncd.model.recording import Place
 from syncd.ports_collections import WatchingHandle
-from syncd.ports_state import Entry, KeyName, StateReader, StateStoreHandle
+from syncd.ports_state import EntryPage, KeyName, StateReader, StateStoreHandle
 
 __all__ = ["LOOK_S", "Reloading"]
 
@@ -43,8 +43,8 @@ CROWDED = MAX_FLIGHTS // 2
 
 _Name = tuple[str, ChannelName | None, str]
 """A walk: its collection, the channel (None: what is in memory of the collection), and the tag, if it is for one."""
-_Pager = Callable[[StateReader, Place | None], list[Place]]
-"""Reads where the next entries lie, after one, or from the first."""
+_Pager = Callable[[StateReader, Place | None], tuple[Position | None, list[Place]]]
+"""Reads where the next entries lie, after one, or from the first; and of one channel, the position that this is as of."""
 
 
 @attrs.define(eq=False)
@@ -94,6 +94,13 @@ class Reloading:
         fetching.on_settled, fetching.on_failed = self._settled, self._failed
 
     # ---------------------------------------------------------------- invalidated
+
+    def lost(self, channel: ChannelName) -> None:
+        """Anything of a channel may have been invalidated, by others, and we did not hear of it."""
+        holding = self._holdings.of_channel(channel)
+        if holding is not None and holding.has_source:
+            self._owed[holding.name].doubt(channel)
+            self.owe(holding, (), [channel])
 
     def doubt(self, holding: Holding) -> None:
         """Anything of a collection may have been invalidated."""
@@ -163,12 +170,13 @@ class Reloading:
         elif not self._owed[holding.name].is_sure(channel):
             self._begin(holding, channel, is_whole=True)
 
-    def told(self, channel: ChannelName, stored: Sequence[Entry]) -> None:
+    def told(self, channel: ChannelName, page: EntryPage) -> None:
         """Somebody watches a channel from now on, and is told these entries of it as the store has them."""
         holding, now = self._holdings.of_channel(channel), self._holdings.now
         if holding is None or not holding.has_source:
             return
-        for each in stored:
+        self._holdings.follow(channel, page.position)
+        for each in page.entries:
             place = (channel, each.key)
             known = holding.memory.peek(place, now)
             if not holding.is_usable(place, known or holding.entry_from_store(each), now):
@@ -263,18 +271,22 @@ class Reloading:
             self._end(walk, is_complete=True)
 
     def _walk_store(self, walk: _Walk, pager: _Pager, after: Place | None = None) -> None:
-        def work(reader: StateReader) -> list[Place]:
+        def work(reader: StateReader) -> tuple[Position | None, list[Place]]:
             return pager(reader, after)
 
-        def done(answer: list[Place] | SyncdError) -> None:
+        def done(answer: tuple[Position | None, list[Place]] | SyncdError) -> None:
             self._call(lambda: look(answer))
 
-        def look(answer: list[Place] | SyncdError) -> None:
+        def look(answer: tuple[Position | None, list[Place]] | SyncdError) -> None:
             if isinstance(answer, SyncdError):
                 self._end(walk, is_complete=False)
-            elif answer:
-                self._see_some(walk.holding, answer, walk.is_whole)
-                self._go_on(lambda: self._walk_store(walk, pager, answer[-1]))
+                return
+            position, places = answer
+            if position is not None and walk.name[1] is not None:
+                self._holdings.follow(walk.name[1], position)
+            if places:
+                self._see_some(walk.holding, places, walk.is_whole)
+                self._go_on(lambda: self._walk_store(walk, pager, places[-1]))
             else:
                 self._end(walk, is_complete=True)
 
@@ -321,16 +333,16 @@ class Reloading:
 
 
 def _tagged_pager(collection: str, tag: str) -> _Pager:
-    def page(reader: StateReader, after: Place | None) -> list[Place]:
-        return list(reader.keys_by_tag(collection, tag, after, STEP))
+    def page(reader: StateReader, after: Place | None) -> tuple[None, list[Place]]:
+        return None, list(reader.keys_by_tag(collection, tag, after, STEP))
 
     return page
 
 
 def _channel_pager(channel: ChannelName) -> _Pager:
-    def page(reader: StateReader, after: Place | None) -> list[Place]:
+    def page(reader: StateReader, after: Place | None) -> tuple[Position, list[Place]]:
         after_key = None if after is None else after[1]
         found = reader.scan(channel, after_key, STEP, PAGE_BYTES)
-        return [(channel, entry.key) for entry in found.entries]
+        return found.position, [(channel, entry.key) for entry in found.entries]
 
     return page

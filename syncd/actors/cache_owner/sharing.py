@@ -115,6 +115,7 @@ class Sharing:
         """All entries of a channel were replaced."""
         if self._holdings.heads.get(message.channel) is not None:
             self._holdings.forget_channel(message.channel)
+            self._reloading.lost(message.channel)
 
     # ---------------------------------------------------------------- lost
 
@@ -173,6 +174,7 @@ class Sharing:
             return False  # it begins anew by itself
         if log.epoch != known.epoch or log.floor > known.offset or log.top < head.offset:
             holdings.forget_channel(channel, Position(log.epoch, log.top))
+            self._reloading.lost(channel)
             return False
         for event in page.events:
             self._take(channel, log.epoch, event.offset, event.key, event.record)

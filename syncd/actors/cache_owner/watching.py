@@ -233,7 +233,7 @@ class Watching:
             snapshot.after_key = page.entries[-1].key
         entries = [state for state in states_of(page) if state.value is not None]
         self._tell(snapshot, entries, page.position, answer.decided, more=not page.is_complete)
-        self._reloading.told(snapshot.command.channel, page.entries)
+        self._reloading.told(snapshot.command.channel, page)
 
     def _tell_keys(
         self,
