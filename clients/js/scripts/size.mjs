@@ -18,7 +18,7 @@ const BUDGETS = [
     maxBytes: 14 * KB,
   },
   // The aim is 20 kB.
-  { name: "all of .", code: 'export * from "./dist/index.js";', maxBytes: 21.5 * KB },
+  { name: "all of .", code: 'export * from "./dist/index.js";', maxBytes: 20.5 * KB },
   {
     name: "./react over .",
     code: 'export * from "./dist/index.js"; export * from "./dist/react/index.js";',

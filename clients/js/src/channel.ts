@@ -110,7 +110,7 @@ export class Channel {
    * @throws TypeError, RangeError the data has no form on the wire.
    */
   async publish(data: unknown, options: PublishOptions = {}): Promise<Position | null> {
-    const uid = options.uid ?? newId(this.#host.engine.environment);
+    const uid = options.uid ?? newId(this.#host.engine.outside);
     const { name, key } = options;
     const publication = { channel: this.name, name, data, key, uid };
     return (await this.#host.call("publish", publication)) as Position | null;
@@ -165,7 +165,7 @@ export class Channel {
 
   #leaveSoon(): void {
     const generation = this.#generation;
-    this.#host.engine.environment.setTimeout(() => {
+    this.#host.engine.outside.setTimeout(() => {
       const isUsed = this.#listeners.size > 0 || this.presence.isWatched;
       if (isUsed || generation === 0 || generation !== this.#generation) return;
       this.#forget();

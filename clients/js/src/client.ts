@@ -1,21 +1,21 @@
 /** The client as applications use it. Owns who waits for what: replies by request id, channels by name. */
 
 import { Channel } from "./channel.js";
-import type { Collection } from "./collection.js";
+import { Collection, type CollectionHost } from "./collection.js";
 import { ClientCore } from "./core/core.js";
-import type { Invalidation, MutationOutcome } from "./core/entries/facts.js";
+import type { Invalidation, MutationOutcome, ViewChange } from "./core/entries/facts.js";
 import { StateRoom } from "./core/entries/room.js";
-import { RequestFailed } from "./core/errors.js";
+import { ClientClosed, MutationFailed, RequestFailed } from "./core/errors.js";
 import type { Fact, JobResult, RequestResult, StateChanged } from "./core/facts.js";
+import { found } from "./core/maps.js";
 import { type ConnectionState, isFinal } from "./core/tables.js";
 import { callAll, type Listeners, listen } from "./listeners.js";
-import { flatten, type Mutate, type MutatorMap, mutateOf } from "./mutation.js";
-import { Engine, type Host } from "./shell/engine.js";
-import { completeEnvironment, type Environment, newId } from "./shell/environment.js";
-import type { Keeping } from "./shell/keeping.js";
-import type { PendingStore } from "./shell/pending-store.js";
-import type { TokenSource } from "./shell/tokens.js";
-import { ClientState } from "./state.js";
+import { type Mutate, type Mutation, type MutatorMap, prepared } from "./mutation.js";
+import type { ClientOptions, ConnectionStatus } from "./options.js";
+import { Engine } from "./shell/engine.js";
+import { completeEnvironment, newId } from "./shell/environment.js";
+import type { Kept } from "./shell/keeping.js";
+import { Waiters } from "./waiters.js";
 import type { Body } from "./wire/decode.js";
 
 /**
@@ -23,58 +23,6 @@ import type { Body } from "./wire/decode.js";
  * that resending all after a reconnect meets no rate limit.
  */
 const MAX_REQUESTS = 1024;
-
-/** What a client is made with. */
-export interface ClientOptions<Own extends MutatorMap = Record<never, never>> {
-  /** `wss://host/ws`; in a page also a path, `/ws`. */
-  readonly url: string;
-  /**
-   * Returns a fresh JWT: asked before the first connection, before the present token runs out, and when the server refuses
-   * it. Null means that the user is logged out: the client waits in `needs-auth` until `setToken` or `connect`. Without
-   * it the client is anonymous.
-   */
-  readonly getToken?: TokenSource | undefined;
-  /** Name of this user's clients on this device. */
-  readonly group?: string | undefined;
-  /** What predicts mutations, by full name or by collection and name. The built-in ones need none. */
-  readonly mutators?: Own | undefined;
-  /** Keeps mutations before they are sent, so that they survive this page; without it they live in memory. */
-  readonly store?: PendingStore | undefined;
-  /** `sharedTabs({ user })` of `syncd-client/tabs`: one connection for all tabs of this user. Without it each has its own. */
-  readonly tabs?: Tabs | undefined;
-  /** What is outside, in place of the platform's: for tests, and `WebSocket` where the platform has none. */
-  readonly environment?: Partial<Environment> | undefined;
-}
-
-/** Lets clients of other tabs take part: `SharedTabs` of `syncd-client/tabs`. */
-export interface Tabs {
-  /** Return the environment with a WebSocket that all tabs share. Called first, once. */
-  share(environment: Environment, url: string): Environment;
-  /** Return a store that tells other tabs what it keeps. Called after `share`, once. */
-  keep(store: PendingStore | undefined): PendingStore | undefined;
-  /** Have what they keep predicted in this room, by what is done within `run`. Called after `keep`, once. */
-  join(room: StateRoom, run: (act: () => void) => void): void;
-}
-
-/** What the connection is doing and why. Never changed: a new one takes its place. */
-export interface ConnectionStatus {
-  readonly state: ConnectionState;
-  /** Close code that led here; null when none did. */
-  readonly code: number | null;
-  /** For people; may be empty. */
-  readonly reason: string;
-  /** Which dial this is, or was, since a connection was last stable: 1 for the first; 0 before any. */
-  readonly attempt: number;
-  /** Wall clock, ms since 1970, of the next dial; null when none is due. */
-  readonly retryAt: number | null;
-  /** Whether there ever was a session. */
-  readonly hasConnected: boolean;
-}
-
-interface Reply {
-  resolve(result: RequestResult): void;
-  reject(error: Error): void;
-}
 
 /** A connection that comes back, and what is done over it. Made by `createClient`; does nothing before `connect`. */
 export class Client<Own extends MutatorMap = Record<never, never>> {
@@ -90,13 +38,18 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
    */
   readonly mutate: Mutate<Own>;
   readonly #engine: Engine<StateRoom>;
-  readonly #entries: ClientState;
-  readonly #host: Host;
-  readonly #replies = new Map<number, Reply>();
+  readonly #host: CollectionHost;
+  readonly #replies = new Waiters();
+  readonly #outcomes = new Waiters();
+  readonly #collections = new Map<string, Collection>();
   readonly #channels = new Map<string, Channel>();
-  readonly #stateListeners: Listeners<ConnectionStatus> = new Set();
+  readonly #onState: Listeners<ConnectionStatus> = new Set();
+  readonly #onInvalidate: Listeners<Invalidation> = new Set();
+  readonly #onOutcome: Listeners<MutationOutcome> = new Set();
+  readonly #onPending: Listeners<number> = new Set();
+  #numPendingTold = 0;
   #wantsConnection = false;
-  readonly #keeping: Keeping | undefined;
+  readonly #keeping: Kept | undefined;
   #status: ConnectionStatus = {
     state: "idle",
     code: null,
@@ -111,23 +64,27 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     const outside = completeEnvironment(options.environment);
     const environment = options.tabs?.share(outside, options.url) ?? outside;
     const getToken = options.getToken ?? null;
-    const own = options.mutators ?? ({} as Own);
     const store = options.tabs ? options.tabs.keep(options.store) : options.store;
-    const room = { mutators: flatten(own), hasStore: store !== undefined };
+    const { mutators, mutate } = prepared(options.mutators ?? ({} as Own), (name, args) =>
+      this.#mutate(name, args),
+    );
+    this.mutate = mutate;
     const core = new ClientCore(
       () => environment.random(),
-      (speech) => new StateRoom(speech, room),
+      (speech) => new StateRoom(speech, { mutators }),
       { group: options.group ?? null, hasTokenSource: getToken !== null },
     );
     this.#engine = new Engine(core, environment, { url: options.url, getToken }, (fact) => this.#tell(fact));
     options.tabs?.join(core.entries, (act) => this.#engine.run(act));
-    this.#host = { engine: this.#engine, call: (kind, body) => this.#call(kind, body) };
+    this.#host = {
+      engine: this.#engine,
+      call: (kind, body) => this.#call(kind, body),
+      mutate,
+    };
     this.#keeping = store?.join({
       engine: this.#engine,
       another: (other) => new Client({ ...options, tabs: undefined, store: other }),
     });
-    this.#entries = new ClientState(this.#host, this.#keeping);
-    this.mutate = mutateOf(own, (name, args) => this.#entries.mutate(name, args));
   }
 
   /** What the connection is doing. */
@@ -148,10 +105,15 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
   /** Begin to connect, or go on after `disconnect`; in `needs-auth`, ask `getToken` again. Returns at once. */
   connect(): void {
     this.#wantsConnection = true;
-    this.#entries.whenLoaded(() => {
-      if (!isFinal(this.state)) this.#keeping?.look();
-      if (this.#wantsConnection) this.#engine.connect();
-    });
+    if (this.#keeping) void this.#keeping.load().then(() => this.#connect());
+    else this.#connect();
+  }
+
+  /** What earlier pages left is there. */
+  #connect(): void {
+    this.#tellPending();
+    if (!isFinal(this.state)) this.#keeping?.look();
+    if (this.#wantsConnection) this.#engine.connect();
   }
 
   /** End the connection until `connect`. What waits for it goes on waiting. */
@@ -177,47 +139,49 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
 
   /** Be told every change of `status`; return the function that ends that. */
   onState(listener: (status: ConnectionStatus) => void): () => void {
-    return listen(this.#stateListeners, listener);
+    return listen(this.#onState, listener);
   }
 
   /** Return the channel of this name, `namespace:name`: always the same object. */
   channel(name: string): Channel {
-    let channel = this.#channels.get(name);
-    if (channel === undefined) {
-      channel = new Channel(name, this.#host);
-      this.#channels.set(name, channel);
-    }
-    return channel;
+    return found(this.#channels, name, () => new Channel(name, this.#host));
   }
 
   /** Return the collection of this name: always the same object. */
   collection<Value = unknown>(name: string): Collection<Value> {
-    return this.#entries.collection(name) as Collection<Value>;
+    return found(this.#collections, name, () => new Collection(name, this.#host)) as Collection<Value>;
   }
 
   /** Wait until no mutation is pending, those of earlier pages included. */
-  settled(): Promise<void> {
-    return this.#entries.settled();
+  async settled(): Promise<void> {
+    while (this.numPending > 0) {
+      await new Promise<void>((resolve) => {
+        const stop = listen(this.#onPending, () => {
+          stop();
+          resolve();
+        });
+      });
+    }
   }
 
   /** How many mutations are not settled, those of earlier pages included. */
   get numPending(): number {
-    return this.#entries.numPending;
+    return this.#engine.core.entries.pending.length;
   }
 
   /** Be told every change of `numPending`; return the function that ends that. */
   onPending(listener: (numPending: number) => void): () => void {
-    return listen(this.#entries.onPending, listener);
+    return listen(this.#onPending, listener);
   }
 
   /** Be told entries that may have changed at their source, of watched collections; return the function that ends that. */
   onInvalidate(listener: (invalidation: Invalidation) => void): () => void {
-    return listen(this.#entries.onInvalidate, listener);
+    return listen(this.#onInvalidate, listener);
   }
 
   /** Be told how every mutation ended, those of earlier pages included; return the function that ends that. */
   onOutcome(listener: (outcome: MutationOutcome) => void): () => void {
-    return listen(this.#entries.onOutcome, listener);
+    return listen(this.#onOutcome, listener);
   }
 
   /**
@@ -231,46 +195,83 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
 
   /** Make a key for a new entry, or any other name, that nobody else makes: 32 hexadecimal digits. */
   newId(): string {
-    return newId(this.#engine.environment);
+    return newId(this.#engine.outside);
   }
 
-  #call(kind: string, body: Body): Promise<RequestResult> {
-    return new Promise((resolve, reject) => {
-      if (this.#replies.size >= MAX_REQUESTS) {
-        throw new RequestFailed("overloaded", `${MAX_REQUESTS} requests wait for an answer already.`, true);
-      }
-      this.#engine.run(() => {
-        this.#replies.set(this.#engine.core.asking.ask(kind, body), { resolve, reject });
-      });
+  async #call(kind: string, body: Body): Promise<RequestResult> {
+    if (this.#replies.size >= MAX_REQUESTS) {
+      throw new RequestFailed("overloaded", `${MAX_REQUESTS} requests wait for an answer already.`, true);
+    }
+    const answer = this.#engine.run(() => this.#replies.wait(this.#engine.core.asking.ask(kind, body)));
+    return (await answer) as RequestResult;
+  }
+
+  #mutate(name: string, args: unknown): Mutation {
+    const { connection, entries } = this.#engine.core;
+    if (isFinal(connection.state)) throw connection.error ?? new ClientClosed();
+    const mutation = this.#engine.run((now) => {
+      const [id, local] = entries.mutate(name, args ?? null, now);
+      const server = this.#outcomes.wait(id);
+      server.catch(() => undefined); // Nobody has to wait for it.
+      return { id, local, server };
     });
+    this.#tellPending();
+    return mutation;
+  }
+
+  #tellPending(): void {
+    const { numPending } = this;
+    if (numPending === this.#numPendingTold) return;
+    this.#numPendingTold = numPending;
+    callAll(this.#onPending, numPending, this.#engine);
   }
 
   // ------------------------------------------------------------------------------- facts
 
   #tell(fact: Fact): void {
     if (fact.kind === "state") this.#stateChanged(fact);
-    else if (fact.kind === "entries") this.#entries.take(fact.fact);
-    else if (fact.kind === "settled") {
-      const reply = this.#replies.get(fact.requestId);
-      this.#replies.delete(fact.requestId);
-      if (fact.error) reply?.reject(fact.error);
-      else reply?.resolve(fact.result);
-    } else if (fact.kind === "complaint") {
-      this.#engine.environment.log(`syncd: ${fact.code}: ${fact.message}`);
+    else if (fact.kind === "settled") this.#replies.settle(fact.requestId, fact.error, fact.result);
+    else if (fact.kind === "complaint") {
+      this.#engine.outside.log(`syncd: ${fact.code}: ${fact.message}`);
+    } else if (fact.kind === "views") this.#viewsChanged(fact.changed);
+    else if (fact.kind === "outcome") this.#decided(fact.outcome);
+    else if (fact.kind === "invalidated") callAll(this.#onInvalidate, fact.invalidation, this.#engine);
+    else if (fact.kind === "ended") {
+      const { watch, code, message } = fact;
+      for (const collection of this.#collections.values()) collection.ended(watch, code, message);
     } else if (this.#engine.core.state !== "closed" || fact.kind === "subscription") {
       // A listener may have closed the client: what still waits is not told, but for the end itself.
       this.#channels.get(fact.channel)?.take(fact);
     }
   }
 
+  #decided(outcome: MutationOutcome): void {
+    const { id, status, value, code, message } = outcome;
+    const error = status === "ok" ? null : new MutationFailed(status, code, message);
+    this.#outcomes.settle(id, error, value);
+    callAll(this.#onOutcome, outcome, this.#engine);
+    this.#tellPending();
+  }
+
+  /** All collections change before anybody is told, so that listeners never see one ahead of another. */
+  #viewsChanged(changed: readonly ViewChange[]): void {
+    const byCollection = new Map<Collection, ViewChange[]>();
+    for (const change of changed) {
+      const collection = this.collection(change[0].selection.collection);
+      found(byCollection, collection, () => [] as ViewChange[]).push(change);
+    }
+    for (const [collection, own] of byCollection) collection.take(own);
+    for (const [collection, own] of byCollection) collection.tell(own);
+  }
+
   #stateChanged({ state, code, reason, attempt, retryAt }: StateChanged): void {
-    const { environment } = this.#engine;
-    const wallRetryAt = retryAt === null ? null : environment.wallNow() + retryAt - environment.now();
+    const { outside } = this.#engine;
+    const wallRetryAt = retryAt === null ? null : outside.wallNow() + retryAt - outside.now();
     const hasConnected = this.#status.hasConnected || state === "connected";
     const status = { state, code, reason, attempt, retryAt: wallRetryAt, hasConnected };
     this.#status = status;
     if (isFinal(state)) this.#keeping?.stop();
-    callAll(this.#stateListeners, status, this.#engine);
+    callAll(this.#onState, status, this.#engine);
   }
 }
 

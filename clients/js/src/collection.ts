@@ -110,20 +110,20 @@ export class Collection<Value = unknown> {
     const word = wordOf(selection);
     const { engine } = this.#host;
     let shared = this.#shared.get(word);
-    if (shared === undefined) {
+    if (!shared) {
       const { keys = null, partition = null } = selection;
       const wanted = new Selection(this.name, keys, partition);
-      shared = { watch: engine.run(() => this.#room.watch(wanted)), listeners: new Set() };
+      shared = { watch: engine.run(() => this.#room.watching.watch(wanted)), listeners: new Set() };
       this.#shared.set(word, shared);
     }
     const { listeners, watch } = shared;
     const stop = listen(listeners, listener);
     return () => {
       stop();
-      engine.environment.setTimeout(() => {
+      engine.outside.setTimeout(() => {
         if (listeners.size > 0 || this.#shared.get(word)?.watch !== watch) return;
         this.#shared.delete(word);
-        engine.run(() => this.#room.unwatch(watch.id));
+        engine.run(() => this.#room.watching.unwatch(watch.id));
         this.#prune();
       }, 0);
     };
@@ -132,7 +132,7 @@ export class Collection<Value = unknown> {
   /** What the watch of a selection is doing. */
   status(selection: WatchSelection = { all: true }): WatchStatus {
     const watch = this.#shared.get(wordOf(selection))?.watch;
-    return watch === undefined ? "idle" : statusOf(watch);
+    return watch ? statusOf(watch) : "idle";
   }
 
   /** Up to where the watch of a selection was told everything the server confirmed; null until it is complete. */
@@ -161,7 +161,7 @@ export class Collection<Value = unknown> {
   list(filter?: EntryFilter<Value>): readonly CollectionEntry<Value>[] {
     this.#list ??= [...this.#entries.values()].sort((one, other) => (one.key < other.key ? -1 : 1));
     const all = this.#list;
-    if (filter === undefined) return all;
+    if (!filter) return all;
     const known = this.#filtered.get(filter);
     if (known?.of === all) return known.list;
     let list: readonly CollectionEntry<Value>[] = all.filter(({ key, value }) => filter(value, key));
@@ -174,7 +174,7 @@ export class Collection<Value = unknown> {
 
   /** Return the ids of the pending mutations that change an entry, oldest first; the same array until they change. */
   pending(key: string): readonly number[] {
-    return this.#room.pendingOf(this.name, key);
+    return this.#room.shown.pendingOf(this.name, key);
   }
 
   /**
@@ -222,7 +222,7 @@ export class Collection<Value = unknown> {
   take(changed: readonly ViewChange[]): void {
     const keys = changed.length === 1 ? changed[0]?.[1] : new Set(changed.flatMap(([, own]) => [...own]));
     const renewed = [...(keys ?? [])].filter((key) => this.#renew(key));
-    if (renewed.length === 0 || this.#list === null) return;
+    if (renewed.length === 0 || !this.#list) return;
     this.#list = renewed.length > MAX_AMENDED ? null : this.#amended(this.#list, renewed);
   }
 
@@ -231,7 +231,7 @@ export class Collection<Value = unknown> {
     for (const [watch, keys] of changed) {
       const shared = this.#sharedOf(watch.id);
       const change = { status: statusOf(watch), keys, code: null, message: "" };
-      if (shared !== undefined) callAll(shared.listeners, change, this.#host.engine);
+      if (shared) callAll(shared.listeners, change, this.#host.engine);
     }
     callAll(this.#listeners, undefined, this.#host.engine);
   }
@@ -258,13 +258,12 @@ export class Collection<Value = unknown> {
   }
 
   #sharedOf(id: number): Shared | undefined {
-    for (const shared of this.#shared.values()) if (shared.watch.id === id) return shared;
-    return undefined;
+    return [...this.#shared.values()].find(({ watch }) => watch.id === id);
   }
 
   /** Show an entry as it is now; return whether it is another one. */
   #renew(key: string): boolean {
-    const value = this.#room.get(this.name, key) as Value | undefined;
+    const value = this.#room.shown.get(this.name, key) as Value | undefined;
     const pending = this.pending(key);
     const before = this.#entries.get(key);
     if (before?.value === value && (value === undefined || before?.pending === pending)) return false;
@@ -283,7 +282,7 @@ export class Collection<Value = unknown> {
         else high = middle;
       }
       const entry = this.#entries.get(key);
-      amended.splice(low, amended[low]?.key === key ? 1 : 0, ...(entry === undefined ? [] : [entry]));
+      amended.splice(low, amended[low]?.key === key ? 1 : 0, ...(entry ? [entry] : []));
     }
     return amended;
   }

@@ -16,14 +16,14 @@ export function listen<Told>(listeners: Listeners<Told>, call: (told: Told) => v
 export function callAll<Told>(
   listeners: Listeners<Told>,
   told: Told,
-  { environment }: { readonly environment: { reportError(error: unknown): void } },
+  { outside }: { readonly outside: { reportError(error: unknown): void } },
 ): void {
   for (const listener of [...listeners]) {
     if (!listeners.has(listener)) continue;
     try {
       listener.call(told);
     } catch (error) {
-      environment.reportError(error);
+      outside.reportError(error);
     }
   }
 }

@@ -197,7 +197,7 @@ export class ChannelTable {
   /** Ask again for one channel or all: the answers tell whether anything was missed. */
   reset(channel: string | null, now: number): void {
     for (const subscription of this.#subscriptions.values()) {
-      if (channel !== null && channel !== subscription.channel) continue;
+      if ((channel ?? subscription.channel) !== subscription.channel) continue;
       subscription.foundGap(now);
       this.#pursue(subscription);
     }

@@ -333,9 +333,10 @@ function claimsAfter(claims: readonly ClientClaim[], states: readonly Body[]): C
     const client = textOf(state, "client");
     const secret =
       optionalString(state, "secret") ?? (claims[place]?.client === client && claims[place].secret);
-    if (!secret) throw new BadServerMessage("A welcome misses a secret.");
-    return { client, secret };
+    return { client, secret: secret || "" };
   });
-  if (kept.length === 0) throw new BadServerMessage("A welcome names no client.");
+  if (kept.length === 0 || kept.some(({ secret }) => !secret)) {
+    throw new BadServerMessage("A welcome misses a client, or its secret.");
+  }
   return kept;
 }

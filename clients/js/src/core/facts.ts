@@ -143,17 +143,11 @@ export interface Complaint {
   readonly message: string;
 }
 
-/** What the room of collections and mutations tells. */
-export interface EntriesFact {
-  readonly kind: "entries";
-  readonly fact: EntriesNews;
-}
-
 /** What the application may know of a subscription. */
 export type ChannelFact = SubscriptionChanged | Received | Marked | Reset | PresenceChanged;
 
 /** What the application may know. */
-export type Fact = StateChanged | ChannelFact | Settled | Complaint | EntriesFact;
+export type Fact = StateChanged | ChannelFact | Settled | Complaint | EntriesNews;
 
 /** An action or a fact, in the order in which they came about. */
 export type Output = Action | Fact;

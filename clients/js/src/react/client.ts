@@ -9,8 +9,9 @@ import {
   useEffect,
   useMemo,
 } from "react";
-import type { Client, ConnectionStatus } from "../client.js";
+import type { Client } from "../client.js";
 import type { MutatorMap } from "../mutation.js";
+import type { ConnectionStatus } from "../options.js";
 import { type Equality, type Selector, useStore } from "./store.js";
 
 /** Undefined where there is no provider. */

@@ -7,7 +7,6 @@
  */
 
 import { NEVER } from "../core/backoff.js";
-import { ClockWatch, WATCH_MS } from "../core/clock.js";
 import { ABNORMAL_CLOSE } from "../core/connection.js";
 import type { ClientCore } from "../core/core.js";
 import type { StateRoom } from "../core/entries/room.js";
@@ -18,6 +17,9 @@ import type { Body } from "../wire/decode.js";
 import type { Environment, Signal } from "./environment.js";
 import { Link } from "./link.js";
 import { TokenKeeper, type TokenSource } from "./tokens.js";
+
+/** While a connection is kept, something happens at least this often. */
+const WATCH_MS = 15_000;
 
 /** Where a client connects to, and what tells it tokens. */
 export interface Target {
@@ -35,10 +37,12 @@ export interface Host {
 /** The core with a socket and a clock. */
 export class Engine<Room extends EntriesRoom = EntriesRoom> {
   readonly core: ClientCore<Room>;
-  readonly environment: Environment;
+  /** Clocks, timers, sockets. */
+  readonly outside: Environment;
   readonly #target: Target;
   readonly #tell: (fact: Fact) => void;
-  readonly #clock = new ClockWatch();
+  #notedAt = NEVER;
+  #wallNotedAt = NEVER;
   readonly #tokens: TokenKeeper | null;
   #link: Link | null = null;
   readonly #queue: Output[] = [];
@@ -56,23 +60,15 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
    */
   constructor(core: ClientCore<Room>, environment: Environment, target: Target, tell: (fact: Fact) => void) {
     this.core = core;
-    this.environment = environment;
+    this.outside = environment;
     this.#target = target;
     this.#tell = tell;
-    this.#tokens = target.getToken && this.#keeperOf(target.getToken);
-  }
-
-  #keeperOf(source: TokenSource): TokenKeeper {
-    return new TokenKeeper(this.environment, source, {
-      supplied: (token) => this.useToken(token),
-      missing: () => this.run(() => this.core.connection.tokenMissing()),
-      unavailable: (reason) => this.run((now) => this.core.connection.tokenUnavailable(now, reason)),
-    });
+    this.#tokens = target.getToken && new TokenKeeper(environment, target.getToken, this);
   }
 
   /** Tell the core something, perform what follows, and return what the core returned, or throw what it threw. */
   run<Result>(tellCore: (now: number) => Result): Result {
-    const now = this.environment.now();
+    const now = this.outside.now();
     this.core.tick(now);
     try {
       return tellCore(now);
@@ -84,7 +80,7 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
   /** Begin to connect, or go on after `disconnect`. */
   connect(): void {
     if (isFinal(this.core.state)) return;
-    this.#stopListening ??= this.environment.listen((signal) => this.#onSignal(signal));
+    this.#stopListening ??= this.outside.listen((signal) => this.#onSignal(signal));
     this.run((now) => this.core.connection.connect(now));
   }
 
@@ -122,7 +118,7 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
     try {
       this.#tell(output);
     } catch (error) {
-      this.environment.reportError(error);
+      this.outside.reportError(error);
     }
   }
 
@@ -146,7 +142,7 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
 
   #dial(): void {
     try {
-      this.#link = new Link(this.environment.WebSocket, this.#target.url, {
+      this.#link = new Link(this.outside.WebSocket, this.#target.url, {
         opened: () => this.run(() => this.core.connection.connectSucceeded()),
         received: (frame) => this.#received(frame),
         closed: (code, reason) => this.#closed(code, reason),
@@ -164,7 +160,7 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
 
   #closed(code: number, reason: string): void {
     this.#link = null;
-    this.core.closed(this.environment.now(), code, reason);
+    this.core.closed(this.outside.now(), code, reason);
     this.perform();
   }
 
@@ -172,8 +168,12 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
 
   /** Note the time; return it, and whether the machine slept. */
   #note(): [now: number, slept: boolean] {
-    const now = this.environment.now();
-    return [now, this.#clock.note(now, this.environment.wallNow())];
+    const [now, wallNow] = [this.outside.now(), this.outside.wallNow()];
+    // A monotonic clock may stand still in sleep, a wall clock does not.
+    const slept = Math.max(now - this.#notedAt, wallNow - this.#wallNotedAt) > 2 * WATCH_MS;
+    this.#notedAt = now;
+    this.#wallNotedAt = wallNow;
+    return [now, slept];
   }
 
   #onSignal(signal: Signal): void {
@@ -190,16 +190,16 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
 
   /** Set the timer, unless one fires early enough: then that one sets the next. */
   #arm(): void {
-    const { environment } = this;
+    const { outside } = this;
     const deadline = this.core.nextDeadline();
     const isIdle = deadline === NEVER;
-    const now = environment.now();
+    const now = outside.now();
     const afterMs = Math.min(Math.max(deadline - now, 0), WATCH_MS);
     const dueAt = isIdle ? NEVER : now + afterMs;
     if (dueAt >= this.#timerAt && !isIdle) return;
-    environment.clearTimeout(this.#timer);
+    outside.clearTimeout(this.#timer);
     this.#timerAt = dueAt;
-    if (!isIdle) this.#timer = environment.setTimeout(() => this.#onTimer(), afterMs);
+    if (!isIdle) this.#timer = outside.setTimeout(() => this.#onTimer(), afterMs);
   }
 
   #onTimer(): void {

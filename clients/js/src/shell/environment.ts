@@ -66,7 +66,6 @@ interface Platform extends Partial<EventSource> {
   crypto: { getRandomValues(bytes: Uint8Array): Uint8Array };
   document?: EventSource & { visibilityState: string };
   reportError?(error: unknown): void;
-  queueMicrotask(run: () => void): void;
   console: { warn(message: string): void };
 }
 
@@ -79,7 +78,7 @@ export function completeEnvironment(given: Partial<Environment> = {}): Environme
   const platform = globalThis as unknown as Platform;
   const WebSocket = given.WebSocket ?? platform.WebSocket;
   if (WebSocket === undefined) {
-    throw new TypeError("There is no WebSocket here: pass one as environment.WebSocket.");
+    throw new TypeError("There is no WebSocket: pass one as environment.WebSocket.");
   }
   return { ...defaultsOf(platform), ...given, WebSocket };
 }
@@ -96,9 +95,9 @@ function defaultsOf(platform: Platform): Omit<Environment, "WebSocket"> {
     reportError: (error) => {
       if (platform.reportError) platform.reportError(error);
       else {
-        platform.queueMicrotask(() => {
+        platform.setTimeout(() => {
           throw error;
-        });
+        }, 0);
       }
     },
     log: (message) => platform.console.warn(message),

@@ -1,6 +1,5 @@
 /** The seam at which a store joins a client: see `storage/keeping.ts`. */
 
-import type { ToKeep } from "../core/entries/facts.js";
 import type { StateRoom } from "../core/entries/room.js";
 import type { Engine } from "./engine.js";
 import type { PendingStore } from "./pending-store.js";
@@ -16,14 +15,10 @@ export interface StoreHost {
   };
 }
 
-/** A store that a client uses. */
-export interface Keeping {
+/** A store that a client uses, as its shell knows it; `Keeping` is what its room does. */
+export interface Kept {
   /** Load what earlier pages left, once; fulfilled when it is restored, or could not be loaded. */
   load(): Promise<void>;
-  /** Have these kept, and the core told so. */
-  keep(mutations: readonly ToKeep[]): void;
-  /** These are decided. */
-  drop(ids: readonly number[]): void;
   /** Look for what pages that have ended left, until `stop`. */
   look(): void;
   /** The client is over. */

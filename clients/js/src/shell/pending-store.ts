@@ -7,7 +7,7 @@
  */
 
 import type { ClientClaim } from "../wire/messages.js";
-import type { Keeping, StoreHost } from "./keeping.js";
+import type { Kept, StoreHost } from "./keeping.js";
 
 /** A mutation as it is kept. Plain data: structured clone and msgpack take it. */
 export interface StoredMutation {
@@ -41,7 +41,7 @@ export interface PendingStore {
   /** Forget these: they are decided. Ids that are not there are ignored. A rejection is reported. */
   remove(ids: readonly string[]): Promise<void>;
   /** How a client uses it: `joinStore` of `syncd-client/storage`, which is not in the code of those who keep nothing. */
-  readonly join: (this: PendingStore, host: StoreHost) => Keeping;
+  readonly join: (this: PendingStore, host: StoreHost) => Kept;
   /** Call `found` with what pages that have ended meanwhile left, in order; it is this page's to send from then on. Return what ends that. */
   onLeft?(found: (left: readonly StoredMutation[]) => void): () => void;
 }

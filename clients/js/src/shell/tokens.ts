@@ -1,5 +1,7 @@
 /** Gets tokens from the application: when the core asks, and before the present one runs out. */
 
+import type { ConnectionCore } from "../core/connection.js";
+import type { Engine } from "./engine.js";
 import type { Environment } from "./environment.js";
 
 /** Returns a fresh JWT; null: the user is logged out. May throw: it is asked again later. */
@@ -14,41 +16,37 @@ const LEAST_MS = 30_000;
 /** Timers of browsers hold at most 2^31 ms. */
 const MOST_MS = 12 * 3_600_000;
 
-/** What becomes of a question. */
-export interface TokenTaker {
-  supplied(token: string): void;
-  /** The user is logged out. */
-  missing(): void;
-  /** It may be had later. */
-  unavailable(reason: string): void;
-}
-
 /** Asks one question at a time; only the answer to the last one counts. */
 export class TokenKeeper {
   readonly #environment: Environment;
   readonly #source: TokenSource;
-  readonly #taker: TokenTaker;
+  readonly #engine: Engine;
   #turn = 0;
   #refreshTimer: unknown = null;
 
-  constructor(environment: Environment, source: TokenSource, taker: TokenTaker) {
+  constructor(environment: Environment, source: TokenSource, engine: Engine) {
     this.#environment = environment;
     this.#source = source;
-    this.#taker = taker;
+    this.#engine = engine;
   }
 
-  /** Ask, and hand the answer to the taker once: a token, none, or that it cannot be had now. */
+  /** Ask, and tell the core the answer once: a token, none, or that it cannot be had now. */
   async ask(): Promise<void> {
     this.stop();
     const turn = this.#turn;
     try {
       const token = await this.#answer();
       if (turn !== this.#turn) return;
-      if (token === null || token === undefined) this.#taker.missing();
-      else this.#taker.supplied(token);
+      if (typeof token === "string") this.#engine.useToken(token);
+      else this.#engine.run(() => this.#connection.tokenMissing());
     } catch (error) {
-      if (turn === this.#turn) this.#taker.unavailable(String(error));
+      if (turn === this.#turn)
+        this.#engine.run((now) => this.#connection.tokenUnavailable(now, String(error)));
     }
+  }
+
+  get #connection(): ConnectionCore {
+    return this.#engine.core.connection;
   }
 
   #answer(): Promise<string | null | undefined> {
@@ -76,7 +74,7 @@ export class TokenKeeper {
     const turn = this.#turn;
     const token = await this.#answer().catch(() => null);
     if (turn !== this.#turn) return;
-    if (token && token !== old) this.#taker.supplied(token);
+    if (token && token !== old) this.#engine.useToken(token);
     else this.watch(old);
   }
 

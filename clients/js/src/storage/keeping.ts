@@ -1,11 +1,11 @@
 /** Keeps mutations of a client in a store, one call after the other, and says when they may be sent. */
 
-import type { ToKeep } from "../core/entries/facts.js";
+import type { Keeping } from "../core/entries/facts.js";
 import { Pending } from "../core/entries/pending.js";
 import type { StateRoom } from "../core/entries/room.js";
 import { isFinal } from "../core/tables.js";
 import { newId } from "../shell/environment.js";
-import type { Keeping, StoreHost } from "../shell/keeping.js";
+import type { Kept, StoreHost } from "../shell/keeping.js";
 import type { PendingStore, StoredMutation } from "../shell/pending-store.js";
 import type { ClientClaim } from "../wire/messages.js";
 
@@ -16,16 +16,31 @@ import type { ClientClaim } from "../wire/messages.js";
 const MAX_CLAIMS = 16;
 
 /** Let a client use a store: the member `join` of every `PendingStore`, `readonly join = joinStore`. */
-export function joinStore(this: PendingStore, host: StoreHost): Keeping {
-  return new Keeper(this, host);
+export function joinStore(this: PendingStore, host: StoreHost): Kept {
+  const keeper = new Keeper(this, host);
+  host.engine.core.entries.keeping = keeper;
+  return keeper;
 }
 
+interface ToKeep {
+  readonly pending: Pending;
+  readonly client: string | null;
+  readonly mid: number;
+}
+
+const placeOf = (mid: number, client: string | null | undefined): string => `${mid} ${client ?? ""}`;
+
 /** The one user of a store. */
-class Keeper implements Keeping {
+class Keeper implements Kept, Keeping {
   readonly #store: PendingStore;
   readonly #host: StoreHost;
   /** Number in this client to id in the store. */
   readonly #ids = new Map<number, string>();
+  /** Under which client and number a mutation is to be kept, and whether it is. */
+  readonly #kept = new WeakMap<Pending, { readonly as: string; isKept: boolean }>();
+  /** Of this step. */
+  #toKeep: ToKeep[] = [];
+  #decided: number[] = [];
   /** Everything that was asked of the store. */
   #last: Promise<void> | null = null;
   #stopLooking: (() => void) | undefined;
@@ -59,31 +74,69 @@ class Keeper implements Keeping {
       const { connection, entries } = engine.core;
       if (isFinal(connection.state)) return;
       connection.claims = [...claims.values()];
-      const ids = restored(entries, [...claims.keys()], stored);
-      for (const [place, id] of ids.entries()) this.#ids.set(id, stored[place]?.id ?? "");
+      const made = restoredOf(entries, [...claims.keys()], stored);
+      for (const [place, pending] of made.entries()) {
+        const { id = "", claim = null } = stored[place] ?? {};
+        this.#ids.set(pending.id, id);
+        this.#kept.set(pending, { as: placeOf(pending.mid, claim?.client), isKept: true });
+      }
+      restore(entries, [...claims.keys()], made);
     });
   }
 
   #report(error: unknown): void {
-    this.#host.engine.environment.reportError(error);
+    this.#host.engine.outside.reportError(error);
   }
 
-  /** Their ids are looked up when it is their turn: while `restored` runs nobody has them yet. */
-  keep(mutations: readonly ToKeep[]): void {
+  numbered(pending: Pending, client: string | null): void {
+    const { mid } = pending;
+    const as = placeOf(mid, client);
+    if (this.#kept.get(pending)?.as === as) return;
+    this.#kept.set(pending, { as, isKept: false });
+    this.#toKeep.push({ pending, client, mid });
+  }
+
+  hasKept(pending: Pending): boolean {
+    return this.#kept.get(pending)?.isKept ?? false;
+  }
+
+  decided(id: number): void {
+    this.#decided.push(id);
+  }
+
+  flush(): void {
+    const [made, ids] = [this.#toKeep, this.#decided];
+    [this.#toKeep, this.#decided] = [[], []];
+    if (made.length > 0) this.#keep(made);
+    if (ids.length > 0) this.#drop(ids);
+  }
+
+  /** Their ids are looked up when it is their turn: while `restore` runs nobody has them yet. */
+  #keep(made: readonly ToKeep[]): void {
     const { engine } = this.#host;
     const { claims } = engine.core.connection;
     const stored = () =>
-      mutations.map(({ id, client, ...rest }) => {
-        const known = this.#ids.get(id) ?? newId(engine.environment);
+      made.map(({ pending: { id, name, args, nowMs: madeAtMs }, client, mid }) => {
+        const known = this.#ids.get(id) ?? newId(engine.outside);
         this.#ids.set(id, known);
-        return { ...rest, id: known, claim: claims.find((claim) => claim.client === client) ?? null };
+        const claim = claims.find((one) => one.client === client) ?? null;
+        return { id: known, claim, mid, name, args, madeAtMs };
       });
     void this.#after(() => this.#store.append(stored())).then(() =>
-      engine.run(() => engine.core.entries.kept(mutations)),
+      engine.run(() => {
+        for (const one of made) this.#wasKept(one);
+      }),
     );
   }
 
-  drop(ids: readonly number[]): void {
+  #wasKept({ pending, client, mid }: ToKeep): void {
+    const kept = this.#kept.get(pending);
+    if (kept?.as !== placeOf(mid, client)) return;
+    kept.isKept = true;
+    this.#host.engine.core.entries.queueOf(pending.slot).sendNext();
+  }
+
+  #drop(ids: readonly number[]): void {
     void this.#after(async () => {
       const known = ids.map((id) => this.#ids.get(id)).filter((id) => id !== undefined);
       for (const id of ids) this.#ids.delete(id);
@@ -131,22 +184,23 @@ class Keeper implements Keeping {
   }
 }
 
-/**
- * Give a room what earlier pages left, before anything that was made here; only before the first connection.
- *
- * @param clients Those the session will speak for, in this order.
- * @param left In the order they were made.
- * @returns The ids they have here, in the same order.
- */
-function restored(room: StateRoom, clients: readonly string[], left: readonly StoredMutation[]): number[] {
-  const made = left.map(({ claim, mid, name, args, madeAtMs }) => {
+/** Return what earlier pages left, in the same order, as mutations of a session that speaks for these clients. */
+function restoredOf(
+  room: StateRoom,
+  clients: readonly string[],
+  left: readonly StoredMutation[],
+): readonly Pending[] {
+  return left.map(({ claim, mid, name, args, madeAtMs }) => {
     const slot = Math.max(clients.indexOf(claim?.client ?? ""), 0);
     const pending = new Pending(room.nextId(), slot, name, args, madeAtMs);
     pending.mid = mid;
     pending.isSent = claim !== null;
-    pending.keptAs = `${mid} ${claim?.client ?? null}`;
     return pending;
   });
+}
+
+/** Give a room what earlier pages left, before anything that was made here; only before the first connection. */
+function restore(room: StateRoom, clients: readonly string[], made: readonly Pending[]): void {
   const all = [...made, ...room.all.values()];
   room.all.clear();
   for (const one of all) room.all.set(one.id, one);
@@ -159,5 +213,4 @@ function restored(room: StateRoom, clients: readonly string[], left: readonly St
     room.queueOf(slot).restore(clients[slot] ?? null, own);
   }
   room.foldAnew();
-  return made.map(({ id }) => id);
 }

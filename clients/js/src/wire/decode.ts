@@ -49,7 +49,7 @@ export function decodeFrame(data: Uint8Array, maxValues = Number.POSITIVE_INFINI
 export function decodeValue(data: Uint8Array): unknown {
   const reader = new Reader(data, Number.POSITIVE_INFINITY);
   const value = reader.value(3);
-  if (!reader.isAtEnd) bad("something follows the value");
+  if (!reader.isAtEnd) bad("trailing bytes");
   return value;
 }
 
@@ -80,7 +80,7 @@ class Reader {
     const value = this.value(1);
     const [kind, body] = Array.isArray(value) && value.length === 2 ? (value as [unknown, unknown]) : [];
     const isMap = typeof body === "object" && body !== null && Object.getPrototypeOf(body) === null;
-    if (typeof kind !== "string" || !isMap) bad("a message is [type, body]");
+    if (typeof kind !== "string" || !isMap) bad("not [type, body]");
     return [kind, body as Body];
   }
 
@@ -104,7 +104,7 @@ class Reader {
     if (tag === 0xcb) return finite(this.#view.getFloat64(this.#skip(8)));
     if (tag > 0xc3 && tag < 0xc7) return this.#bin(this.#uint(1 << (tag - 0xc4)));
     if (tag === 0xc2 || tag === 0xc3) return tag === 0xc3;
-    return tag === 0xc0 ? null : bad("an extension, or no type at all");
+    return tag === 0xc0 ? null : bad("unknown type");
   }
 
   /** An integer of 1, 2, 4 or 8 bytes, signed from 0xd0 on. */
@@ -114,7 +114,7 @@ class Reader {
     if (width === 8) {
       const high = this.#uint(4);
       const value = (isSigned ? high | 0 : high) * 2 ** 32 + this.#uint(4);
-      return Number.isSafeInteger(value) ? value : bad("an integer is out of range");
+      return Number.isSafeInteger(value) ? value : bad("integer out of range");
     }
     const value = this.#uint(width);
     return isSigned && value >= 2 ** (8 * width - 1) ? value - 2 ** (8 * width) : value;
@@ -132,7 +132,7 @@ class Reader {
     const map = Object.create(null) as Body;
     for (let i = 0; i < length; i++) {
       const key = this.#key();
-      if (key in map) bad("a map has a key twice");
+      if (key in map) bad("key twice");
       map[key] = this.value(depth + 1);
     }
     return map;
@@ -141,7 +141,7 @@ class Reader {
   #key(): string {
     const tag = this.#uint(1);
     const isShort = tag >= 0xa0 && tag < 0xc0;
-    if (!isShort && (tag < 0xd9 || tag > 0xdb)) bad("a key is not a string");
+    if (!isShort && (tag < 0xd9 || tag > 0xdb)) bad("key not a string");
     const length = isShort ? tag & 0x1f : this.#uint(1 << (tag - 0xd9));
     const start = this.#skip(length);
     return keys.read(this.#bytes, start, start + length);
@@ -150,7 +150,7 @@ class Reader {
   /** Check a container before its items are read: each takes at least a byte. */
   #enter(length: number, depth: number): void {
     if (depth > 1) this.#valuesLeft -= length + 1;
-    if (depth > MAX_DEPTH || this.#valuesLeft < 0) bad("too deep, or too many values");
+    if (depth > MAX_DEPTH || this.#valuesLeft < 0) bad("too deep or too many");
     this.#check(length);
   }
 
@@ -179,10 +179,10 @@ class Reader {
   }
 
   #check(length: number): void {
-    if (length > this.#bytes.length - this.#at) bad("it ends inside a message");
+    if (length > this.#bytes.length - this.#at) bad("cut short");
   }
 }
 
 function finite(value: number): number {
-  return Number.isFinite(value) ? value : bad("a float is not finite");
+  return Number.isFinite(value) ? value : bad("not finite");
 }

@@ -47,26 +47,21 @@ export function encodeValue(value: unknown): Uint8Array {
 
 type Pairs = readonly (readonly [key: unknown, value: unknown])[];
 
-/** Room for the next message: most are small, and a new buffer costs more than they do. */
-let spare: Uint8Array | null = null;
-const SPARE_BYTES = 4096;
+/** Most messages are smaller. */
+const FIRST_BYTES = 256;
 
 class Writer {
-  #bytes = spare ?? new Uint8Array(SPARE_BYTES);
+  #bytes = new Uint8Array(FIRST_BYTES);
   #end = 0;
   #values = 0;
   readonly #maxValues: number;
 
   constructor(maxValues = MAX_VALUES) {
     this.#maxValues = maxValues;
-    // Whatever runs meanwhile (a getter of the application's object) gets a buffer of its own.
-    spare = null;
   }
 
   encoded(): Encoded {
-    const bytes = this.#bytes.slice(0, this.#end);
-    if (this.#bytes.length === SPARE_BYTES) spare = this.#bytes;
-    return { bytes, values: this.#values };
+    return { bytes: this.#bytes.slice(0, this.#end), values: this.#values };
   }
 
   message(kind: string, body: Pairs): void {
@@ -92,7 +87,7 @@ class Writer {
         pairs.filter(([, item]) => item !== undefined),
         depth,
       );
-    } else throw new TypeError(`A ${kindOf(value)} has no form on the wire.`);
+    } else throw new TypeError(`A ${Object(value).constructor?.name ?? "value"} has no form on the wire.`);
   }
 
   #map(pairs: Pairs, depth: number): void {
@@ -172,11 +167,7 @@ class Writer {
 
 /** Whether it is an object of no class. One of another realm has another Object.prototype, whose own prototype is null. */
 function isPlain(value: unknown): value is object {
-  if (typeof value !== "object" || value === null) return false;
+  if (typeof value !== "object" || !value) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === null || Object.getPrototypeOf(prototype) === null;
-}
-
-function kindOf(value: unknown): string {
-  return typeof value === "object" ? (value?.constructor?.name ?? "value") : typeof value;
+  return !prototype || Object.getPrototypeOf(prototype) === null;
 }

@@ -46,35 +46,25 @@ export interface Member {
 /** Concatenate messages into as few frames as their order, the bytes and the values of a frame allow. */
 export function packFrames(messages: readonly Encoded[], maxBytes: number): Uint8Array[] {
   const frames: Uint8Array[] = [];
-  let parts: Uint8Array[] = [];
-  let bytes = 0;
-  let values = 0;
-  for (const message of messages) {
-    const isFull = bytes + message.bytes.length > maxBytes || values + message.values > MAX_VALUES;
-    if (isFull && parts.length > 0) {
-      frames.push(concatenated(parts, bytes));
-      parts = [];
-      bytes = 0;
-      values = 0;
+  let [parts, bytes, values] = [[] as Uint8Array[], 0, 0];
+  const close = () => {
+    const frame = new Uint8Array(bytes);
+    let end = 0;
+    for (const part of parts) {
+      frame.set(part, end);
+      end += part.length;
     }
+    if (parts.length > 0) frames.push(frame);
+    [parts, bytes, values] = [[], 0, 0];
+  };
+  for (const message of messages) {
+    if (bytes + message.bytes.length > maxBytes || values + message.values > MAX_VALUES) close();
     parts.push(message.bytes);
     bytes += message.bytes.length;
     values += message.values;
   }
-  if (parts.length > 0) frames.push(concatenated(parts, bytes));
+  close();
   return frames;
-}
-
-function concatenated(parts: readonly Uint8Array[], bytes: number): Uint8Array {
-  const [first] = parts;
-  if (parts.length === 1 && first) return first;
-  const frame = new Uint8Array(bytes);
-  let end = 0;
-  for (const part of parts) {
-    frame.set(part, end);
-    end += part.length;
-  }
-  return frame;
 }
 
 function wrong(name: string): BadServerMessage {
@@ -129,9 +119,7 @@ export function listOfStrings(body: Body, name: string): string[] {
 
 /** Whether a decoded value is a map. */
 export function isMap(value: unknown): value is Body {
-  return (
-    typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)
-  );
+  return typeof value === "object" && !!value && !Array.isArray(value) && !(value instanceof Uint8Array);
 }
 
 /** Return a decoded value that is a map, and an empty one for any other. */

@@ -1,7 +1,6 @@
 /** `protocol/vectors/traces`: collections and mutations as the Python client has them, step by step. */
 
 import { describe, expect, it } from "vitest";
-import type { EntriesNews } from "../../src/core/entries/facts.ts";
 import { StateRoom } from "../../src/core/entries/room.ts";
 import { Selection, type Watch } from "../../src/core/entries/watch.ts";
 import type { Fact } from "../../src/core/facts.ts";
@@ -23,7 +22,7 @@ class Player extends TracePlayer<StateRoom> {
 
   constructor({ clients = [] }: Trace) {
     const claims = clients.map((client) => ({ client, secret: `s-${client}` }));
-    const options = { mutators: MUTATORS, numClients: Math.max(claims.length, 1) };
+    const options = { mutators: MUTATORS };
     super(
       new SpokenCore(
         () => 0.5,
@@ -42,12 +41,14 @@ class Player extends TracePlayer<StateRoom> {
           keys?: string[];
           partition?: string;
         };
-        const watch = this.core.entries.watch(new Selection(collection, keys ?? null, partition ?? null));
+        const watch = this.core.entries.watching.watch(
+          new Selection(collection, keys ?? null, partition ?? null),
+        );
         this.watches.set(step["watch"] as number, watch);
         return true;
       }
       case "unwatch":
-        this.core.entries.unwatch(this.watches.get(step["watch"] as number)?.id ?? 0);
+        this.core.entries.watching.unwatch(this.watches.get(step["watch"] as number)?.id ?? 0);
         return true;
       case "mutate":
         this.#mutate(step);
@@ -83,7 +84,7 @@ class Player extends TracePlayer<StateRoom> {
       told[name] = [...((told[name] as unknown[]) ?? []), what];
     };
     for (const one of facts) {
-      if (one.kind === "entries") this.#tellNews(one.fact, told.changes, add);
+      this.#tellNews(one, told.changes, add);
       if (one.kind !== "settled" || one.result === null || !("entries" in one.result)) continue;
       const { entries } = one.result;
       add(
@@ -94,32 +95,33 @@ class Player extends TracePlayer<StateRoom> {
     return told;
   }
 
-  #tellNews(fact: EntriesNews, changes: Told, add: (name: string, what: unknown) => void): void {
-    if (fact.what === "views") {
+  #tellNews(fact: Fact, changes: Told, add: (name: string, what: unknown) => void): void {
+    if (fact.kind === "views") {
       for (const [{ id }, keys] of fact.changed) changes[this.#numberOf(id)] = [...keys].sort();
     }
-    if (fact.what === "outcome") {
+    if (fact.kind === "outcome") {
       const { id, status, value, code } = fact.outcome;
       add("outcomes", { id, status, ...(value === null ? {} : { value }), ...(code ? { code } : {}) });
     }
-    if (fact.what === "invalidated") {
+    if (fact.kind === "invalidated") {
       const { channel, keys, tags, isAll } = fact.invalidation;
       add("invalidated", { channel, keys, tags, all: isAll });
     }
-    if (fact.what === "ended") add("ended", { watch: this.#numberOf(fact.watch), code: fact.code });
+    if (fact.kind === "ended") add("ended", { watch: this.#numberOf(fact.watch), code: fact.code });
   }
 
   /** What is visible after a step. */
   visible(): Told {
     const { entries } = this.core;
     const views: Told = {};
-    for (const watch of entries.watches) {
+    for (const watch of entries.watching.watches.values()) {
+      if (watch.isLeaving) continue;
       const { collection } = watch.selection;
-      const keys = [...entries.keys(watch)].sort();
+      const keys = [...entries.shown.keys(watch)].sort();
       views[this.#numberOf(watch.id)] = watch.isShown
         ? {
-            entries: Object.fromEntries(keys.map((key) => [key, entries.get(collection, key)])),
-            pending: keys.filter((key) => entries.pendingOf(collection, key).length > 0),
+            entries: Object.fromEntries(keys.map((key) => [key, entries.shown.get(collection, key)])),
+            pending: keys.filter((key) => entries.shown.pendingOf(collection, key).length > 0),
             current: watch.isLive,
           }
         : null;

@@ -6,6 +6,7 @@
  */
 
 import type { Body } from "../../wire/decode.js";
+import { found } from "../maps.js";
 import { applyPatch } from "./values.js";
 
 /** Patches kept for entries whose page of a snapshot is still to come. Policy: past it, what is missing is asked for again. */
@@ -67,8 +68,8 @@ export class Entries {
 
   /** Return the version of an entry, 0 if there is none. */
   version(key: string): number {
-    const entry = this.#entries.get(key);
-    return entry?.value === undefined ? 0 : entry.version;
+    const { version = 0, value } = this.#entries.get(key) ?? {};
+    return value === undefined ? 0 : version;
   }
 
   /** Yield the key and version of every entry there is. */
@@ -86,7 +87,7 @@ export class Entries {
     const { key, version, patch } = change;
     if (!this.has(change)) {
       let { value } = change;
-      if (patch !== undefined) {
+      if (patch) {
         const entry = this.#entries.get(key);
         if (entry?.version !== change.base || entry?.value === undefined)
           return mayWait && this.#wait(change);
@@ -94,7 +95,7 @@ export class Entries {
       }
       this.#set(key, version, value);
     }
-    if (change.by !== null) this.see(key, change.by);
+    if (change.by) this.see(key, change.by);
     return true;
   }
 
@@ -112,7 +113,7 @@ export class Entries {
   /** What is there of an entry holds what became of these mutations, and of all before them. */
   see(key: string, mids: Mids): void {
     const seen = this.#seen.get(key);
-    this.#seen.set(key, seen === undefined || seen === mids ? mids : newerOf(seen, mids));
+    this.#seen.set(key, seen && seen !== mids ? newerOf(seen, mids) : mids);
     this.hasNews = true;
   }
 
@@ -138,7 +139,7 @@ export class Entries {
   /** Apply the patches that waited for this entry, as far as they fit what is there now. */
   release(key: string): void {
     const waiting = this.#waiting.get(key);
-    if (waiting === undefined) return;
+    if (!waiting) return;
     this.#waiting.delete(key);
     this.#numWaiting -= waiting.length;
     for (const change of waiting) this.take(change, true);
@@ -152,9 +153,8 @@ export class Entries {
 
   /** The offset up to which it is known what became of a key. */
   #known(key: string): number {
-    const entry = this.#entries.get(key);
-    if (entry === undefined) return this.#knownUpto(key);
-    return entry.value === undefined ? Math.max(entry.version, this.#knownUpto(key)) : entry.version;
+    const { version = 0, value } = this.#entries.get(key) ?? {};
+    return value === undefined ? Math.max(version, this.#knownUpto(key)) : version;
   }
 
   #set(key: string, version: number, value: unknown): void {
@@ -164,9 +164,7 @@ export class Entries {
 
   #wait(change: Change): boolean {
     if (this.#numWaiting >= MAX_WAITING_PATCHES) return false;
-    const waiting = this.#waiting.get(change.key);
-    if (waiting === undefined) this.#waiting.set(change.key, [change]);
-    else waiting.push(change);
+    found(this.#waiting, change.key, () => [] as Change[]).push(change);
     this.#numWaiting += 1;
     return true;
   }

@@ -1,6 +1,7 @@
 /** What the room of collections and mutations tells its shell. */
 
 import type { Position } from "../../wire/messages.js";
+import type { Pending } from "./pending.js";
 import type { Watch } from "./watch.js";
 
 /**
@@ -43,15 +44,16 @@ export interface Invalidation {
   readonly cause: string | null;
 }
 
-/** A mutation, as it is to be kept before it is sent. */
-export interface ToKeep {
-  readonly id: number;
-  /** Null: it has none yet. */
-  readonly client: string | null;
-  readonly mid: number;
-  readonly name: string;
-  readonly args: unknown;
-  readonly madeAtMs: number;
+/** Keeps mutations before they are sent: see `storage/keeping.ts`. */
+export interface Keeping {
+  /** A mutation has this client (null: none yet) and its number now. */
+  numbered(pending: Pending, client: string | null): void;
+  /** Return whether it is kept as it is; if not, the queue is told by `sendNext` when it is. */
+  hasKept(pending: Pending): boolean;
+  /** A mutation of this number is decided. */
+  decided(id: number): void;
+  /** A step is over. */
+  flush(): void;
 }
 
 /** What one watch shows is different now, or whether it is live. */
@@ -60,13 +62,9 @@ export type ViewChange = readonly [watch: Watch, keys: ReadonlySet<string>];
 /** One fact. */
 export type EntriesNews =
   /** What is shown is different now: by watch, whose value, presence or pending flag changed. At most one a step. */
-  | { readonly what: "views"; readonly changed: readonly ViewChange[] }
+  | { readonly kind: "views"; readonly changed: readonly ViewChange[] }
   /** A mutation has ended. */
-  | { readonly what: "outcome"; readonly outcome: MutationOutcome }
-  | { readonly what: "invalidated"; readonly invalidation: Invalidation }
+  | { readonly kind: "outcome"; readonly outcome: MutationOutcome }
+  | { readonly kind: "invalidated"; readonly invalidation: Invalidation }
   /** The server ended or refused a watch; it will not come back by itself. */
-  | { readonly what: "ended"; readonly watch: number; readonly code: string; readonly message: string }
-  /** Keep these, then call `kept` with the same; they are not sent before. Only where there is a store. */
-  | { readonly what: "keep"; readonly mutations: readonly ToKeep[] }
-  /** These are decided: they need not be kept any more. Only where there is a store. */
-  | { readonly what: "drop"; readonly ids: readonly number[] };
+  | { readonly kind: "ended"; readonly watch: number; readonly code: string; readonly message: string };

@@ -33,10 +33,6 @@ export class Pending {
   foreignClient: string | null | undefined;
   /** It was sent on some connection, perhaps of an earlier page: it may have been decided. */
   isSent = false;
-  /** The client and number under which it is to be kept; null: it is kept nowhere. */
-  keptAs: string | null = null;
-  /** It is kept under these. */
-  isKept = true;
   /** It is decided, and waits for `waits`. */
   outcome: MutationOutcome | null = null;
   /** By number, watches that are to tell its effect before its prediction goes, and how far they have to come. */

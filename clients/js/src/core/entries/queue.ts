@@ -8,7 +8,7 @@
 import { type Encoded, encodeMessage } from "../../wire/encode.js";
 import { Backoff, FIRST_RETRY_MS, NEVER } from "../backoff.js";
 import type { Speech } from "../entries.js";
-import type { ToKeep } from "./facts.js";
+import type { Keeping } from "./facts.js";
 import type { Pending } from "./pending.js";
 
 /** SPEC section 18: an acknowledgement once every second or every 100 outcomes is enough. */
@@ -29,7 +29,7 @@ export class MutationQueue {
   isBlocked = false;
   readonly #slot: number;
   readonly #speech: Speech;
-  readonly #keep: ((mutation: ToKeep) => void) | null;
+  readonly #keeping: () => Keeping | null;
   readonly #backoff: Backoff;
   #isOnline = false;
   /** The highest number given, if higher than that of every decided one. */
@@ -44,24 +44,24 @@ export class MutationQueue {
 
   /**
    * @param slot Which client of the session this is; the first needs no name in messages.
-   * @param keep Has a mutation kept under the client and number that it has now; it is not sent before `kept`. Null: nothing is.
+   * @param keeping Returns what keeps mutations before they are sent; null: nothing does.
    */
-  constructor(slot: number, speech: Speech, keep: ((mutation: ToKeep) => void) | null) {
+  constructor(slot: number, speech: Speech, keeping: () => Keeping | null) {
     this.#slot = slot;
     this.#speech = speech;
-    this.#keep = keep;
+    this.#keeping = keeping;
     this.#backoff = new Backoff(speech.random, FIRST_RETRY_MS);
   }
 
   /** Whether it waits for what only a new session gives: a client id, or where the server stands. */
   get needsSession(): boolean {
-    return (this.client === null && this.undecided.size > 0) || this.#numStale >= MAX_STALE;
+    return (!this.client && this.undecided.size > 0) || this.#numStale >= MAX_STALE;
   }
 
   // ------------------------------------------------------------------------------- messages
 
-  #message({ mid, name, args }: Pending): Encoded {
-    return encodeMessage("mutate", { mid, name, args, client: this.#slot ? this.client : null });
+  #message({ name, args }: Pending, mid: number, client = this.client): Encoded {
+    return encodeMessage("mutate", { mid, name, args, client: this.#slot ? client : null });
   }
 
   /**
@@ -69,9 +69,8 @@ export class MutationQueue {
    *
    * @throws TypeError, RangeError the arguments have no form on the wire.
    */
-  sizeBytes({ name, args }: Pending): number {
-    const client = this.#slot ? (this.client ?? "c".repeat(64)) : null;
-    return encodeMessage("mutate", { mid: Number.MAX_SAFE_INTEGER, name, args, client }).bytes.length;
+  sizeBytes(pending: Pending): number {
+    return this.#message(pending, Number.MAX_SAFE_INTEGER, "c".repeat(64)).bytes.length;
   }
 
   #sendAll(): void {
@@ -81,38 +80,22 @@ export class MutationQueue {
 
   /** Send what follows what was sent, as far as it is kept. */
   #sendMore(): void {
-    if (!this.#isOnline || this.client === null || this.isBlocked) return;
+    if (!this.#isOnline || !this.client || this.isBlocked) return;
     for (const pending of this.undecided.values()) {
       if (pending.mid <= this.#sentUpto) continue;
-      if (!pending.isKept) return;
+      if (this.#keeping()?.hasKept(pending) === false) return;
       pending.isSent = true;
       this.#sentUpto = pending.mid;
-      this.#speech.send(this.#message(pending));
+      this.#speech.send(this.#message(pending, pending.mid));
     }
   }
 
-  /** Have everything kept that has another client or number now. */
-  #keepAll(): void {
-    for (const pending of this.undecided.values()) {
-      const { id, mid, name, args, nowMs: madeAtMs } = pending;
-      const as = `${mid} ${this.client}`;
-      if (this.#keep === null || pending.keptAs === as) continue;
-      pending.keptAs = as;
-      pending.isKept = false;
-      this.#keep({ id, client: this.client, mid, name, args, madeAtMs });
-    }
-  }
-
-  /** This mutation is kept as it was when that was asked for. */
-  kept({ client, mid }: ToKeep): void {
-    const pending = this.undecided.get(mid);
-    if (pending?.keptAs !== `${mid} ${client}`) return;
-    pending.isKept = true;
-    this.#sendNext();
+  #tellNumbers(): void {
+    for (const pending of this.undecided.values()) this.#keeping()?.numbered(pending, this.client);
   }
 
   /** Send what follows, unless everything is to be sent again later. */
-  #sendNext(): void {
+  sendNext(): void {
     if (!this.#backoff.isWaiting) this.#sendMore();
   }
 
@@ -123,14 +106,14 @@ export class MutationQueue {
     this.#lastMid += 1;
     pending.mid = this.#lastMid;
     this.undecided.set(pending.mid, pending);
-    this.#keepAll();
-    this.#sendNext();
+    this.#tellNumbers();
+    this.sendNext();
   }
 
   /** Take what an earlier page left, before everything that was added; only while there was no session yet. */
   restore(client: string | null, restored: readonly Pending[]): void {
     const added = [...this.undecided.values()];
-    if (client !== null) this.client = client;
+    this.client = client ?? this.client;
     this.undecided = new Map(restored.map((pending) => [pending.mid, pending]));
     this.#renumber([...restored, ...added], 0);
   }
@@ -178,7 +161,7 @@ export class MutationQueue {
     const hasLost = lastMid < this.#decidedUpto;
     let lost: Pending[] = [];
     const all = [...this.undecided.values()];
-    if (isOther && this.client !== null) lost = all.filter(({ isSent }) => isSent);
+    if (isOther && this.client) lost = all.filter(({ isSent }) => isSent);
     if (isOther || hasLost) this.#decidedUpto = lastMid;
     // What was sent and does not follow on was not decided: the server, or a store, lost what was between.
     let next = lastMid;
@@ -186,10 +169,7 @@ export class MutationQueue {
     this.client = client;
     this.isBlocked = false;
     this.#isOnline = true;
-    this.#renumber(
-      all.filter((pending) => !lost.includes(pending)),
-      lastMid,
-    );
+    this.#renumber(without(all, lost), lastMid);
     this.#resentAt = now;
     this.#sendAll();
     if (this.#decidedUpto > 0) this.#ackAt = now + ACK_MS;
@@ -199,14 +179,12 @@ export class MutationQueue {
   /** The server knows this client no more; return what was sent: nobody can say what became of it. */
   forgotten(): Pending[] {
     const all = [...this.undecided.values()];
+    const sent = all.filter(({ isSent }) => isSent);
     this.client = null;
     this.#decidedUpto = 0;
     this.#ackAt = this.#backoff.retryAt = NEVER;
-    this.#renumber(
-      all.filter(({ isSent }) => !isSent),
-      0,
-    );
-    return all.filter(({ isSent }) => isSent);
+    this.#renumber(without(all, sent), 0);
+    return sent;
   }
 
   /** Number those never sent, one after the other behind those that were, and behind `lastMid`. */
@@ -220,7 +198,7 @@ export class MutationQueue {
     }
     this.#lastMid = top;
     this.undecided = new Map(kept.map((pending) => [pending.mid, pending]));
-    this.#keepAll();
+    this.#tellNumbers();
   }
 
   /** Take an outcome; return the mutation, undefined if it was decided before. A repetition is acknowledged again. */
@@ -247,7 +225,7 @@ export class MutationQueue {
     this.#ackAt = NEVER;
     this.#numUnacked = 0;
     const upto = Math.min(this.#decidedUpto, this.#first - 1);
-    if (upto <= 0 || !this.#isOnline || this.client === null) return;
+    if (upto <= 0 || !this.#isOnline || !this.client) return;
     this.#speech.send(encodeMessage("mutate_ack", { upto, client: this.#slot ? this.client : null }));
   }
 
@@ -259,7 +237,7 @@ export class MutationQueue {
   /** A mutation will never be taken, and was not decided: take it out; those behind it move up and are sent again. */
   refused(mid: number): Pending | undefined {
     const pending = this.undecided.get(mid);
-    if (pending === undefined) return undefined;
+    if (!pending) return undefined;
     this.undecided.delete(mid);
     const left = [...this.undecided.values()];
     for (const later of left) later.isSent &&= later.mid < mid;
@@ -284,4 +262,8 @@ export class MutationQueue {
     this.#resentAt = now;
     this.#sendAll();
   }
+}
+
+function without(all: readonly Pending[], some: readonly Pending[]): Pending[] {
+  return all.filter((pending) => !some.includes(pending));
 }

@@ -9,17 +9,17 @@ import type { Body } from "../../wire/decode.js";
 import { listOfMaps, numberOf, textOf } from "../../wire/frames.js";
 import type { Position } from "../../wire/messages.js";
 import { utf8FromText } from "../../wire/utf8.js";
+import { tooLargeFor } from "../asking.js";
 import type { EntriesRoom, Handler, Speech } from "../entries.js";
 import { RequestFailed } from "../errors.js";
 import { outcomeFromBody } from "./bodies.js";
-import type { EntriesNews, MutationOutcome, OutcomeStatus, ToKeep } from "./facts.js";
+import type { Keeping, MutationOutcome, OutcomeStatus } from "./facts.js";
 import { type Mutators, Pending, Predictions } from "./pending.js";
 import { MutationQueue } from "./queue.js";
 import { forgetSeen, haveTold, stillToTell, takeNews } from "./settling.js";
 import { Shown } from "./shown.js";
 import { addAll, type Place, partsOf } from "./tx.js";
 import { asSent } from "./values.js";
-import type { Selection, Watch } from "./watch.js";
 import { WatchTable } from "./watching.js";
 
 /**
@@ -32,10 +32,6 @@ const MAX_NAME_BYTES = 160;
 /** What a room begins with. */
 export interface RoomOptions {
   readonly mutators?: Mutators;
-  /** How many clients the session speaks for. */
-  readonly numClients?: number;
-  /** Mutations are kept before they are sent: `keep` and `drop` are told. */
-  readonly hasStore?: boolean;
 }
 
 /** Watches, pending mutations and what they show. */
@@ -44,12 +40,10 @@ export class StateRoom implements EntriesRoom {
   readonly #speech: Speech;
   readonly watching: WatchTable;
   readonly #predictions: Predictions;
-  readonly #shown: Shown;
-  readonly #queues: MutationQueue[];
-  readonly #hasStore: boolean;
-  /** Of this step. */
-  #toKeep: ToKeep[] = [];
-  #decided: number[] = [];
+  readonly shown: Shown;
+  readonly #queues: MutationQueue[] = [];
+  /** Keeps mutations before they are sent; set before anything is made. */
+  keeping: Keeping | null = null;
   /** Told after the view has changed. */
   #outcomes: MutationOutcome[] = [];
   /** Places whose prediction is another one. */
@@ -60,33 +54,23 @@ export class StateRoom implements EntriesRoom {
   /** Server's wall clock at time 0 of ours. */
   #wallMs = 0;
 
-  constructor(speech: Speech, { mutators = new Map(), numClients = 1, hasStore = false }: RoomOptions = {}) {
+  constructor(speech: Speech, { mutators = new Map() }: RoomOptions = {}) {
     this.#speech = speech;
-    this.#hasStore = hasStore;
-    this.watching = new WatchTable(speech, (news) => this.#tell(news), {
+    this.watching = new WatchTable(speech, speech.tell, {
       wantedAfter: (channel) => this.#wantedAfter(channel),
       hasPending: () => this.all.size > 0,
     });
     this.#predictions = new Predictions(
       mutators,
-      (place) => this.#shown.confirmed(...partsOf(place)),
+      (place) => this.shown.confirmed(...partsOf(place)),
       (pending) => this.#held(pending),
     );
-    this.#shown = new Shown(this.watching, this.#predictions);
-    this.#queues = Array.from({ length: numClients }, (_, slot) => this.#openQueue(slot));
+    this.shown = new Shown(this.watching, this.#predictions);
     this.handlers = {
       ...this.watching.handlers,
       outcome: (body, now) => this.#onOutcome(body, now),
       out_of_order: (body, now) => this.#onOutOfOrder(body, now),
     };
-  }
-
-  #openQueue(slot: number): MutationQueue {
-    return new MutationQueue(slot, this.#speech, this.#hasStore ? (one) => this.#toKeep.push(one) : null);
-  }
-
-  #tell(fact: EntriesNews): void {
-    this.#speech.tell({ kind: "entries", fact });
   }
 
   // ------------------------------------------------------------------------------- what it knows
@@ -101,26 +85,6 @@ export class StateRoom implements EntriesRoom {
     return [...this.all.values()].filter(({ foreignClient }) => foreignClient === undefined);
   }
 
-  /** All watches, to look at. */
-  get watches(): Watch[] {
-    return [...this.watching.watches.values()].filter((watch) => !watch.isLeaving);
-  }
-
-  /** Return what is shown of an entry, whoever watches it; undefined: nothing. Not to be changed. */
-  get(collection: string, key: string): unknown {
-    return this.#shown.get(collection, key);
-  }
-
-  /** Return the keys of everything a watch shows, in no order. */
-  keys(watch: Watch): Iterable<string> {
-    return this.#shown.keys(watch);
-  }
-
-  /** Return the ids of the pending mutations that change an entry, oldest first; the same array until they change. */
-  pendingOf(collection: string, key: string): readonly number[] {
-    return this.#shown.pendingOf(collection, key);
-  }
-
   #wantedAfter(channel: string): Position | null {
     let wanted: Position | null = null;
     for (const { outcome } of this.all.values()) wanted = outcome?.positions.get(channel) ?? wanted;
@@ -128,16 +92,6 @@ export class StateRoom implements EntriesRoom {
   }
 
   // ------------------------------------------------------------------------------- the application
-
-  /** Watch entries of a collection. */
-  watch(selection: Selection): Watch {
-    return this.watching.watch(selection);
-  }
-
-  /** End a watch. */
-  unwatch(id: number): void {
-    this.watching.unwatch(id);
-  }
 
   /**
    * Predict a mutation, queue it, and send it when there is a connection; return its id, and what the local mutator returned.
@@ -151,9 +105,9 @@ export class StateRoom implements EntriesRoom {
    *   case nothing was queued and nothing changed.
    */
   mutate(name: string, args: unknown, now: number, slot = 0): [id: number, local: unknown] {
-    const queue = this.#queues[slot];
+    const queue = this.queueOf(slot);
     const bytes = utf8FromText(name).length;
-    if (queue === undefined || bytes === 0 || bytes > MAX_NAME_BYTES) {
+    if (bytes === 0 || bytes > MAX_NAME_BYTES) {
       throw new RangeError(`A mutator's name has 1 to ${MAX_NAME_BYTES} bytes.`);
     }
     if (this.pending.length >= MAX_PENDING) {
@@ -161,10 +115,8 @@ export class StateRoom implements EntriesRoom {
     }
     const nowMs = Math.floor(this.#wallMs + now);
     const pending = new Pending(this.#numMade + 1, slot, name, asSent(args), nowMs);
-    const [size, limit] = [queue.sizeBytes(pending), this.#speech.connection.maxFrameBytes];
-    if (size > limit) {
-      throw new RequestFailed("too_large", `The mutation has ${size} bytes; the server takes ${limit}.`);
-    }
+    const tooLarge = tooLargeFor(this.#speech.connection.maxFrameBytes, queue.sizeBytes(pending));
+    if (tooLarge) throw tooLarge;
     const local = this.#predictions.add(pending);
     this.#numMade += 1;
     queue.add(pending);
@@ -180,22 +132,13 @@ export class StateRoom implements EntriesRoom {
 
   /** Return the queue of this client of the session, opened if there is none. */
   queueOf(slot: number): MutationQueue {
-    const queue = this.#queues[slot] ?? this.#openQueue(slot);
-    this.#queues[slot] = queue;
-    return queue;
+    this.#queues[slot] ??= new MutationQueue(slot, this.#speech, () => this.keeping);
+    return this.#queues[slot];
   }
 
   /** The pending mutations are other ones: predict them anew. */
   foldAnew(): void {
     this.#isStale = true;
-  }
-
-  /** These are kept, as they were told by `keep`: they may be sent. */
-  kept(mutations: readonly ToKeep[]): void {
-    for (const one of mutations) {
-      const slot = this.all.get(one.id)?.slot;
-      if (slot !== undefined) this.#queues[slot]?.kept(one);
-    }
   }
 
   // ------------------------------------------------------------------------------- connection and time
@@ -211,8 +154,7 @@ export class StateRoom implements EntriesRoom {
       const client = textOf(state, "client");
       const lastMid = numberOf(state, "last_mid");
       clients.set(client, lastMid);
-      const queue = this.#queues[slot];
-      if (queue === undefined) continue;
+      const queue = this.queueOf(slot);
       this.#dropTooLarge(queue, lastMid);
       const mids = [...queue.undecided];
       const lost = queue.welcomed(client, lastMid, now);
@@ -246,7 +188,7 @@ export class StateRoom implements EntriesRoom {
   /** The client is over: tell what is known of what is pending. Views stay as they are. */
   endAll(): void {
     for (const pending of this.pending) {
-      if (pending.outcome !== null) this.#settle(pending, pending.outcome);
+      if (pending.outcome) this.#settle(pending, pending.outcome);
       else this.#end([pending], pending.isSent ? "unknown" : "unsent", null, "", false);
     }
     this.watching.endAll();
@@ -268,7 +210,7 @@ export class StateRoom implements EntriesRoom {
   }
 
   #queueOf(body: Body): MutationQueue | undefined {
-    return this.#queues.find(({ client }) => client !== null && client === body["client"]);
+    return this.#queues.find(({ client }) => client && client === body["client"]);
   }
 
   mutationFailed(body: Body, error: RequestFailed, now: number): void {
@@ -277,8 +219,8 @@ export class StateRoom implements EntriesRoom {
     if (error.retryable) queue?.postponed(mid, now, error.afterMs);
     else if (error.code !== "stale_term") {
       const refused = queue?.refused(mid);
-      if (refused !== undefined) this.#end([refused], "rejected", error.code, error.message);
-    } else if (queue !== undefined) queue.isBlocked = true;
+      if (refused) this.#end([refused], "rejected", error.code, error.message);
+    } else if (queue) queue.isBlocked = true;
   }
 
   #onOutOfOrder(body: Body, now: number): void {
@@ -288,9 +230,9 @@ export class StateRoom implements EntriesRoom {
 
   #onOutcome(body: Body, now: number): void {
     const pending = this.#queueOf(body)?.decided(numberOf(body, "mid"), now);
-    if (pending === undefined) return;
+    if (!pending) return;
     const outcome = outcomeFromBody(body, pending);
-    this.#decided.push(pending.id);
+    this.keeping?.decided(pending.id);
     pending.outcome = outcome;
     pending.waits = stillToTell(this.watching, outcome.positions);
     if (pending.waits.size === 0) this.#settle(pending, outcome);
@@ -302,7 +244,7 @@ export class StateRoom implements EntriesRoom {
 
   forgetClient(client: string | null): void {
     for (const queue of this.#queues) {
-      if (queue.client !== null && (client === null || client === queue.client)) {
+      if (queue.client && (client ?? queue.client) === queue.client) {
         this.#end(queue.forgotten(), "unknown");
       }
     }
@@ -316,9 +258,8 @@ export class StateRoom implements EntriesRoom {
 
   /** What of the entries that a mutation touches holds what became of it. */
   #held({ slot, mid, isSent, touched, foreignClient = this.#queues[slot]?.client }: Pending): Set<Place> {
-    const client = foreignClient ?? null;
-    if (client === null || !isSent) return new Set();
-    return new Set([...touched].filter((place) => this.#shown.holds(place, client, mid)));
+    const client = isSent && foreignClient;
+    return new Set(client ? [...touched].filter((place) => this.shown.holds(place, client, mid)) : []);
   }
 
   #end(
@@ -329,7 +270,7 @@ export class StateRoom implements EntriesRoom {
     isDecided = true,
   ): void {
     for (const pending of ended) {
-      if (isDecided) this.#decided.push(pending.id);
+      if (isDecided) this.keeping?.decided(pending.id);
       const { id, name } = pending;
       this.#settle(pending, { id, name, status, value: null, code, message, positions: new Map() });
     }
@@ -346,7 +287,7 @@ export class StateRoom implements EntriesRoom {
   flush(): void {
     for (const pending of this.all.values()) {
       const { outcome, waits } = pending;
-      if (outcome !== null && haveTold(this.watching, waits)) this.#settle(pending, outcome);
+      if (outcome && haveTold(this.watching, waits)) this.#settle(pending, outcome);
     }
     if (takeNews(this.watching)) this.#isStale = true;
     if (this.watching.others?.takeNews()) this.#isStale = true;
@@ -359,19 +300,12 @@ export class StateRoom implements EntriesRoom {
       const [collection, key] = partsOf(place);
       addAll(changed, collection, new Set([key]));
     }
-    const views = this.#shown.renew(changed);
-    if (views.length > 0) this.#tell({ what: "views", changed: views });
-    for (const outcome of this.#outcomes.splice(0)) this.#tell({ what: "outcome", outcome });
-    this.#tellStore();
+    const views = this.shown.renew(changed);
+    if (views.length > 0) this.#speech.tell({ kind: "views", changed: views });
+    for (const outcome of this.#outcomes.splice(0)) this.#speech.tell({ kind: "outcome", outcome });
+    this.keeping?.flush();
     if (this.all.size > 0) return;
     forgetSeen(this.watching);
     if (this.watching.hasLeftovers) this.watching.prune();
-  }
-
-  #tellStore(): void {
-    const mutations = this.#toKeep.splice(0);
-    const ids = this.#decided.splice(0);
-    if (mutations.length > 0) this.#tell({ what: "keep", mutations });
-    if (ids.length > 0 && this.#hasStore) this.#tell({ what: "drop", ids });
   }
 }

@@ -30,10 +30,8 @@ export function stillToTell(
 export function haveTold(watching: WatchTable, waits: ReadonlyMap<number, Position>): boolean {
   return [...waits].every(([id, position]) => {
     const watch = watching.watches.get(id);
-    if (watch === undefined) return true;
-    const channel = watching.channels.get(watch.channel ?? "");
     // With `next` it waits for others in its epoch.
-    return (channel?.next ?? null) === null && watch.hasTold(position);
+    return !watch || (!watching.channels.get(watch.channel ?? "")?.next && watch.hasTold(position));
   });
 }
 

@@ -4,6 +4,7 @@
  * Owned by `StateRoom`. Invariant: after `renew`, `#values` holds every entry that is there, as predicted, and nothing else.
  */
 
+import { found } from "../maps.js";
 import type { ViewChange } from "./facts.js";
 import type { Predicted, Predictions } from "./pending.js";
 import { type Changed, type Place, partsOf, placeOf, type Reading } from "./tx.js";
@@ -57,7 +58,7 @@ export class Shown {
   /** Return the keys of everything a watch shows, in no order. */
   *keys({ isShown, selection }: Watch): Generator<string> {
     const values = this.#values.get(selection.collection);
-    if (!isShown || values === undefined) return;
+    if (!isShown || !values) return;
     for (const key of selection.keys ?? values.keys()) {
       if (selection.covers(key) && values.has(key)) yield key;
     }
@@ -85,13 +86,8 @@ export class Shown {
   }
 
   #renewOne(collection: string, key: string): void {
-    let values = this.#values.get(collection);
-    if (values === undefined) {
-      values = new Map();
-      this.#values.set(collection, values);
-    }
-    const predicted = this.#predicted(collection, key);
-    const value = predicted === undefined ? this.confirmed(collection, key).value : predicted.value;
+    const values = found(this.#values, collection, () => new Map<string, unknown>());
+    const { value } = this.#predicted(collection, key) ?? this.confirmed(collection, key);
     if (value === undefined) values.delete(key);
     else if (!isSame(values.get(key), value)) values.set(key, value);
   }

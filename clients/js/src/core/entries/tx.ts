@@ -6,6 +6,7 @@
 
 import { isMap, mapOf } from "../../wire/frames.js";
 import { MutationFailed } from "../errors.js";
+import { found } from "../maps.js";
 import { applyPatch, asSent, copied } from "./values.js";
 
 /** Collection and key in one string: keys have no control characters. */
@@ -27,9 +28,8 @@ export type Changed = Map<string, Set<string>>;
 
 /** Add keys of one collection; the set is given away. */
 export function addAll(changed: Changed, collection: string, keys: Set<string>): void {
-  const known = changed.get(collection);
-  if (known) for (const key of keys) known.add(key);
-  else changed.set(collection, keys);
+  const known = found(changed, collection, () => keys);
+  if (known !== keys) for (const key of keys) known.add(key);
 }
 
 /** What is known of an entry. */

@@ -57,12 +57,12 @@ export class Selection {
   /** The channel it is on; null when only the server can say. */
   get channel(): string | null {
     if (this.partition !== null) return `${this.collection}/${this.partition}`;
-    return this.keys === null ? this.collection : null;
+    return this.keys ? null : this.collection;
   }
 
   /** Return whether an entry of this collection belongs to it. */
   covers(key: string): boolean {
-    if (this.keys !== null) return this.keys.has(key);
+    if (this.keys) return this.keys.has(key);
     return this.partition === null || key.startsWith(`${this.partition}/`);
   }
 
@@ -134,7 +134,7 @@ export class Watch {
 
   /** Return whether its events may come on this channel. */
   mayBeOn(channel: string): boolean {
-    if (this.channel !== null) return this.channel === channel;
+    if (this.channel) return this.channel === channel;
     const { collection } = this.selection;
     return channel === collection || channel.startsWith(`${collection}/`);
   }
@@ -174,7 +174,7 @@ export class Watch {
   /** Return whether it has told everything up to a position of its channel, or goes on in another epoch. */
   hasTold({ epoch, offset }: Position): boolean {
     const { position } = this;
-    return this.isSettled && position !== null && (position.epoch !== epoch || position.offset >= offset);
+    return this.isSettled && !!position && (position.epoch !== epoch || position.offset >= offset);
   }
 }
 
@@ -219,13 +219,13 @@ export class WatchedChannel {
   /** Return the entries of an epoch, begun if it is new. */
   entriesFor(epoch: string): Entries {
     const found = this.entriesOf(epoch);
-    if (found !== null) {
+    if (found) {
       if (found === this.shown) this.next = null;
       return found;
     }
     const begun = new Entries(epoch, (key) => this.#knownUpto(epoch, key));
-    if (this.shown === null) this.shown = begun;
-    else this.next = begun;
+    if (this.shown) this.next = begun;
+    else this.shown = begun;
     return begun;
   }
 
@@ -264,7 +264,7 @@ export class WatchedChannel {
    */
   takePage(watch: Watch, body: Body, decided: Mids): boolean {
     const { loaded } = watch;
-    if (loaded === null) return true;
+    if (!loaded) return true;
     this.#takeEntries(this.entriesFor(loaded.epoch), body, decided, watch.told);
     return body["more"] === true || this.#completed(watch, loaded);
   }
@@ -272,7 +272,7 @@ export class WatchedChannel {
   /** Take a page for a watch that is not there any more: what comes behind it rests on it, for the others as well. */
   overhear(body: Body, position: Position | null, decided: Mids): void {
     const entries = position ? this.entriesOf(position.epoch) : this.next ? null : this.shown;
-    if (entries !== null) this.#takeEntries(entries, body, decided);
+    if (entries) this.#takeEntries(entries, body, decided);
   }
 
   #takeEntries(entries: Entries, body: Body, decided: Mids, told?: Set<string>): void {
@@ -297,7 +297,7 @@ export class WatchedChannel {
     const { selection, told } = watch;
     const entries = this.entriesFor(loaded.epoch);
     const isWhole = entries.releaseAll();
-    if (selection.keys === null) {
+    if (!selection.keys) {
       for (const key of watch.doubtful) if (!told.has(key)) entries.drop(key);
     }
     watch.position = loaded;
@@ -315,7 +315,7 @@ export class WatchedChannel {
   /** Show the newer epoch if it is complete, and forget tombstones if no snapshot needs them. */
   turn(): void {
     for (const watch of this.watches) if (!watch.isSettled) return;
-    if (this.next !== null) {
+    if (this.next) {
       this.#changeAll();
       this.shown = this.next;
       this.next = null;
@@ -333,7 +333,7 @@ export class WatchedChannel {
   /** Return and forget the keys whose confirmed value is another one now. */
   takeChanged(): Set<string> {
     const changed = this.shown?.touched ?? new Set();
-    if (this.shown !== null) this.shown.touched = new Set();
+    if (this.shown) this.shown.touched = new Set();
     for (const key of this.#changed) changed.add(key);
     this.#changed.clear();
     return changed;
@@ -348,8 +348,7 @@ export class WatchedChannel {
 
   /** Return whether any watch covers a key. */
   isWatched(key: string): boolean {
-    for (const { selection } of this.watches) if (selection.covers(key)) return true;
-    return false;
+    return [...this.watches].some(({ selection }) => selection.covers(key));
   }
 
   /** Nothing is pending, or what is has other numbers now. */

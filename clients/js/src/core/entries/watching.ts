@@ -5,6 +5,7 @@ import { mapOf, numberOf, positionFromBody, textOf } from "../../wire/frames.js"
 import { earliest, NEVER } from "../backoff.js";
 import type { Handler, Speech } from "../entries.js";
 import type { RequestFailed } from "../errors.js";
+import { found } from "../maps.js";
 import { changeFromBody, invalidationFromBody } from "./bodies.js";
 import type { Mids } from "./confirmed.js";
 import type { EntriesNews } from "./facts.js";
@@ -106,7 +107,7 @@ export class WatchTable {
     this.#numMade += 1;
     const watch = new Watch(this.#numMade, selection, this.#speech.random);
     this.watches.set(watch.id, watch);
-    if (watch.channel !== null) this.#attach(watch, watch.channel);
+    if (watch.channel) this.#attach(watch, watch.channel);
     this.#pursue(watch);
     return watch;
   }
@@ -114,22 +115,22 @@ export class WatchTable {
   /** End a watch; what other watches cover goes on. */
   unwatch(id: number): void {
     const watch = this.watches.get(id);
-    if (watch === undefined || watch.isLeaving) return;
-    if (watch.channel === null && watch.state === "asking") {
+    if (!watch || watch.isLeaving) return;
+    if (!watch.channel && watch.state === "asking") {
       watch.isLeaving = true;
       return;
     }
     this.#forget(watch);
     const channel = this.#channelOf(watch);
-    if (watch.isKnownToServer && channel !== undefined) this.#withdraw(watch, channel);
+    if (watch.isKnownToServer && channel) this.#withdraw(watch, channel);
   }
 
   /** Have the server stop telling what nobody watches any more; a refusal would change nothing. */
   #withdraw({ selection }: Watch, { name, collection, partition }: WatchedChannel): void {
     // Those that wait for their first answer may turn out to be on this channel, too.
     const others = this.mayBeOn(name);
-    if (others.some((other) => other.selection.keys === null)) return;
-    if (selection.keys !== null && others.length > 0) {
+    if (others.some((other) => !other.selection.keys)) return;
+    if (selection.keys && others.length > 0) {
       const isLeft = (key: string) => !others.some((other) => other.selection.covers(key));
       const keys = [...selection.keys].filter(isLeft).sort();
       if (keys.length > 0) this.#speech.request("unwatch", { collection, partition, keys });
@@ -137,7 +138,7 @@ export class WatchTable {
     }
     this.#speech.request("unwatch", { collection, partition });
     for (const other of others) {
-      if (other.channel === null && !other.isKnownToServer) continue; // not asked for yet
+      if (!other.channel && !other.isKnownToServer) continue; // not asked for yet
       other.state = "wanted";
       other.isKnownToServer = false;
       this.#pursue(other);
@@ -145,15 +146,12 @@ export class WatchTable {
   }
 
   #channelOf({ channel }: Watch): WatchedChannel | undefined {
-    return channel === null ? undefined : this.channels.get(channel);
+    return this.channels.get(channel ?? "");
   }
 
   #attach(watch: Watch, name: string): WatchedChannel {
-    let channel = this.channels.get(name);
-    if (channel === undefined) {
-      channel = new WatchedChannel(name, watch.selection.collection);
-      this.channels.set(name, channel);
-    }
+    const { collection } = watch.selection;
+    const channel = found(this.channels, name, () => new WatchedChannel(name, collection));
     watch.channel = name;
     channel.watches.add(watch);
     return channel;
@@ -232,14 +230,14 @@ export class WatchTable {
 
   #end(watch: Watch, code: string, message: string): void {
     this.#forget(watch);
-    this.#tell({ what: "ended", watch: watch.id, code, message });
+    this.#tell({ kind: "ended", watch: watch.id, code, message });
   }
 
   #onWatched(body: Body, now: number): void {
     const watch = this.#asked(numberOf(body, "id"));
     const position = positionFromBody(body);
     if (watch?.state !== "asking" || watch.isLeaving) this.#overhear(body, position);
-    if (watch?.state !== "asking" || position === null) return;
+    if (watch?.state !== "asking" || !position) return;
     const channel = this.#attach(watch, textOf(body, "channel"));
     if (watch.isLeaving) {
       watch.isLeaving = false;
@@ -255,7 +253,7 @@ export class WatchTable {
     if (watch.isShown) {
       // What was invalidated since it was there last is told by nobody.
       const untold = { ...position, all: true, cause: "unrecovered" };
-      this.#tell({ what: "invalidated", invalidation: invalidationFromBody(untold, channel) });
+      this.#tell({ kind: "invalidated", invalidation: invalidationFromBody(untold, channel) });
     }
     const entries = channel.entriesFor(position.epoch);
     this.#foundEpoch(channel, position.epoch, now);
@@ -281,8 +279,8 @@ export class WatchTable {
 
   #asked(requestId: number): Watch | undefined {
     const watch = this.#superseded.get(requestId);
-    if (!this.#superseded.delete(requestId) || watch === undefined) return this.#find(requestId);
-    if (watch.state !== "asking" || watch.requestId === null) return undefined;
+    if (!this.#superseded.delete(requestId) || !watch) return this.#find(requestId);
+    if (watch.state !== "asking" || !watch.requestId) return undefined;
     this.#superseded.set(watch.requestId, watch);
     watch.requestId = requestId;
     return watch;
@@ -312,13 +310,13 @@ export class WatchTable {
 
   #onEvent(body: Body, now: number): void {
     const channel = this.#heardOf(body);
-    if (channel === undefined) return;
+    if (!channel) return;
     const { client, mid } = mapOf(body["by"]);
     this.others?.note(client, mid);
     const change = changeFromBody(body, this.#mutations.hasPending() ? this.clients : NO_MIDS);
     const epoch = textOf(body, "epoch");
     const entries = channel.entriesOf(epoch);
-    if (entries === null) {
+    if (!entries) {
       this.#foundEpoch(channel, epoch, now);
       return;
     }
@@ -330,7 +328,7 @@ export class WatchTable {
       loading.some(({ told }) => !told.has(key)),
     );
     for (const watch of loading) {
-      if (change.patch === undefined) watch.told.add(key);
+      if (!change.patch) watch.told.add(key);
       // What comes after the snapshot holds what it holds.
       const isAfter = watch.decided.size > 0 && version > watch.since;
       if (isAfter && entries.has(change)) entries.see(key, watch.decided);
@@ -349,9 +347,9 @@ export class WatchTable {
 
   #onInvalidate(body: Body): void {
     const channel = this.#heardOf(body);
-    if (channel === undefined) return;
+    if (!channel) return;
     const invalidation = invalidationFromBody(body, channel);
-    this.#tell({ what: "invalidated", invalidation });
+    this.#tell({ kind: "invalidated", invalidation });
     for (const watch of channel.watches) watch.advance(invalidation.position);
   }
 
@@ -359,7 +357,7 @@ export class WatchTable {
   #onMark(body: Body): void {
     const position = positionFromBody(body);
     for (const watch of this.#heardOf(body)?.watches ?? []) {
-      if (position === null) return;
+      if (!position) return;
       watch.advance(position);
       if (watch.isLive) watch.isSure = true;
     }
@@ -371,11 +369,11 @@ export class WatchTable {
    */
   #onLagged(channel: string, now: number): void {
     for (const watch of this.mayBeOn(channel)) {
-      if (watch.state === "asking" && watch.requestId !== null) {
+      if (watch.state === "asking" && watch.requestId) {
         this.#superseded.set(watch.requestId, watch);
         watch.state = "wanted";
         this.#pursue(watch);
-      } else if (watch.channel !== null) {
+      } else if (watch.channel) {
         watch.isKnownToServer = false;
         this.#askAgain(watch, now);
       }
@@ -393,7 +391,7 @@ export class WatchTable {
   /** Positions and versions of one channel, or of all, mean nothing any more. */
   reset(name: string | null, now: number): void {
     for (const channel of this.channels.values()) {
-      if (name !== null && name !== channel.name) continue;
+      if ((name ?? channel.name) !== channel.name) continue;
       channel.isVoid = true;
       channel.next = null;
       for (const watch of channel.watches) {
