@@ -1,7 +1,7 @@
-// Names of members that nobody outside of the package sees: in dist they are short ones. A name that is not here costs bytes and
+// Names of members that nobody outside of the package sees: in dist they are short ones. A name that is not here costs and
 // nothing else; one that must not be here fails the build (see mangle.mjs), or the tests that run against dist.
 export const INTERNAL_NAMES = `
-added applied asked backoff bytes channels confirmed connectSucceeded connection core covers doubtful encoded
+added applied asked backoff channels confirmed connectSucceeded connection core covers doubtful encoded
 endAll engine entriesFor entriesOf failure flush fold foldAnew foreignClient forget forgetClient forgetSeen
 forgotten foundGap goOn handlers hangUp hasGuessed hasHole hasKept hasLeftovers hasNews hasPending hasPresence
 hasTokenSource hasTold heard holds invalidation isAtEnd isBlocked isKept isKnownToServer isLeaving isListening
