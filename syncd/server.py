@@ -103,10 +103,9 @@ class Node:
         self.version = importlib.metadata.version("syncd")
         self.started_at_ms = int(surroundings.wall_s() * 1000)
         self._started_at = trio.current_time()
-        self._lag = LoopLag()
+        self._lag, self._ladder = LoopLag(), Ladder()
         self.watchdog = Watchdog(config.timing.stall_s)
         """Watches while `open_node` holds it open; a simulated node has a clock of its own."""
-        self._ladder = Ladder()
         self.is_stopping = False
         self.authorizer = None
         if self.app.authorizer is not None:
@@ -276,6 +275,7 @@ class Node:
             loop_lag=self._lag.histogram.counts(),
             num_stalls=self.watchdog.num_stalls,
             cluster=None if self.cluster is None else self.cluster.statistics(),
+            bridge=None if self.bridge is None else self.bridge.statistics(),
         )
 
     def reasons_not_ready(self) -> Sequence[str]:

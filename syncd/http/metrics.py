@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from syncd.actors.bridge import BridgeStatistics
 from syncd.actors.bridge.telling import ClusterStatistics
 from syncd.actors.kit import Health
 from syncd.codes import CloseCode, ErrorCode
@@ -77,6 +78,18 @@ CLUSTER_COUNTERS = (
     ("faults", "num_faults", "Nodes found to claim other things than they told."),
     ("deaths", "num_dead", "Nodes that fell silent."),
 )
+BRIDGE_COUNTERS = (
+    ("events", "num_remote_events", "Events that other nodes committed."),
+    ("publications", "num_remote_publications", "Ephemeral events of other nodes."),
+    ("checks", "num_checks", "Channels looked up because something may have been lost."),
+    ("overflows", "num_overflows", "Batches dropped because an actor had no room; looked up."),
+    ("bad_messages", "num_bad_messages", "Payloads on topics of channels that are none of ours."),
+)
+BUS_COUNTERS = (
+    ("reconnects", "num_reconnects", "Links to Redis that were lost."),
+    ("dropped", "num_dropped", "Publications that found the queue full or the link down."),
+    ("gaps", "num_gaps", "Topics of which something may have been lost."),
+)
 
 
 class Metrics(Collector):
@@ -116,6 +129,8 @@ class Metrics(Collector):
         yield from _of_rebuilds(node)
         if node.cluster is not None:
             yield from _of_cluster(node.cluster)
+        if node.bridge is not None:
+            yield from _of_bridge(node.bridge)
         yield _histogram(
             "event_loop_lag_seconds",
             "How late the event loop woke a sleeper, twice a second.",
@@ -247,6 +262,16 @@ def _of_cluster(cluster: ClusterStatistics) -> Iterator[Metric]:
     yield _gauge("cluster_remote_members", text, cluster.num_claims)
     for name, field, text in CLUSTER_COUNTERS:
         yield _counter(f"cluster_{name}", text, {(): getattr(cluster, field)})
+
+
+def _of_bridge(bridge: BridgeStatistics) -> Iterator[Metric]:
+    bus = bridge.bus
+    text = "1 while the node can publish to the others and hears them."
+    yield _gauge("bus_up", text, float(bus is not None and bus.is_up))
+    for name, field, text in BRIDGE_COUNTERS:
+        yield _counter(f"bus_{name}", text, {(): getattr(bridge, field)})
+    for name, field, text in BUS_COUNTERS:
+        yield _counter(f"bus_{name}", text, {(): 0 if bus is None else getattr(bus, field)})
 
 
 # ---------------------------------------------------------------- families

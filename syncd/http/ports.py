@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from syncd.actors.bridge import BridgeStatistics
 from syncd.actors.bridge.telling import ClusterStatistics
 from syncd.actors.broadcaster.statistics import BroadcasterStatistics
 from syncd.actors.kit import ActorHealth, MailboxStatistics
@@ -39,6 +40,8 @@ class NodeStatistics:
     """Times the loop stood still for longer than `timing.stall_s`."""
     cluster: ClusterStatistics | None = None
     """None: there are no other nodes."""
+    bridge: BridgeStatistics | None = None
+    """The same."""
 
 
 class StatsInfo(Protocol):

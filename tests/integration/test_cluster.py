@@ -20,6 +20,7 @@ import jwt
 import pytest
 import trio
 
+from syncd.http.metrics import BRIDGE_COUNTERS, BUS_COUNTERS
 from syncd.testing.process import API_KEY, ServerProcess
 from syncd.testing.raw_client import RawClient
 from syncd.testing.redis_process import redis_executable
@@ -122,6 +123,10 @@ async def test_nodes_are_listed_by_each_of_them_and_by_the_command_line(nodes):
     assert "syncd_cluster_nodes 3.0" in metrics
     assert "syncd_cluster_faults_total 0.0" in metrics
     assert "syncd_cluster_bad_messages_total 0.0" in metrics
+    assert "syncd_bus_up 1.0" in metrics
+    told = {line.split()[0] for line in metrics if line and not line.startswith("#")}
+    counters = {f"syncd_bus_{name}_total" for name, _, _ in (*BRIDGE_COUNTERS, *BUS_COUNTERS)}
+    assert counters <= told
 
 
 async def test_a_killed_nodes_members_leave_once_and_in_time_on_the_other_nodes(nodes):

@@ -13,7 +13,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from syncd.codes import CloseCode, ErrorCode
-from syncd.http.metrics import CLUSTER_COUNTERS
+from syncd.http.metrics import BRIDGE_COUNTERS, BUS_COUNTERS, CLUSTER_COUNTERS
 from syncd.testing.plain_client import Closed, PlainClient
 from syncd.testing.process import API_KEY, ServerProcess
 
@@ -181,6 +181,8 @@ def test_rules_dashboard_and_pages_name_only_metrics_that_are_told(server):
     # Told by nodes that know others, in tests/integration/test_cluster.py.
     told |= {"syncd_cluster_nodes", "syncd_cluster_remote_members"}
     told |= {f"syncd_cluster_{name}_total" for name, _, _ in CLUSTER_COUNTERS}
+    told.add("syncd_bus_up")
+    told |= {f"syncd_bus_{name}_total" for name, _, _ in (*BRIDGE_COUNTERS, *BUS_COUNTERS)}
     rules = (OPS / "alerts.yml").read_text()
     panels = json.loads((OPS / "grafana.json").read_text())["panels"]
     asked = rules + " ".join(target["expr"] for panel in panels for target in panel["targets"])

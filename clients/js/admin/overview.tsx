@@ -5,6 +5,7 @@ import type { Api } from "./api.js";
 import { Chart, type Line, useWindow } from "./chart.js";
 import { bytes, count, duration, ms, whole } from "./format.js";
 import type { ActorRow, Live } from "./live.js";
+import { Nodes } from "./nodes.js";
 import { Chip, Outbox } from "./parts.js";
 import type { SessionTable } from "./sessions.js";
 import { usePolled, useValue, Value } from "./value.js";
@@ -119,6 +120,7 @@ export function Overview({ live, api }: { readonly live: Live; readonly api: Api
           <Chart key={spec.title} {...spec} live={live} windowS={seconds} cursor={cursor} />
         ))}
       </div>
+      <Nodes api={api} />
       <div class="pair">
         <Actors actors={now.actors} />
         <Slow api={api} />
