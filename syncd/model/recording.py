@@ -139,7 +139,7 @@ class CollectionRules:
         Raises:
             Rejected: `bad_key`.
         """
-        if type(key) is not str or _has_plain_characters(key) is None or not _fits(key):
+        if type(key) is not str or not _is_key(key):
             raise Rejected(
                 "bad_key", f"A key is 1 to {MAX_KEY_BYTES} bytes without control characters."
             )
@@ -151,8 +151,11 @@ class CollectionRules:
         return ChannelName(f"{self.name}/{partition}"), KeyName(key)
 
 
-def _fits(key: str) -> bool:
-    return key.isascii() or len(key.encode("utf-8", "surrogatepass")) <= MAX_KEY_BYTES
+def _is_key(key: str) -> bool:
+    if key.isascii():
+        return 0 < len(key) <= MAX_KEY_BYTES and key.isprintable()
+    has_plain_characters = _has_plain_characters(key) is not None
+    return has_plain_characters and len(key.encode("utf-8", "surrogatepass")) <= MAX_KEY_BYTES
 
 
 @attrs.define(eq=False)
