@@ -223,7 +223,7 @@ class Collection:
         may be called again from any key it has yielded. What it yields it has read after it was called.
 
         Args:
-            page: Rows after which the rebuild can be resumed.
+            page: Rows after which the rebuild can be resumed, about; from 1,000 on, or where rows are large, it is fewer.
 
         Raises:
             ConfigError: there is one already, it is no async generator, or takes something else.

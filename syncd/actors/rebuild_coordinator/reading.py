@@ -29,6 +29,11 @@ MAX_RETRY_S = 30.0
 MAX_ATTEMPTS = 5
 """Failures of a source in a row, without a page between them; then the job fails, its checkpoint kept."""
 
+MAX_ROWS, MAX_WEIGHT = 1_000, 1024 * 1024
+"""Of a page, whatever the scanner's is: the store writes it in one go, in some 3 ms."""
+CHANNEL_WEIGHT = 16 * 1024
+"""A row weighs as many bytes as it has; so much more if its channel is another than that of the row before, for that takes statements of its own."""
+
 Write = Callable[[Sequence[ScannedRow], str, int], Reply[bool]]
 """Has rows written down: the rows, the last key read, how many were read since the last page. False: the lease is lost."""
 
@@ -120,16 +125,20 @@ class Reading:
         scanner, read_row = self._definition.scanner, self._row
         assert scanner is not None, "it was checked when the job was asked for"
         rows: list[ScannedRow] = []
-        num_read, key = 0, ""
+        num_read, weight, key, channel = 0, 0, "", ""
+        page = min(scanner.page, MAX_ROWS)
         async with contextlib.aclosing(scanner.call(self._after)) as scan:
             async for yielded in scan:
                 row = read_row(yielded)
                 num_read, key = num_read + 1, row.key
+                weight += len(row.value)
+                if row.channel != channel:
+                    channel, weight = row.channel, weight + CHANNEL_WEIGHT
                 if wanted is None or self._is_wanted(row, wanted):
                     rows.append(row)
-                if num_read >= scanner.page:
+                if num_read >= page or weight >= MAX_WEIGHT:
                     await self._page(rows, key, num_read)
-                    rows, num_read = [], 0
+                    rows, num_read, weight, channel = [], 0, 0, ""
         if num_read:
             await self._page(rows, key, num_read)
 
