@@ -105,18 +105,17 @@ class SqliteStore(AloneReads):
 
     def open(self) -> None:
         """See `Store.open`. A file up to 64 MiB is checked for damage; a marked copy gets new epochs."""
-        self._connection = open_file(self._path, lock_wait_s=self._lock_wait_s)
+        connection = self._connection = open_file(self._path, lock_wait_s=self._lock_wait_s)
         options = self._options
         try:
             self._prepare_meta()
         except BaseException:
-            self._connection.close()
+            connection.close()
             raise
-        self._rows = ChannelRows(self._connection, options.retention_of, options.cached_channels)
-        self._known = KnownRows(self._connection, options.cached_clients, options.cached_entries)
-        self._trimmer = Trimmer(self._connection, self._rows, options)
-        found = (self._connection, self._rows, self._known)
-        self.rebuilds = SqliteRebuilds(self, *found, self._transaction)
+        rows = self._rows = ChannelRows(connection, options.retention_of, options.cached_channels)
+        self._known = KnownRows(connection, options.cached_clients, options.cached_entries)
+        self._trimmer = Trimmer(connection, rows, options)
+        self.rebuilds = SqliteRebuilds(self, connection, rows, self._transaction, self._timer)
 
     def _prepare_meta(self) -> None:
         with self._transaction():
@@ -211,6 +210,7 @@ class SqliteStore(AloneReads):
             self._known.clear()
         if batch is not None:
             self._rows.forget(batch.touched)
+            self.rebuilds.forget()
         self._undo()
 
     def _undo(self) -> None:

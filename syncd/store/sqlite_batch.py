@@ -156,8 +156,9 @@ def drop_oldest(connection: sqlite3.Connection, row: ChannelRow, count: int) -> 
     if row.retention.is_latest:
         keys = [(row.id, _key_column(key)) for _, key in oldest]
         connection.executemany(_DELETE_LATEST, keys)
-    row.floor = oldest[-1][0]
-    row.num_events -= connection.execute(_DELETE_UPTO, (row.id, row.floor)).rowcount
+    newest = oldest[-1][0]
+    row.floor = max(row.floor, newest)
+    row.num_events -= connection.execute(_DELETE_UPTO, (row.id, newest)).rowcount
 
 
 def convert(connection: sqlite3.Connection, row: ChannelRow) -> None:

@@ -14,7 +14,7 @@ from syncd.store.sqlite_state import tags_from_text
 
 __all__ = ["read_dirty", "read_entries", "read_keys_by_tag", "read_last_mids", "scan_entries"]
 
-_COLUMNS = "SELECT key, version, value, tags FROM entry WHERE channel_id = ? AND "
+_COLUMNS = "SELECT key, version, value, tags FROM entry WHERE generation = ? AND "
 _SELECT = _COLUMNS + "key = ?"
 _KEYS_AT_ONCE = 64
 """Looked up by one statement, for half of what 64 statements cost; fewer keys are not worth it."""
@@ -23,8 +23,8 @@ _SCAN_FIRST = _COLUMNS + "key >= ? ORDER BY key LIMIT ?"
 _SCAN_AFTER = _COLUMNS + "key > ? ORDER BY key LIMIT ?"
 _LAST = "SELECT last FROM client WHERE name = ?"
 
-_TAGGED = """SELECT channel, key FROM tag WHERE tag = ? AND (channel, key) {} (?, ?) AND channel <= ?
-    ORDER BY channel, key LIMIT ?"""
+_TAGGED = """SELECT t.channel, t.key FROM tag t CROSS JOIN channel c ON c.name = t.channel AND c.generation = t.generation
+    WHERE t.tag = ? AND (t.channel, t.key) {} (?, ?) AND t.channel <= ? ORDER BY t.channel, t.key LIMIT ?"""
 _TAGGED_FROM = _TAGGED.format(">=")
 _TAGGED_AFTER = _TAGGED.format(">")
 
@@ -58,13 +58,12 @@ def read_entries(
     num_in_bulk = len(keys) - len(keys) % _KEYS_AT_ONCE
     for start in range(0, num_in_bulk, _KEYS_AT_ONCE):
         some = keys[start : start + _KEYS_AT_ONCE]
-        found.update(
-            (raw[0], _entry(raw)) for raw in connection.execute(_SELECT_SOME, (row.id, *some))
-        )
+        raws = connection.execute(_SELECT_SOME, (row.generation, *some))
+        found.update((raw[0], _entry(row, raw)) for raw in raws)
     for key in keys[num_in_bulk:]:
-        raw = connection.execute(_SELECT, (row.id, key)).fetchone()
+        raw = connection.execute(_SELECT, (row.generation, key)).fetchone()
         if raw is not None:
-            found[key] = _entry(raw)
+            found[key] = _entry(row, raw)
     return [found[key] for key in keys if key in found]
 
 
@@ -81,20 +80,20 @@ def scan_entries(
     entries: list[Entry] = []
     is_complete = True
     with contextlib.closing(
-        connection.execute(sql, (row.id, after_key or "", limit + 1))
+        connection.execute(sql, (row.generation, after_key or "", limit + 1))
     ) as cursor:
         for raw in cursor:
             max_bytes -= len(raw[2])
             if len(entries) == limit or (max_bytes < 0 and entries):
                 is_complete = False
                 break
-            entries.append(_entry(raw))
+            entries.append(_entry(row, raw))
     return EntryPage(Position(row.epoch, row.top), entries, is_complete)
 
 
-def _entry(raw: _Raw) -> Entry:
+def _entry(row: ChannelRow, raw: _Raw) -> Entry:
     key, version, value, tags = raw
-    return Entry(key, version, value, tags_from_text(tags))
+    return Entry(key, version or row.generation_at, value, tags_from_text(tags))
 
 
 def read_keys_by_tag(

@@ -16,7 +16,9 @@ from syncd.store.base import StoreFailed
 
 __all__ = [
     "BACKUP_MARK",
+    "BULK_WAL_PAGES",
     "MIGRATIONS",
+    "WAL_PAGES",
     "Migration",
     "check_file",
     "create_private",
@@ -31,6 +33,9 @@ Migration = tuple[str, ...]
 
 APPLICATION_ID = 0x73796E63
 """`sync` in ASCII, so that a file of another program is never taken for ours."""
+
+GENERATIONS_AFTER = 2**30
+"""Ids of generations come after this, those of channels before it: at the end of the table, where rows are added at the least cost."""
 
 MIGRATIONS: tuple[Migration, ...] = (
     (
@@ -85,6 +90,30 @@ MIGRATIONS: tuple[Migration, ...] = (
             channel TEXT NOT NULL, key TEXT NOT NULL, is_touched INTEGER NOT NULL, tags TEXT, value BLOB,
             PRIMARY KEY (channel, key)) WITHOUT ROWID""",
     ),
+    (
+        "ALTER TABLE entry RENAME COLUMN channel_id TO generation",
+        "ALTER TABLE channel ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE channel ADD COLUMN generation_at INTEGER NOT NULL DEFAULT 0",
+        "UPDATE channel SET generation = id",
+        "ALTER TABLE tag RENAME TO former_tag",
+        """CREATE TABLE tag (
+            tag TEXT NOT NULL, channel TEXT NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL,
+            PRIMARY KEY (tag, channel, key, generation)) WITHOUT ROWID""",
+        "INSERT INTO tag SELECT tag, channel, key, id FROM former_tag JOIN channel ON name = channel",
+        "DROP TABLE former_tag",
+        "DROP TABLE generation",
+        """CREATE TABLE generation (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, state INTEGER NOT NULL, collection TEXT NOT NULL, channel TEXT NOT NULL,
+            num_entries INTEGER NOT NULL DEFAULT 0, num_changed INTEGER NOT NULL DEFAULT 0)""",
+        f"INSERT INTO sqlite_sequence (name, seq) VALUES ('generation', {GENERATIONS_AFTER})",  # noqa: S608 - a constant
+        "CREATE INDEX generation_state ON generation (state, collection, channel)",
+        """CREATE TABLE touched (
+            generation INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (generation, key)) WITHOUT ROWID""",
+        """CREATE TABLE changed (
+            generation INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (generation, key)) WITHOUT ROWID""",
+        "ALTER TABLE rebuild ADD COLUMN is_mixed INTEGER NOT NULL DEFAULT 0",
+        "UPDATE rebuild SET job = '', expires_ms = 0, is_open = 0 WHERE is_open",
+    ),
 )
 """From schema 0 (an empty file) on; the schema number is how many were run. Only ever appended to.
 
@@ -94,7 +123,9 @@ nothing for it.
 `entry.tags` is a JSON list, NULL for none; `tag` is its index, by channel name, since that is how it is asked and ordered.
 `client.at_ms` is renewed once an hour (`CLIENT_USE_MS`). `dirty` has entries that the application has not acknowledged yet, deleted ones too, by channel name as `tag`.
 `keyed_outcome` is for mutations without a client; apart from `idempotency`, whose rows are small and many.
-`rebuild` has a row for each collection that was ever rebuilt, so that its tokens ascend; `generation` see `sqlite_rebuild`.
+`rebuild` has a row for each collection that was ever rebuilt, so that its tokens ascend.
+`entry.generation` is the one of its channel that it belongs to: `channel.generation` is the one that is served, at first the channel's id; others have a row
+in `generation`, see `sqlite_generations`. A version of 0 stands for `channel.generation_at`, the offset at which a generation took the place of the one before.
 """
 
 BACKUP_MARK = "backup"
@@ -103,6 +134,9 @@ BACKUP_MARK = "backup"
 WAL_PAGES = 4000
 """Checkpoint at 16 MiB of log: rows of one page written by many transactions reach the file once. The commit that runs it
 takes some 20 ms, once in about 20,000 events."""
+
+BULK_WAL_PAGES = 1000
+"""The same while the pages of a rebuild are written, which no later transaction writes again: 4 MiB, 5 to 8 ms each."""
 
 CACHE_KIB = 16_384
 """Pages kept in memory. Idempotency keys land on random pages; this holds those of about 100,000 keys."""

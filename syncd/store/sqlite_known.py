@@ -19,7 +19,7 @@ from syncd.store.sqlite_rows import ChannelRow
 
 __all__ = ["NEW_CLIENT", "KnownClient", "KnownEntry", "KnownRows"]
 
-_SELECT_ENTRY = "SELECT version, tags FROM entry WHERE channel_id = ? AND key = ?"
+_SELECT_ENTRY = "SELECT version, tags FROM entry WHERE generation = ? AND key = ?"
 _SELECT_CLIENT = "SELECT id, last, at_ms FROM client WHERE name = ?"
 
 NEW_CLIENT = 0
@@ -30,7 +30,7 @@ NEW_CLIENT = 0
 class KnownEntry:
     """One entry, but for its value."""
 
-    channel_id: int
+    generation: int
     channel: ChannelName
     key: KeyName
     version: int
@@ -73,10 +73,10 @@ class KnownRows:
 
     def entry(self, row: ChannelRow, key: KeyName) -> KnownEntry:
         """Read an entry that is not here."""
-        place = (row.id, key)
+        place = (row.generation, key)
         found = self._connection.execute(_SELECT_ENTRY, place).fetchone()
-        version, tags = (0, None) if found is None else found
-        entry = self.entries[place] = KnownEntry(row.id, row.name, key, version, tags, tags)
+        version, tags = (0, None) if found is None else (found[0] or row.generation_at, found[1])
+        entry = self.entries[place] = KnownEntry(row.generation, row.name, key, version, tags, tags)
         return entry
 
     def shrink(self) -> None:

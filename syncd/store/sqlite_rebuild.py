@@ -1,21 +1,28 @@
 """Rebuilds in the SQLite file; see `store.rebuilds`. Owned by `SqliteStore`; what it writes outside `note` is a transaction of its own.
 
-`generation` holds a row for each scanned key: with its value if the swap is to write it, without if the entry stays as it is, because
-it is the same, or was touched. A key without a row was not scanned.
+Scanned rows are written once, as a generation of their own (`sqlite_generations`); the swap lets it be served. What can be done before that is done in slices
+(`sqlite_preparing`), what is left of former generations is deleted in slices (`sqlite_trim`): no transaction here grows with the collection.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
+
+import attrs
 
 from syncd.ids import ChannelName, Position
 from syncd.ports import Appended, AppendRequest, AppendResult
-from syncd.ports_state import Committed, EntryWrite, KeyName, MutationCommit, MutationResult
+from syncd.ports_state import (
+    Committed,
+    EntryWrite,
+    MutationCommit,
+    MutationResult,
+    TaggedKey,
+)
+from syncd.store.base import Slice
 from syncd.store.loads import AloneLoads
 from syncd.store.rebuilds import (
     RebuildLease,
@@ -25,54 +32,29 @@ from syncd.store.rebuilds import (
     SwapPlan,
     collection_of,
 )
-from syncd.store.sqlite_known import KnownRows
-from syncd.store.sqlite_rows import ChannelRow, ChannelRows
+from syncd.store.sqlite_file import BULK_WAL_PAGES, WAL_PAGES
+from syncd.store.sqlite_generations import MAX_LISTED, Generations
+from syncd.store.sqlite_preparing import Preparing
+from syncd.store.sqlite_rows import ChannelRows
 from syncd.store.sqlite_state import tags_from_text
 
 __all__ = ["SqliteRebuilds"]
 
 _FILLS, _PARTIAL = 1, 2
 """Bits of `rebuild.fills`: what kind of generation it is."""
-_SPAN = "(channel = ?1 OR channel BETWEEN ?1 || '/' AND ?1 || '/' || char(1114111))"
-_SELECT = (
-    "SELECT job, token, expires_ms, is_open, fills, after, done FROM rebuild WHERE collection = ?"
-)
-_PUT = """INSERT OR REPLACE INTO rebuild (collection, job, token, expires_ms, is_open, fills, after, done)
-    VALUES (?, ?, ?, ?, 1, ?, ?, ?)"""
-_TOUCH = "INSERT OR REPLACE INTO generation (channel, key, is_touched, tags, value) VALUES (?, ?, 1, NULL, NULL)"
-_TOUCH_DIRTY = f"""INSERT OR REPLACE INTO generation (channel, key, is_touched, tags, value)
-    SELECT channel, key, 1, NULL, NULL FROM dirty WHERE {_SPAN}"""  # noqa: S608 - a constant
-_CLEAR = f"DELETE FROM generation WHERE {_SPAN}"  # noqa: S608 - a constant
-_ADD = """INSERT INTO generation (channel, key, is_touched, tags, value) VALUES (?, ?, 0, ?, ?)
-    ON CONFLICT (channel, key) DO UPDATE SET tags = excluded.tags, value = excluded.value WHERE is_touched = 0"""
-_Scanned = tuple[ChannelName, KeyName, str | None, bytes | None]
-
-STRETCH = 4
-"""Entries read for each row of a page at most, before they are read one by one: a page with gaps must not read all that lies in them."""
-_SELECT_STRETCH = (
-    """SELECT key, value, tags FROM entry WHERE channel_id = ? AND key BETWEEN ? AND ? LIMIT ?"""
-)
-_SELECT_ENTRY = "SELECT value, tags FROM entry WHERE channel_id = ? AND key = ?"
-_CHANNELS = f"SELECT name FROM channel WHERE {_SPAN.replace('channel', 'name')}"  # noqa: S608 - a constant
-_HAS_ROWS = "SELECT 1 FROM generation WHERE channel = ? LIMIT 1"
-_NEXT_CHANNEL = (
-    """SELECT channel FROM generation WHERE channel > ? AND channel < ? ORDER BY channel LIMIT 1"""
-)
-_FIRST_CHANNEL = "SELECT channel FROM generation ORDER BY channel LIMIT 1"
-_LAST_CHANNEL = "SELECT channel FROM generation ORDER BY channel DESC LIMIT 1"
-LAST = chr(1_114_111)
-"""Behind every character there is."""
-_CHANGED = """SELECT key, tags, value FROM generation WHERE channel = ? AND value IS NOT NULL"""
-_MISSING = """FROM entry WHERE channel_id = ?1
-    AND NOT EXISTS (SELECT 1 FROM generation g WHERE g.channel = ?2 AND g.key = entry.key)
-    AND NOT EXISTS (SELECT 1 FROM dirty d WHERE d.channel = ?2 AND d.key = entry.key)"""
-_FILL = """INSERT OR REPLACE INTO entry (channel_id, key, version, tags, value)
-    SELECT ?, key, ?, tags, value FROM generation WHERE channel = ? AND value IS NOT NULL"""
-_RETAG = """INSERT INTO tag (tag, channel, key) SELECT DISTINCT each.value, ?, entry.key
-    FROM entry, json_each(entry.tags) AS each WHERE entry.channel_id = ? AND entry.tags IS NOT NULL"""
+_SELECT = "SELECT job, token, expires_ms, is_open, fills, after, done, is_mixed FROM rebuild WHERE collection = ?"
+_PUT = """INSERT OR REPLACE INTO rebuild (collection, job, token, expires_ms, is_open, fills, after, done, is_mixed)
+    VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0)"""
+_CHANGED = """SELECT g.channel, e.key, e.tags, e.value FROM generation g CROSS JOIN changed c ON c.generation = g.id
+    JOIN entry e ON e.generation = g.id AND e.key = c.key
+    WHERE g.state = 0 AND g.collection = ? AND e.version = 0
+        AND NOT EXISTS (SELECT 1 FROM touched t WHERE t.generation = g.id AND t.key = c.key)
+    ORDER BY g.channel, e.key"""
+_IS_MISSING = """SELECT 1 FROM entry WHERE generation = ?1 AND key = ?3
+    AND NOT EXISTS (SELECT 1 FROM touched WHERE generation = ?2 AND key = ?3)"""
 
 
-class _Transactions(Protocol):
+class _Store(Protocol):
     """What of its store this uses."""
 
     def begin(self, batch: Sequence[AppendRequest]) -> list[AppendResult]: ...
@@ -81,40 +63,92 @@ class _Transactions(Protocol):
     def rollback(self) -> None: ...
 
 
+@attrs.define(eq=False)
+class _Rebuild:
+    """A row of `rebuild`."""
+
+    job: str
+    token: int
+    expires_ms: int
+    is_open: bool
+    kind: int
+    after: str | None
+    done: int
+    is_mixed: bool
+    """Its generations have entries that were not scanned: what is scanned later would not be told from them."""
+
+
 class SqliteRebuilds:
     """`RebuildStore` in a file."""
 
     def __init__(
         self,
-        store: _Transactions,
+        store: _Store,
         connection: sqlite3.Connection,
         rows: ChannelRows,
-        known: KnownRows,
         transaction: Callable[[], contextlib.AbstractContextManager[None]],
+        timer: Callable[[], float],
     ) -> None:
         self._store = store
         self.loads = AloneLoads()
         self._connection = connection
         self._rows = rows
-        self._known = known
         self._transaction = transaction
-        found = connection.execute("SELECT collection FROM rebuild WHERE is_open")
-        self._open: set[str] = {row[0] for row in found}
-        """Collections whose changes are marked."""
+        self._timer = timer
+        self._generations = Generations(connection, rows)
+        self._preparing: dict[str, tuple[int, Preparing]] = {}
+        """With the token that it was begun under, by collection."""
+        self._open: frozenset[str] | None = None
+        """Collections whose changes are marked; None: to be looked up."""
 
     def note(self, group: Sequence[MutationCommit], results: Sequence[MutationResult]) -> None:
         """Mark what a group has changed as touched, in its transaction."""
+        if self._open is None:
+            found = self._connection.execute("SELECT collection FROM rebuild WHERE is_open")
+            self._open = frozenset(row[0] for row in found)
         if not self._open:
             return
-        places = [
-            (write.channel, write.key)
-            for mutation, result in zip(group, results, strict=True)
-            if isinstance(result, Committed)
-            for write in mutation.writes
-            if collection_of(write.channel) in self._open
-        ]
-        if places:
-            self._connection.executemany(_TOUCH, places)
+        touched: dict[str, list[TaggedKey]] = {}
+        for mutation, result in zip(group, results, strict=True):
+            if isinstance(result, Committed):
+                for write in mutation.writes:
+                    collection = collection_of(write.channel)
+                    if collection in self._open:
+                        touched.setdefault(collection, []).append((write.channel, write.key))
+        for collection, places in touched.items():
+            self._generations.touch(collection, places)
+            if collection in self._preparing:
+                self._preparing[collection][1].touch(places)
+
+    def forget(self) -> None:
+        """A transaction was undone: what was remembered of it is not so."""
+        self._generations.forget()
+        self._open = None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with self._transaction():
+                yield
+        except BaseException:
+            self.forget()
+            raise
+
+    @contextlib.contextmanager
+    def _writing_lazily(self) -> Iterator[None]:
+        """Write a transaction that the next durable one makes durable: lost with the power before, its rows are scanned again.
+
+        It writes so much that it checkpoints oftener than others, so that no checkpoint of it is long.
+        """
+        execute = self._connection.execute
+        execute("PRAGMA synchronous = NORMAL")
+        execute(f"PRAGMA wal_autocheckpoint = {BULK_WAL_PAGES}").fetchall()
+        try:
+            with self._writing():
+                yield
+        finally:
+            execute("PRAGMA synchronous = FULL")
+            execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}").fetchall()
 
     # -------------------------------------------------------------------------------------------- leases
 
@@ -134,65 +168,73 @@ class SqliteRebuilds:
         """See `RebuildStore.acquire`."""
         if takes_over is not None:
             return None  # nobody else has this file open
-        execute, kind = self._connection.execute, fills + _PARTIAL * is_partial
-        found = execute(_SELECT, (collection,)).fetchone()
-        token, after, done = 1, None, 0
-        is_kept = False
+        kind, found = fills + _PARTIAL * is_partial, self._find(collection)
+        token, after, done, is_kept = 1, None, 0, False
         if found is not None:
-            if found[2] > now_ms:
-                return str(found[0])
-            if found[0] == job and not found[3]:
+            if found.expires_ms > now_ms:
+                return found.job
+            if found.job == job and not found.is_open:
                 return None
-            token = found[1] + 1
-            is_kept = bool((resumes or found[0] == job) and found[3] and kind == found[4] == fills)
+            token = found.token + 1
+            goes_on = resumes or found.job == job
+            is_same = found.is_open and kind == found.kind == fills
+            is_kept = goes_on and is_same and not found.is_mixed
             if is_kept:
-                after, done = found[5], found[6]
-        with self._transaction():
+                after, done = found.after, found.done
+        with self._writing():
             if not is_kept:
-                self._clear(collection)
-                execute(_TOUCH_DIRTY, (collection,))
-            execute(_PUT, (collection, job, token, now_ms + lease_ms, kind, after, done))
-        self._open.add(collection)
+                self._generations.open_new(collection)
+            row = (collection, job, token, now_ms + lease_ms, kind, after, done)
+            self._connection.execute(_PUT, row)
+        self._begin_anew(collection)
         return RebuildLease(collection, job, token, after, done)
+
+    def _find(self, collection: str) -> _Rebuild | None:
+        found = self._connection.execute(_SELECT, (collection,)).fetchone()
+        return None if found is None else _Rebuild(*found)
+
+    def _held(self, lease: RebuildLease) -> _Rebuild | None:
+        """Return the rebuild of a lease; None: the token is stale."""
+        found = self._find(lease.collection)
+        if found is None or found.token != lease.token or not found.expires_ms:
+            return None
+        return found if found.is_open else None
+
+    def _begin_anew(self, collection: str) -> None:
+        """A rebuild began or ended: what was remembered of the one before it is over."""
+        self._preparing.pop(collection, None)
+        self.forget()
 
     def renew(self, lease: RebuildLease, now_ms: int, lease_ms: int) -> bool:
         """See `RebuildStore.renew`."""
-        with self._transaction():
+        with self._writing():
             sql = "UPDATE rebuild SET expires_ms = ? WHERE collection = ? AND token = ? AND expires_ms > 0"
             expires = (now_ms + lease_ms, lease.collection, lease.token)
             return self._connection.execute(sql, expires).rowcount == 1
 
-    def _state(self, lease: RebuildLease) -> tuple[int, int] | None:
-        """Return whether the generation is open and only fills; None: the token is stale."""
-        found = self._connection.execute(_SELECT, (lease.collection,)).fetchone()
-        if found is None or found[1] != lease.token or not found[2] or not found[3]:
-            return None
-        return found[3], found[4]
-
     def release(self, lease: RebuildLease, *, keeps_generation: bool) -> bool:
         """See `RebuildStore.release`."""
-        with self._transaction():
-            if self._state(lease) is None:
+        with self._writing():
+            if self._held(lease) is None:
                 return False
             self._end(lease.collection, is_open=keeps_generation)
-        if not keeps_generation:
-            self._open.discard(lease.collection)
+        self._begin_anew(lease.collection)
         return True
 
     def _end(self, collection: str, *, is_open: bool) -> None:
         if not is_open:
-            self._clear(collection)
+            self._generations.end(collection)
         sql = "UPDATE rebuild SET expires_ms = 0, is_open = ? WHERE collection = ?"
         self._connection.execute(sql, (is_open, collection))
 
     def revoke(self, collection: str, job: str) -> bool:
         """See `RebuildStore.revoke`."""
-        found = self._connection.execute(_SELECT, (collection,)).fetchone()
-        if found is None or found[0] != job or not found[3]:
+        found = self._find(collection)
+        if found is None or found.job != job or not found.is_open:
             return False
-        with self._transaction():
+        with self._writing():
             self._end(collection, is_open=False)
-        self._open.discard(collection)
+        self._begin_anew(collection)
         return True
 
     def standings(self, collections: Sequence[str], now_ms: int) -> list[RebuildStanding]:
@@ -205,8 +247,8 @@ class SqliteRebuilds:
 
     def checkpoint(self, collection: str) -> tuple[str, int] | None:
         """See `RebuildStore.checkpoint`."""
-        found = self._connection.execute(_SELECT, (collection,)).fetchone()
-        return None if found is None or not found[3] else (found[0], found[6])
+        found = self._find(collection)
+        return None if found is None or not found.is_open else (found.job, found.done)
 
     # -------------------------------------------------------------------------------------------- pages
 
@@ -214,63 +256,48 @@ class SqliteRebuilds:
         self, lease: RebuildLease, rows: Sequence[ScannedRow], after: str, done: int
     ) -> bool:
         """See `RebuildStore.write_page`."""
-        with self._transaction():
-            state = self._state(lease)
-            if state is None:
+        with self._writing_lazily():
+            found = self._held(lease)
+            if found is None:
                 return False
-            fills = bool(state[1] & _FILLS)
-            self._connection.executemany(_ADD, list(self._scanned(rows, fills=fills)))
+            self._generations.write(lease.collection, rows, fills=bool(found.kind & _FILLS))
             sql = "UPDATE rebuild SET after = ?, done = ? WHERE collection = ?"
             self._connection.execute(sql, (after, done, lease.collection))
         return True
 
-    def _scanned(self, rows: Sequence[ScannedRow], *, fills: bool) -> Iterable[_Scanned]:
-        """Return scanned rows, without their value if the entry is to stay as it is."""
-        channels = list({row.channel for row in rows})
-        known = {channel: self._entries(channel, rows) for channel in channels}
-        for row in rows:
-            key, channel = row.key, row.channel
-            tags = json.dumps(row.tags) if row.tags else None
-            found = known[channel].get(key)
-            if found is not None and (fills or found == (row.value, tags)):
-                yield channel, key, None, None
-            else:
-                yield channel, key, tags, row.value
-
-    def _entries(
-        self, name: ChannelName, rows: Sequence[ScannedRow]
-    ) -> dict[KeyName, tuple[bytes, str | None]]:
-        """Return the entries that a page's rows of one channel might be: a page is a stretch of keys, mostly read with one statement."""
-        channel = self._rows.find(name)
-        if channel is None:
-            return {}
-        execute = self._connection.execute
-        keys = [row.key for row in rows if row.channel == name]
-        most = len(keys) * STRETCH
-        span = (channel.id, min(keys), max(keys), most + 1)
-        found = execute(_SELECT_STRETCH, span).fetchall()
-        if len(found) <= most:
-            return {key: (value, tags) for key, value, tags in found}
-        each = {key: execute(_SELECT_ENTRY, (channel.id, key)).fetchone() for key in keys}
-        return {key: entry for key, entry in each.items() if entry is not None}
-
     # -------------------------------------------------------------------------------------------- the swap
 
     def prepare(self, lease: RebuildLease, plan: SwapPlan, budget_s: float) -> bool | None:
-        """See `RebuildStore.prepare`: so far the swap does everything."""
-        return None if self._state(lease) is None else False
+        """See `RebuildStore.prepare`."""
+        time_slice = Slice(self._timer, budget_s)
+        try:
+            with self._writing_lazily():
+                if self._held(lease) is None:
+                    return None
+                return self._prepared(lease, plan).go_on(time_slice)
+        except BaseException:
+            self._preparing.pop(lease.collection, None)
+            raise
+
+    def _prepared(self, lease: RebuildLease, plan: SwapPlan) -> Preparing:
+        token, found = self._preparing.get(lease.collection, (0, None))
+        if found is None or token != lease.token:
+            about = (self._connection, self._rows, self._generations, lease.collection, plan)
+            found = Preparing(*about)
+            self._preparing[lease.collection] = (lease.token, found)
+        return found
 
     def swap(self, lease: RebuildLease, plan: SwapPlan) -> Swapped | None:
         """See `RebuildStore.swap`."""
-        if self._state(lease) is None:
+        if self._held(lease) is None:
             return None
-        channels = self._channels(lease.collection)
-        # A swap may be larger than memory should be: what the cache cannot hold goes to the file before the commit.
-        self._connection.execute("PRAGMA cache_spill = ON")
         try:
-            writes = list(itertools.islice(self._writes(channels, plan), plan.max_events + 1))
-            if len(writes) > plan.max_events:
-                swapped = self._swap_whole(channels, plan)
+            self._store.begin([])
+            prepared = self._prepared(lease, plan)
+            prepared.finish()
+            writes = self._writes(lease.collection, plan, prepared)
+            if writes is None:
+                swapped = self._swap_whole(lease.collection, plan, prepared)
             else:
                 swapped = self._swap_each(writes, plan)
             self._end(lease.collection, is_open=False)
@@ -279,61 +306,38 @@ class SqliteRebuilds:
             self._store.rollback()
             raise
         finally:
-            self._connection.execute("PRAGMA cache_spill = OFF")
-        self._open.discard(lease.collection)
-        self._known.clear()
+            self._begin_anew(lease.collection)
         return swapped
 
-    def _channels(self, collection: str) -> list[ChannelName]:
-        """Return the channels that have rows scanned or entries."""
-        execute = self._connection.execute
-        found = {row[0] for row in execute(_CHANNELS, (collection,))}
-        if execute(_HAS_ROWS, (collection,)).fetchone() is not None:
-            found.add(collection)
-        at, end = f"{collection}/", f"{collection}/{LAST}"
-        while (row := execute(_NEXT_CHANNEL, (at, end)).fetchone()) is not None:
-            at = row[0]
-            found.add(at)
-        return [ChannelName(name) for name in sorted(found)]
+    def _writes(
+        self, collection: str, plan: SwapPlan, prepared: Preparing
+    ) -> list[EntryWrite] | None:
+        """Return what changes one by one; None: it is more than is told so."""
+        most, record = plan.max_events, plan.entry_record
+        if self._generations.of(collection).num_listed > MAX_LISTED or not prepared.lists_missing:
+            return None
+        missing = list(filter(self._is_missing(collection), prepared.missing))
+        changed = self._connection.execute(_CHANGED, (collection,)).fetchall()
+        if len(changed) + len(missing) > most:
+            return None
+        writes = [
+            EntryWrite(channel, key, value, record(key, value), tags_from_text(tags))
+            for channel, key, tags, value in changed
+        ]
+        return writes + [EntryWrite(*place, None, record(place[1], None)) for place in missing]
 
-    def _clear(self, collection: str) -> None:
-        """Delete the rows of a generation: all pages at once where there are no others, which is nearly always."""
-        execute = self._connection.execute
-        first, last = (execute(sql).fetchone() for sql in (_FIRST_CHANNEL, _LAST_CHANNEL))
-        if first is None:
-            return
-        # Between `orders` and `orders/eu` lies `orders-old`, so a span of several has to be of partitions alone.
-        is_one = first == last or first[0].startswith(f"{collection}/")
-        if is_one and collection_of(first[0]) == collection_of(last[0]) == collection:
-            execute("DELETE FROM generation")
-        else:
-            execute(_CLEAR, (collection,))
+    def _is_missing(self, collection: str) -> Callable[[TaggedKey], bool]:
+        """Return what tells whether an entry that was missing is there, and was not touched since."""
+        opened, execute = self._generations.of(collection).of_channel, self._connection.execute
 
-    def _writes(self, channels: Iterable[ChannelName], plan: SwapPlan) -> Iterable[EntryWrite]:
-        execute, record = self._connection.execute, plan.entry_record
-        for channel in channels:
-            for key, tags, value in execute(_CHANGED, (channel,)):
-                yield EntryWrite(channel, key, value, record(key, value), tags_from_text(tags))
-            row = self._rows.find(channel)
-            for key in self._missing(row, channel, plan):
-                yield EntryWrite(channel, key, None, record(key, None))
+        def is_missing(place: TaggedKey) -> bool:
+            row = self._rows.find(place[0])
+            if row is None:
+                return False
+            about = (row.generation, opened[place[0]].id, place[1])
+            return execute(_IS_MISSING, about).fetchone() is not None
 
-    def _missing(
-        self, row: ChannelRow | None, channel: ChannelName, plan: SwapPlan
-    ) -> Iterable[KeyName]:
-        """Return the entries of a channel that are to be deleted because they were not scanned."""
-        if row is None or not plan.deletes_missing:
-            return
-        execute = self._connection.execute
-        if plan.among is None:
-            for (key,) in execute(f"SELECT key {_MISSING}", (row.id, channel)):
-                yield key
-            return
-        for of_channel, key in plan.among:
-            if of_channel == channel:
-                found = f"SELECT 1 {_MISSING} AND entry.key = ?3"
-                if execute(found, (row.id, channel, key)).fetchone() is not None:
-                    yield key
+        return is_missing
 
     def _swap_each(self, writes: list[EntryWrite], plan: SwapPlan) -> Swapped:
         commit = MutationCommit(None, 0, [], writes, b"", plan.at_ms)
@@ -341,40 +345,17 @@ class SqliteRebuilds:
         assert isinstance(result, Committed), "it has no number, no key and has read nothing"
         return Swapped(len(writes), result.positions, writes, result.versions)
 
-    def _swap_whole(self, channels: Sequence[ChannelName], plan: SwapPlan) -> Swapped:
-        num_changed, positions = 0, {}
-        self._store.begin([])
-        for channel in channels:
+    def _swap_whole(self, collection: str, plan: SwapPlan, prepared: Preparing) -> Swapped:
+        """Let the new generation of each changed channel be its entries; what its log tells of before is not how this came about, so it ends."""
+        changes, positions = prepared.changes(), dict[ChannelName, Position]()
+        for channel in changes:
+            appended = self._store.begin([AppendRequest(channel, plan.whole_record, plan.at_ms)])[0]
+            assert isinstance(appended, Appended), "it has no idempotency key"
             row = self._rows.find(channel)
-            missing = list(self._missing(row, channel, plan))
-            filled = "SELECT count(*) FROM generation WHERE channel = ? AND value IS NOT NULL"
-            count = len(missing) + self._count(filled, (channel,))
-            if count:
-                request = AppendRequest(channel, plan.whole_record, plan.at_ms)
-                appended = self._store.begin([request])[0]
-                assert isinstance(appended, Appended), "it has no idempotency key"
-                positions[channel] = Position(appended.epoch, appended.offset)
-                self._swap_channel(channel, appended.offset, missing)
-                num_changed += count
-        return Swapped(num_changed, positions)
-
-    def _count(self, sql: str, values: tuple[object, ...]) -> int:
-        return int(self._connection.execute(sql, values).fetchone()[0])
-
-    def _swap_channel(self, channel: ChannelName, offset: int, missing: Sequence[KeyName]) -> None:
-        """Write a channel's rows, all at one version; what its log tells of before is not how this came about, so it ends."""
-        execute, row = self._connection.execute, self._rows.find(channel)
-        assert row is not None, "an event was appended"
-        execute(_FILL, (row.id, offset, channel))
-        delete = "DELETE FROM entry WHERE channel_id = ? AND key = ?"
-        self._connection.executemany(delete, [(row.id, key) for key in missing])
-        execute("DELETE FROM tag WHERE channel = ?", (channel,))
-        execute(_RETAG, (channel, row.id))
-        self._cut_log(row, offset)
-
-    def _cut_log(self, row: ChannelRow, offset: int) -> None:
-        self._connection.execute("DELETE FROM event WHERE channel_id = ?", (row.id,))
-        row.floor, row.num_events = offset, 0
-        count = "SELECT count(*) FROM entry WHERE channel_id = ?"
-        row.num_entries = self._count(count, (row.id,))
-        self._rows.save([row])
+            assert row is not None, "an event was appended"
+            offset = row.floor = appended.offset
+            generation = self._generations.of_channel(collection, channel)
+            self._generations.serve(generation, row, offset, collection)
+            self._rows.save([row])
+            positions[channel] = Position(appended.epoch, offset)
+        return Swapped(sum(changes.values()), positions)

@@ -17,13 +17,18 @@ from syncd.store.base import Retention, RetentionOf, effective_floor
 
 __all__ = ["ChannelRow", "ChannelRows"]
 
-_COLUMNS = "id, name, epoch, top, floor, num_events, is_latest, num_entries"
+_COLUMNS = (
+    "id, name, epoch, top, floor, num_events, is_latest, num_entries, generation, generation_at"
+)
 _SELECT = f"SELECT {_COLUMNS} FROM channel WHERE name = ?"  # noqa: S608 - a constant
 _SELECT_IDS = f"SELECT {_COLUMNS} FROM channel WHERE id BETWEEN ? AND ?"  # noqa: S608 - a constant
-_INSERT = """INSERT INTO channel (name, epoch, top, floor, num_events, is_latest) VALUES (?, ?, 0, 0, 0, ?)"""
+_INSERT = """INSERT INTO channel (id, name, epoch, top, floor, num_events, is_latest, generation)
+    SELECT id, ?, ?, 0, 0, 0, ?, id FROM (SELECT coalesce(max(id), 0) + 1 AS id FROM channel)"""
 _UPDATE = "UPDATE channel SET top = ?, floor = ?, num_events = ?, is_latest = ?, num_entries = ? WHERE id = ?"
 
-_Raw = tuple[int, str, str, int, int, int, int, int]
+_SWAP = "UPDATE channel SET generation = ?, generation_at = ? WHERE id = ?"
+
+_Raw = tuple[int, str, str, int, int, int, int, int, int, int]
 
 
 @attrs.define(eq=False)
@@ -42,6 +47,10 @@ class ChannelRow:
     """False: the events lie there as the namespace's former mode left them."""
     num_entries: int = 0
     """Of a collection; those that `scan` goes through."""
+    generation: int = 0
+    """Which entries are the channel's."""
+    generation_at: int = 0
+    """Version of those entries that have none of their own: the offset at which their generation was swapped in."""
 
     def head(self) -> ChannelHead:
         """Return what others may know."""
@@ -80,7 +89,9 @@ class ChannelRows:
         retention = self._retention_of(name)
         cursor = self._connection.execute(_INSERT, (name, epoch, retention.is_latest))
         assert cursor.lastrowid is not None
-        row = ChannelRow(cursor.lastrowid, name, epoch, 0, 0, 0, retention, is_converted=True)
+        row_id = cursor.lastrowid
+        row = ChannelRow(row_id, name, epoch, 0, 0, 0, retention, is_converted=True)
+        row.generation = row_id
         self._rows[name] = row
         return row
 
@@ -99,6 +110,11 @@ class ChannelRows:
             ],
         )
 
+    def swap(self, row: ChannelRow, generation: int, offset: int) -> None:
+        """Let a channel have other entries, in the open transaction; the row is saved with the rest of it."""
+        row.generation, row.generation_at = generation, offset
+        self._connection.execute(_SWAP, (generation, offset, row.id))
+
     def forget(self, touched: Iterable[ChannelRow]) -> None:
         """Drop rows whose transaction was undone."""
         for row in touched:
@@ -110,7 +126,7 @@ class ChannelRows:
             del self._rows[next(iter(self._rows))]
 
     def _row_from_raw(self, raw: _Raw) -> ChannelRow:
-        row_id, name, epoch, top, floor, num_events, was_latest, num_entries = raw
+        row_id, name, epoch, top, floor, num_events, was_latest, num_entries, *entries = raw
         channel = ChannelName(name)
         retention = self._retention_of(channel)
         is_converted = bool(was_latest) == retention.is_latest
@@ -127,4 +143,5 @@ class ChannelRows:
             retention,
             is_converted,
             num_entries,
+            *entries,
         )

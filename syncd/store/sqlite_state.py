@@ -36,11 +36,11 @@ from syncd.store.sqlite_rows import ChannelRow
 __all__ = ["Mutations", "tags_from_text"]
 
 _PUT_ENTRY = (
-    "INSERT OR REPLACE INTO entry (channel_id, key, version, tags, value) VALUES (?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO entry (generation, key, version, tags, value) VALUES (?, ?, ?, ?, ?)"
 )
-_DELETE_ENTRY = "DELETE FROM entry WHERE channel_id = ? AND key = ?"
-_PUT_TAG = "INSERT OR REPLACE INTO tag (tag, channel, key) VALUES (?, ?, ?)"
-_DELETE_TAG = "DELETE FROM tag WHERE tag = ? AND channel = ? AND key = ?"
+_DELETE_ENTRY = "DELETE FROM entry WHERE generation = ? AND key = ?"
+_PUT_TAG = "INSERT OR REPLACE INTO tag (tag, channel, key, generation) VALUES (?, ?, ?, ?)"
+_DELETE_TAG = "DELETE FROM tag WHERE tag = ? AND channel = ? AND key = ? AND generation = ?"
 _INSERT_CLIENT = "INSERT INTO client (name, last, at_ms) VALUES (?, 0, ?)"
 _UPDATE_LAST = "UPDATE client SET last = ? WHERE id = ?"
 _UPDATE_USE = "UPDATE client SET at_ms = ? WHERE id = ?"
@@ -123,7 +123,9 @@ class Mutations:
         row = self._rows.find(read.channel)
         if row is None:
             return read.written_by is None and read.version == 0
-        entry = self._known.entries.get((row.id, read.key)) or self._known.entry(row, read.key)
+        entry = self._known.entries.get((row.generation, read.key)) or self._known.entry(
+            row, read.key
+        )
         if read.written_by is None:
             return entry.version == read.version
         return read.written_by >= 0 and entry.writer == self._first + read.written_by
@@ -165,7 +167,7 @@ class Mutations:
 
     def _change(self, row: ChannelRow, write: EntryWrite, offset: int) -> None:
         key, value, known = write.key, write.value, self._known
-        entry = known.entries.get((row.id, key)) or known.entry(row, key)
+        entry = known.entries.get((row.generation, key)) or known.entry(row, key)
         was_there = entry.version != 0
         if value is None:
             row.num_entries -= was_there
@@ -254,9 +256,9 @@ class Mutations:
         there, gone, retagged = [], [], []
         for entry, value in self._changed.items():
             if value is None:
-                gone.append((entry.channel_id, entry.key))
+                gone.append((entry.generation, entry.key))
             else:
-                there.append((entry.channel_id, entry.key, entry.version, entry.tags, value))
+                there.append((entry.generation, entry.key, entry.version, entry.tags, value))
             if entry.tags != entry.tags_on_disk:
                 retagged.append(entry)
         execute_many = self._connection.executemany
@@ -271,7 +273,7 @@ class Mutations:
     def _flush_tags(self, entries: Iterable[KnownEntry]) -> None:
         old, new = [], []
         for entry in entries:
-            place = (entry.channel, entry.key)
+            place = (entry.channel, entry.key, entry.generation)
             before, now = set(tags_from_text(entry.tags_on_disk)), set(tags_from_text(entry.tags))
             old += [(tag, *place) for tag in before - now]
             new += [(tag, *place) for tag in now - before]

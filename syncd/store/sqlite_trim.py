@@ -1,7 +1,8 @@
 """Deleting from the SQLite log what retention no longer covers, in slices. Owned by `SqliteStore`.
 
 Two ways lead here: channels that grew past their size are noted by appends and trimmed soon; a walk over all channels, once
-a minute or so, finds those whose events grew too old, and with them what else has an age (`sqlite_forget`). Each slice is one transaction; nothing but the position of the walk is
+a minute or so, finds those whose events grew too old, or lie below the floor since a rebuild was swapped in, and with them what else has an age (`sqlite_forget`). What is left of former
+generations of entries goes last (`sqlite_generations`). Each slice is one transaction; nothing but the position of the walk is
 kept between them.
 """
 
@@ -14,6 +15,7 @@ from syncd.ids import ChannelName
 from syncd.store.base import Slice, StoreOptions, TrimReport, cutoff_ms
 from syncd.store.sqlite_batch import convert, drop_oldest
 from syncd.store.sqlite_forget import Forgetter, Forgotten
+from syncd.store.sqlite_generations import DeadGenerations
 from syncd.store.sqlite_rows import ChannelRow, ChannelRows
 
 __all__ = ["Trimmer"]
@@ -24,6 +26,9 @@ _EVENTS_A_STEP = 256
 _CHANNELS_A_STEP = 64
 _SLACK = 64
 
+_COUNT_BELOW = (
+    "SELECT count(*) FROM (SELECT 1 FROM event WHERE channel_id = ? AND offset <= ? LIMIT ?)"
+)
 _OLDEST_AT = "SELECT at_ms FROM event WHERE channel_id = ? ORDER BY offset LIMIT ?"
 
 
@@ -36,6 +41,7 @@ class Trimmer:
         self._connection = connection
         self._rows = rows
         self._forgetter = Forgetter(connection, options)
+        self._dead = DeadGenerations(connection)
         self._sweep_ms = int(options.sweep_s * 1000)
         self._too_large: dict[ChannelName, None] = {}
         self._sweep_at: int | None = None
@@ -58,7 +64,8 @@ class Trimmer:
             if self._forgetter.is_done:
                 events += self._sweep(now_ms, time_slice, touched)
         self._rows.save(touched)
-        has_more = bool(self._too_large) or self._sweep_at is not None
+        has_dead = self._dead.sweep(time_slice)
+        has_more = bool(self._too_large) or self._sweep_at is not None or has_dead
         return TrimReport(
             events,
             forgotten.idempotency,
@@ -89,7 +96,9 @@ class Trimmer:
         return count
 
     def _num_expired(self, row: ChannelRow, now_ms: int) -> int:
-        over = min(row.num_events - row.retention.size, _EVENTS_A_STEP)
+        below = (row.id, row.floor, _EVENTS_A_STEP)
+        (cut,) = self._connection.execute(_COUNT_BELOW, below).fetchone()
+        over = max(int(cut), min(row.num_events - row.retention.size, _EVENTS_A_STEP))
         cutoff = cutoff_ms(now_ms, row.retention.age_s)
         if over <= 0:
             over = 0

@@ -115,7 +115,7 @@ def test_a_file_without_mutations_is_copied_and_taken_over(
     assert result == Committed([4], {ORDERS: Position("fedcba9876543210", 4)})
     assert store.count(ORDERS) == 1
     store.close()
-    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v4")) as copy:
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v5")) as copy:
         assert copy.execute("PRAGMA user_version").fetchone() == (1,)
         assert copy.execute("SELECT count(*) FROM event").fetchone() == (2,)
         names = {row[0] for row in copy.execute("SELECT name FROM sqlite_master")}
@@ -144,9 +144,38 @@ def test_a_file_without_dirty_keys_keeps_its_entries_counted_and_its_outcomes(
     assert after.versions == [4]
     assert (store.count(ORDERS), len(store.dirty("orders", None, 10))) == (3, 1)
     store.close()
-    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v4")) as copy:
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db.before-v5")) as copy:
         assert copy.execute("PRAGMA user_version").fetchone() == (2,)
         assert copy.execute("SELECT count(*) FROM entry").fetchone() == (3,)
+
+
+def test_a_rebuild_that_was_under_way_before_generations_had_numbers_begins_anew(
+    make_sqlite, mutation, put, tmp_path
+):
+    path = tmp_path / "log.db"
+    connection = open_file(path, lock_wait_s=0.0, migrations=MIGRATIONS[:4])
+    connection.execute(
+        "INSERT INTO channel VALUES (7, 'orders', '00000000000000aa', 3, 0, 0, 0, 2)"
+    )
+    connection.execute(
+        "INSERT INTO entry VALUES (7, 'a', 1, '[\"t\"]', x'01'), (7, 'b', 3, NULL, x'02')"
+    )
+    connection.execute("INSERT INTO tag VALUES ('t', 'orders', 'a')")
+    connection.execute("INSERT INTO rebuild VALUES ('orders', 'j', 4, 9999, 1, 0, 'a', 1)")
+    connection.execute("INSERT INTO generation VALUES ('orders', 'a', 0, NULL, x'09')")
+    connection.close()
+    store = make_sqlite()
+    assert store.entries(ORDERS, ["a", "b"]) == [
+        Entry("a", 1, b"\x01", ("t",)),
+        Entry("b", 3, b"\x02"),
+    ]
+    assert store.keys_by_tag("orders", "t", None, 10) == [("orders", "a")]
+    assert store.rebuilds.checkpoint("orders") is None
+    lease = store.rebuilds.acquire("orders", "j", 0, lease_ms=9, resumes=True, fills=False)
+    assert (lease.token, lease.after, lease.done) == (5, None, 0)
+    commit(store, mutation("c", 1, put("orders", "a", b"new")))
+    assert store.keys_by_tag("orders", "t", None, 10) == []
+    assert store.entries(ORDERS, ["a", "b"]) == [Entry("a", 4, b"new"), Entry("b", 3, b"\x02")]
 
 
 def test_a_migration_that_fails_halfway_leaves_the_old_file(tmp_path):

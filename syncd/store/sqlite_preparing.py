@@ -1,0 +1,198 @@
+"""What is done between the last page of a rebuild and its swap in the SQLite file, in steps. Used by `SqliteRebuilds`, inside its transactions.
+
+Owner of: how far it is, in memory; after a crash it begins anew. First what was not scanned is found. If that, with what has changed, is more than is told key by
+key, the new generations are made whole: with entries that are kept though they were not scanned, and with what has changed meanwhile as it is now.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+
+from syncd.ids import ChannelName
+from syncd.ports_state import KeyName, TaggedKey
+from syncd.store.base import Slice
+from syncd.store.rebuilds import SwapPlan
+from syncd.store.sqlite_generations import Generation, Generations, keys_text
+from syncd.store.sqlite_rows import ChannelRows
+
+__all__ = ["Preparing"]
+
+_KEYS_A_STEP = 500
+"""Looked at by one statement, which takes some 0.5 to 1 ms."""
+_LATE = 100
+"""So many keys that changed meanwhile are left to the swap at most."""
+
+_CHANNELS = """SELECT name FROM channel WHERE num_entries > 0
+    AND (name = ?1 OR name BETWEEN ?1 || '/' AND ?1 || '/' || char(1114111)) ORDER BY name"""
+_IS_MISSING = """NOT EXISTS (SELECT 1 FROM entry n WHERE n.generation = ?2 AND n.key = o.key)
+    AND NOT EXISTS (SELECT 1 FROM touched t WHERE t.generation = ?2 AND t.key = o.key)"""
+_SWEEP = f"""SELECT max(key), json_group_array(key) FILTER (WHERE is_missing) FROM (SELECT key, {_IS_MISSING} AS is_missing
+    FROM entry o WHERE o.generation = ?1 AND o.key > ?3 ORDER BY key LIMIT {_KEYS_A_STEP})"""  # noqa: S608 - constants
+_MISSING_AMONG = f"""SELECT json_group_array(key) FROM entry o
+    WHERE o.generation = ?1 AND o.key IN (SELECT value FROM json_each(?3)) AND {_IS_MISSING}"""  # noqa: S608 - constants
+_TOUCHED = f"""SELECT max(key), json_group_array(key) FROM (
+    SELECT key FROM touched WHERE generation = ? AND key > ? ORDER BY key LIMIT {_KEYS_A_STEP})"""  # noqa: S608 - constants
+_ARE_MIXED = "UPDATE rebuild SET is_mixed = 1 WHERE collection = ?"
+
+
+class Preparing:
+    """Prepares one swap."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        rows: ChannelRows,
+        generations: Generations,
+        collection: str,
+        plan: SwapPlan,
+    ) -> None:
+        self.is_whole = False
+        """Whether more may have changed than is told key by key; then the generations of changed channels are made whole."""
+        self.missing: list[TaggedKey] = []
+        """What was not scanned and is to be deleted, one more than is told key by key at most."""
+        self._num_missing: dict[ChannelName, int] = {}
+        self._connection = connection
+        self._rows = rows
+        self._generations = generations
+        self._collection = collection
+        self._plan = plan
+        self._among: dict[ChannelName, list[KeyName]] | None = None
+        if plan.among is not None:
+            self._among = {}
+            for channel, key in plan.among:
+                self._among.setdefault(channel, []).append(key)
+        self._late: dict[ChannelName, set[KeyName]] = {}
+        """Touched since this was begun."""
+        self._steps = self._run()
+
+    @property
+    def lists_missing(self) -> bool:
+        """Whether `missing` has all that is missing."""
+        return sum(self._num_missing.values()) == len(self.missing)
+
+    def touch(self, places: Iterable[TaggedKey]) -> None:
+        """Served entries have changed."""
+        for channel, key in places:
+            self._late.setdefault(channel, set()).add(key)
+
+    def go_on(self, time_slice: Slice) -> bool:
+        """Prepare for a slice; returns whether there is more to do."""
+        while not time_slice.is_over():
+            if next(self._steps, self) is self:
+                return False
+        return True
+
+    def finish(self) -> None:
+        """Do all that is left, in what is to be the swap's transaction."""
+        for _ in self._steps:
+            pass
+        while self.is_whole and self._late:
+            self._copy_late()
+
+    def changes(self) -> dict[ChannelName, int]:
+        """Return how many entries change, by channel, in order; those that were touched count until they are copied."""
+        opened = self._generations.of(self._collection).of_channel
+        found = {
+            channel: opened[channel].num_changed + self._num_missing.get(channel, 0)
+            for channel in sorted(opened)
+        }
+        return {channel: count for channel, count in found.items() if count}
+
+    # -------------------------------------------------------------------------------------------- steps
+
+    def _run(self) -> Iterator[None]:
+        """Stop after each step."""
+        plan = self._plan
+        if plan.deletes_missing:
+            yield from self._find_missing()
+        self.is_whole = sum(self.changes().values()) > plan.max_events
+        if not self.is_whole:
+            return
+        if self._among is not None or not plan.deletes_missing:
+            self._connection.execute(_ARE_MIXED, (self._collection,))
+            for channel in self.changes():
+                yield from self._copy_kept(channel)
+        for channel in self.changes():
+            yield from self._copy_touched(channel)
+        while sum(map(len, self._late.values())) > _LATE:
+            self._copy_late()
+            yield
+
+    def _find_missing(self) -> Iterator[None]:
+        if self._among is not None:
+            for channel, keys in self._among.items():
+                for start in range(0, len(keys), _KEYS_A_STEP):
+                    self._find_missing_among(channel, keys[start : start + _KEYS_A_STEP])
+                    yield
+            return
+        for (channel,) in self._connection.execute(_CHANNELS, (self._collection,)).fetchall():
+            for keys in self._not_scanned(channel):
+                self._note_missing(channel, keys)
+                yield
+
+    def _not_scanned(self, channel: ChannelName) -> Iterator[list[KeyName]]:
+        """Yield, step by step, served entries that are neither in the generation nor touched."""
+        row = self._rows.find(channel)
+        if row is None:
+            return
+        generation = self._generation(channel)
+        after: KeyName | None = KeyName("")
+        while True:
+            span = (row.generation, generation.id, after)
+            after, text = self._connection.execute(_SWEEP, span).fetchone()
+            if after is None:
+                return
+            yield json.loads(text)
+
+    def _find_missing_among(self, channel: ChannelName, keys: Sequence[KeyName]) -> None:
+        row = self._rows.find(channel)
+        if row is not None:
+            generation = self._generation(channel)
+            about = (row.generation, generation.id, keys_text(keys))
+            (text,) = self._connection.execute(_MISSING_AMONG, about).fetchone()
+            self._note_missing(channel, json.loads(text))
+
+    def _note_missing(self, channel: ChannelName, keys: Sequence[KeyName]) -> None:
+        self._num_missing[channel] = self._num_missing.get(channel, 0) + len(keys)
+        room = self._plan.max_events + 1 - len(self.missing)
+        self.missing += [(channel, key) for key in keys[: max(room, 0)]]
+
+    def _copy_kept(self, channel: ChannelName) -> Iterator[None]:
+        """Let a generation have what is kept although it was not scanned."""
+        gone: frozenset[KeyName] = frozenset()
+        if self._plan.deletes_missing and self._among is not None:
+            gone = frozenset(self._among.get(channel, ()))
+        for keys in self._not_scanned(channel):
+            self._copy(channel, [key for key in keys if key not in gone])
+            yield
+
+    def _copy_touched(self, channel: ChannelName) -> Iterator[None]:
+        """Let a generation have what was touched as it is now."""
+        after: KeyName | None = KeyName("")
+        while True:
+            span = (self._generation(channel).id, after)
+            after, text = self._connection.execute(_TOUCHED, span).fetchone()
+            if after is None:
+                return
+            self._copy(channel, json.loads(text))
+            yield
+
+    def _copy_late(self) -> None:
+        """Copy some of what was touched since; of a channel that stays as it is nothing has to be copied."""
+        channel, keys = self._late.popitem()
+        if channel in self.changes():
+            some = list(itertools.islice(keys, _KEYS_A_STEP))
+            self._copy(channel, some)
+            keys.difference_update(some)
+            if keys:
+                self._late[channel] = keys
+
+    def _copy(self, channel: ChannelName, keys: Sequence[KeyName]) -> None:
+        if keys:
+            self._generations.copy_served(self._generation(channel), keys)
+
+    def _generation(self, channel: ChannelName) -> Generation:
+        return self._generations.of_channel(self._collection, channel)
