@@ -17,8 +17,7 @@ const BUDGETS = [
       globalThis.made = [Channel, ClientCore, openNoEntries, Engine, completeEnvironment];`,
     maxBytes: 14 * KB,
   },
-  // The aim is 20 kB.
-  { name: "all of .", code: 'export * from "./dist/index.js";', maxBytes: 20.5 * KB },
+  { name: "all of .", code: 'export * from "./dist/index.js";', maxBytes: 20 * KB },
   {
     name: "./react over .",
     code: 'export * from "./dist/index.js"; export * from "./dist/react/index.js";',
@@ -29,7 +28,7 @@ const BUDGETS = [
   {
     name: "all of . with ./tabs",
     code: 'export * from "./dist/index.js"; export * from "./dist/tabs/index.js";',
-    maxBytes: 30 * KB,
+    maxBytes: 29 * KB,
   },
 ];
 
@@ -51,7 +50,7 @@ let isWithin = true;
 for (const { name, code, over, maxBytes } of BUDGETS) {
   const bytes = (await sizeOf(code)) - (over ? await sizeOf(over) : 0);
   const verdict = bytes <= maxBytes ? "ok" : "TOO LARGE";
-  console.log(`${name}: ${(bytes / KB).toFixed(1)} kB min+gzip of ${maxBytes / KB} kB - ${verdict}`);
+  console.log(`${name}: ${(bytes / KB).toFixed(2)} kB min+gzip of ${maxBytes / KB} kB - ${verdict}`);
   isWithin &&= bytes <= maxBytes;
 }
 process.exitCode = isWithin ? 0 : 1;

@@ -89,7 +89,7 @@ export class Channel {
    */
   subscribe(listeners: ChannelListeners, options: SubscribeOptions = {}): () => void {
     if (options.since && this.#generation !== 0) {
-      throw new Error(`${this.name} is subscribed already: only the first listener says from where.`);
+      throw new Error(`${this.name} is subscribed already: \`since\` is for its first listener.`);
     }
     const own = { ...listeners };
     const stop = listen(this.#listeners, (visit) => visit(own));

@@ -200,9 +200,9 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
 
   async #call(kind: string, body: Body): Promise<RequestResult> {
     if (this.#replies.size >= MAX_REQUESTS) {
-      throw new RequestFailed("overloaded", `${MAX_REQUESTS} requests wait for an answer already.`, true);
+      throw new RequestFailed("overloaded", `${MAX_REQUESTS} requests are pending.`, true);
     }
-    const answer = this.#engine.run(() => this.#replies.wait(this.#engine.core.asking.ask(kind, body)));
+    const answer = this.#engine.run(() => this.#replies.wait(this.#engine.core.requests.ask(kind, body)));
     return (await answer) as RequestResult;
   }
 
@@ -234,8 +234,13 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     else if (fact.kind === "complaint") {
       this.#engine.outside.log(`syncd: ${fact.code}: ${fact.message}`);
     } else if (fact.kind === "views") this.#viewsChanged(fact.changed);
-    else if (fact.kind === "outcome") this.#decided(fact.outcome);
-    else if (fact.kind === "invalidated") callAll(this.#onInvalidate, fact.invalidation, this.#engine);
+    else if (fact.kind === "outcome") {
+      const { id, status, value, code, message } = fact.outcome;
+      const error = status === "ok" ? null : new MutationFailed(status, code, message);
+      this.#outcomes.settle(id, error, value);
+      callAll(this.#onOutcome, fact.outcome, this.#engine);
+      this.#tellPending();
+    } else if (fact.kind === "invalidated") callAll(this.#onInvalidate, fact.invalidation, this.#engine);
     else if (fact.kind === "ended") {
       const { watch, code, message } = fact;
       for (const collection of this.#collections.values()) collection.ended(watch, code, message);
@@ -245,19 +250,11 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     }
   }
 
-  #decided(outcome: MutationOutcome): void {
-    const { id, status, value, code, message } = outcome;
-    const error = status === "ok" ? null : new MutationFailed(status, code, message);
-    this.#outcomes.settle(id, error, value);
-    callAll(this.#onOutcome, outcome, this.#engine);
-    this.#tellPending();
-  }
-
   /** All collections change before anybody is told, so that listeners never see one ahead of another. */
   #viewsChanged(changed: readonly ViewChange[]): void {
     const byCollection = new Map<Collection, ViewChange[]>();
     for (const change of changed) {
-      const collection = this.collection(change[0].selection.collection);
+      const collection = this.collection(change[0].extent.collection);
       found(byCollection, collection, () => [] as ViewChange[]).push(change);
     }
     for (const [collection, own] of byCollection) collection.take(own);

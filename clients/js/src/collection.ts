@@ -229,7 +229,7 @@ export class Collection<Value = unknown> {
   /** @internal Tell everybody what was taken. */
   tell(changed: readonly ViewChange[]): void {
     for (const [watch, keys] of changed) {
-      const shared = this.#sharedOf(watch.id);
+      const shared = [...this.#shared.values()].find((one) => one.watch === watch);
       const change = { status: statusOf(watch), keys, code: null, message: "" };
       if (shared) callAll(shared.listeners, change, this.#host.engine);
     }
@@ -250,15 +250,11 @@ export class Collection<Value = unknown> {
   #prune(): void {
     const watches = [...this.#shared.values()].map(({ watch }) => watch);
     for (const key of this.#entries.keys()) {
-      if (watches.some(({ isShown, selection }) => isShown && selection.covers(key))) continue;
+      if (watches.some(({ isShown, extent }) => isShown && extent.covers(key))) continue;
       this.#entries.delete(key);
       this.#list = null;
     }
     callAll(this.#listeners, undefined, this.#host.engine);
-  }
-
-  #sharedOf(id: number): Shared | undefined {
-    return [...this.#shared.values()].find(({ watch }) => watch.id === id);
   }
 
   /** Show an entry as it is now; return whether it is another one. */

@@ -41,7 +41,6 @@ export type { ClientOptions, ConnectionStatus } from "./options.js";
 export type { Environment, Signal, SocketLike, SocketMaker } from "./shell/environment.js";
 export type { PendingStore, StoredMutation } from "./shell/pending-store.js";
 export type { TokenSource } from "./shell/tokens.js";
-export type { ErrorCode, Reason } from "./wire/codes.js";
-export { CLOSE_CODES } from "./wire/codes.js";
+export type { CloseCode, ErrorCode, Reason } from "./wire/codes.js";
 export type { ChannelEvent, Member, MemberState } from "./wire/frames.js";
 export type { Position } from "./wire/messages.js";

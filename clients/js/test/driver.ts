@@ -60,19 +60,19 @@ export class SpokenCore<Room extends EntriesRoom = EntriesRoom> extends ClientCo
   }
 
   publish(publication: { readonly channel: string; readonly data: unknown; readonly uid: string }): number {
-    return this.asking.ask("publish", publication);
+    return this.requests.ask("publish", publication);
   }
 
   history(channel: string, query: { readonly limit: number; since?: Position; reverse?: boolean }): number {
-    return this.asking.ask("history", { channel, ...query });
+    return this.requests.ask("history", { channel, ...query });
   }
 
   read(collection: string, keys: readonly string[]): number {
-    return this.asking.ask("read", { collection, keys });
+    return this.requests.ask("read", { collection, keys });
   }
 
   setPresence(channel: string, state: unknown): number {
-    return this.asking.ask("presence", { channel, state });
+    return this.requests.ask("presence", { channel, state });
   }
 }
 

@@ -61,7 +61,7 @@ export class Asking {
       if (this.#ofKind("presence", channel).length === 0) this.#make("presence", { channel, state }, true);
     }
     for (const request of this.#open.values()) {
-      request.backoff.retryAt = NEVER;
+      request.backoff.dueAt = NEVER;
       this.#sendRequest(request);
     }
   }

@@ -19,7 +19,7 @@ export class Backoff {
   /** Waits drawn since the beginning, or since `reset`. */
   numAttempts = 0;
   /** When what was put off is due; infinity: nothing is. */
-  retryAt = NEVER;
+  dueAt = NEVER;
   #gapAt = -NEVER;
   readonly #random: Random;
   readonly #firstMs: number;
@@ -43,7 +43,7 @@ export class Backoff {
 
   /** Put something off by the next wait. */
   postpone(now: number, floorMs?: number | null): void {
-    this.retryAt = now + this.nextMs(floorMs);
+    this.dueAt = now + this.nextMs(floorMs);
   }
 
   /** Something is missing: it is asked for at once, or put off if something was missing just now. */
@@ -55,13 +55,13 @@ export class Backoff {
 
   /** Whether something is put off. */
   get isWaiting(): boolean {
-    return this.retryAt < NEVER;
+    return this.dueAt < NEVER;
   }
 
   /** Return whether what was put off is due; it is put off no longer then. */
   takeDue(now: number): boolean {
-    const isDue = this.retryAt <= now;
-    if (isDue) this.retryAt = NEVER;
+    const isDue = this.dueAt <= now;
+    if (isDue) this.dueAt = NEVER;
     return isDue;
   }
 }
@@ -69,6 +69,6 @@ export class Backoff {
 /** When the first of these is due; infinity for never. */
 export function earliest(waiting: Iterable<{ readonly backoff: Backoff }>): number {
   let at = NEVER;
-  for (const { backoff } of waiting) at = Math.min(at, backoff.retryAt);
+  for (const { backoff } of waiting) at = Math.min(at, backoff.dueAt);
   return at;
 }

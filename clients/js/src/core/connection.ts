@@ -4,10 +4,10 @@
  * Owned by `ClientCore`. Invariant: every dial is answered by one `closed` before the next dial is told.
  */
 
-import { CLOSE_CODES } from "../wire/codes.js";
+import type { CLOSE_CODES } from "../wire/codes.js";
 import type { Body } from "../wire/decode.js";
 import { encodeMessage } from "../wire/encode.js";
-import { BadServerMessage, flagOf, listOfMaps, numberOf, optionalString, textOf } from "../wire/frames.js";
+import { badField, flagOf, listOfMaps, numberOf, optionalString, textOf } from "../wire/frames.js";
 import { type ClientClaim, PROTOCOL_VERSION } from "../wire/messages.js";
 import { Backoff, NEVER, type Random } from "./backoff.js";
 import { ConnectionStopped } from "./errors.js";
@@ -17,6 +17,7 @@ import { CONNECTION_TABLE, type ConnectionInput, type ConnectionState } from "./
 /** RFC 6455: the connection ended without a close frame. */
 export const ABNORMAL_CLOSE = 1006;
 const NORMAL_CLOSE = 1000;
+const UNAUTHORIZED = 4401 satisfies (typeof CLOSE_CODES)["unauthorized"];
 /** RFC 6455: the server does not speak the protocol. */
 export const PROTOCOL_ERROR = 1002;
 
@@ -89,7 +90,6 @@ export class ConnectionCore {
   #silenceMs = NEVER;
   #welcomedAt = NEVER;
   #isProbing = false;
-  #numProbes = 0;
   #attempt = 0;
 
   constructor(random: Random, tell: (output: Output) => void, options: ConnectionOptions) {
@@ -162,7 +162,7 @@ export class ConnectionCore {
     } else if (this.state === "connected" && !this.#isProbing && !this.#isHangingUp) {
       this.#isProbing = true;
       this.#deadline = now + PROBE_MS;
-      this.#send("probe", { nonce: ++this.#numProbes });
+      this.#send("probe", { nonce: 1 });
     }
   }
 
@@ -192,7 +192,7 @@ export class ConnectionCore {
   /** There is no token until `tokenSupplied` or `connect`: the user is logged out. */
   tokenMissing(): void {
     this.#isAsking = false;
-    this.#step("no-token", NEVER, CLOSE_CODES.unauthorized, "There is no token.");
+    this.#step("no-token", NEVER, UNAUTHORIZED, "There is no token.");
   }
 
   #askToken(): void {
@@ -253,7 +253,7 @@ export class ConnectionCore {
 
   #ended(now: number, { code, reason, reconnect, afterMs }: Ending): void {
     this.#notBefore = now + afterMs;
-    const isDenied = code === CLOSE_CODES.unauthorized;
+    const isDenied = code === UNAUTHORIZED;
     if (isDenied && this.#hasTokenSource) {
       // Ask for a newer token once; when that is refused too, wait for the application to come with one.
       this.#step("denied", NEVER, code, reason);
@@ -336,7 +336,7 @@ function claimsAfter(claims: readonly ClientClaim[], states: readonly Body[]): C
     return { client, secret: secret || "" };
   });
   if (kept.length === 0 || kept.some(({ secret }) => !secret)) {
-    throw new BadServerMessage("A welcome misses a client, or its secret.");
+    throw badField("clients");
   }
   return kept;
 }

@@ -6,7 +6,6 @@
  * concerns one of its parts alone is said to that part; what concerns several, here.
  */
 
-import type { Body } from "../wire/decode.js";
 import { BadFrame, decodeFrame } from "../wire/decode.js";
 import { type Encoded, encodeMessage } from "../wire/encode.js";
 import {
@@ -30,7 +29,7 @@ import type { ConnectionState } from "./tables.js";
 /** One client over any number of connections. */
 export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
   readonly connection: ConnectionCore;
-  readonly asking: Asking;
+  readonly requests: Asking;
   readonly channels: ChannelTable;
   /** Collections and mutations. */
   readonly entries: Room;
@@ -55,7 +54,7 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
     const asking = new Asking(random, connection, send, tell);
     const request = (kind: string, body: object): number => asking.sendWithId(kind, body);
     this.connection = connection;
-    this.asking = asking;
+    this.requests = asking;
     this.channels = new ChannelTable(random, request, tell);
     this.entries = openEntries({ random, request, send, tell, connection });
     this.#handlers = new Map(Object.entries(this.#allHandlers()));
@@ -68,11 +67,36 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
         this.#age.welcomed(body["server_time_ms"] as number, now);
         this.entries.welcomed(body, now);
         this.channels.wentOnline();
-        this.asking.wentOnline();
+        this.requests.wentOnline();
       },
-      ok: (body) => this.asking.answered(body),
-      error: (body, now) => this.#onError(body, now),
-      reset: (body, now) => this.#onReset(body, now),
+      ok: (body) => this.requests.answered(body),
+      error: (body, now) => {
+        const code = textOf(body, "code");
+        const message = textOf(body, "message");
+        const retryable = flagOf(body, "retryable");
+        const error = new RequestFailed(code, message, retryable, optionalNumber(body, "after_ms"));
+        const id = optionalNumber(body, "id");
+        const isOfMutation = optionalNumber(body, "mid") !== null;
+        if (id !== null) this.#rooms.some((room) => room.refused(id, error, now));
+        else if (isOfMutation) this.entries.mutationFailed(body, error, now);
+        if (id === null && !(isOfMutation && retryable)) {
+          this.#outputs.push({ kind: "complaint", code, message });
+        }
+      },
+      reset: (body, now) => {
+        const scope = textOf(body, "scope");
+        if (scope !== "channel") {
+          const client = scope === "client" ? optionalString(body, "client") : null;
+          this.connection.forgetClient(client);
+          this.entries.forgetClient(client);
+        }
+        if (scope !== "client") {
+          const channel = scope === "all" ? null : textOf(body, "channel");
+          this.channels.reset(channel, now);
+          this.entries.reset(channel, now);
+        }
+        if (this.entries.needsSession) this.connection.hangUp();
+      },
       ping: () => {
         this.#messages.push(encodeMessage("pong", this.#age.take()));
       },
@@ -106,7 +130,7 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
   }
 
   get #rooms(): readonly [Asking, ChannelTable, Room] {
-    return [this.asking, this.channels, this.entries];
+    return [this.requests, this.channels, this.entries];
   }
 
   /** Return and forget everything to be done and told since the last time, in order. */
@@ -133,7 +157,7 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
 
   /** Leave politely and end for good; open requests settle with `ClientClosed`. */
   close(): void {
-    if (this.state === "connected") this.asking.leaveAll();
+    if (this.state === "connected") this.requests.leaveAll();
     this.#flush();
     this.connection.close();
     if (this.state === "closed") this.#endEverything(new ClientClosed());
@@ -142,7 +166,7 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
   /** Use a newer token of the same user, on this connection and later ones; also the answer to `ask-token`. */
   tokenSupplied(now: number, token: string): void {
     this.connection.tokenSupplied(now, token);
-    if (this.state === "connected") this.asking.ask("auth", { token }, true);
+    if (this.state === "connected") this.requests.ask("auth", { token }, true);
   }
 
   /** Answer `dial`: the connection or the attempt is over. `code` is 1006 when there was none. */
@@ -161,7 +185,7 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
   #endEverything(error: Error): void {
     this.channels.endAll(error);
     this.entries.endAll(error);
-    this.asking.endAll(error);
+    this.requests.endAll(error);
   }
 
   /** Do what is due. */
@@ -186,34 +210,5 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
       if (!(error instanceof BadServerMessage || error instanceof BadFrame)) throw error;
       this.connection.hangUp(PROTOCOL_ERROR, error.message);
     }
-  }
-
-  #onError(body: Body, now: number): void {
-    const code = textOf(body, "code");
-    const message = textOf(body, "message");
-    const retryable = flagOf(body, "retryable");
-    const error = new RequestFailed(code, message, retryable, optionalNumber(body, "after_ms"));
-    const id = optionalNumber(body, "id");
-    const isOfMutation = optionalNumber(body, "mid") !== null;
-    if (id !== null) this.#rooms.some((room) => room.refused(id, error, now));
-    else if (isOfMutation) this.entries.mutationFailed(body, error, now);
-    if (id === null && !(isOfMutation && retryable)) {
-      this.#outputs.push({ kind: "complaint", code, message });
-    }
-  }
-
-  #onReset(body: Body, now: number): void {
-    const scope = textOf(body, "scope");
-    if (scope !== "channel") {
-      const client = scope === "client" ? optionalString(body, "client") : null;
-      this.connection.forgetClient(client);
-      this.entries.forgetClient(client);
-    }
-    if (scope !== "client") {
-      const channel = scope === "all" ? null : textOf(body, "channel");
-      this.channels.reset(channel, now);
-      this.entries.reset(channel, now);
-    }
-    if (this.entries.needsSession) this.connection.hangUp();
   }
 }

@@ -98,7 +98,7 @@ export class SubscriptionCore {
   /** Ask again, now with or without presence, from where it stands. */
   requestPresence(hasPresence: boolean): void {
     this.hasPresence = hasPresence;
-    this.backoff.retryAt = NEVER;
+    this.backoff.dueAt = NEVER;
     this.step("restart");
   }
 
@@ -113,7 +113,7 @@ export class SubscriptionCore {
   wentOffline(): void {
     this.step("offline");
     this.isKnownToServer = false;
-    this.backoff.retryAt = NEVER;
+    this.backoff.dueAt = NEVER;
   }
 
   // ------------------------------------------------------------------------------- what the server says

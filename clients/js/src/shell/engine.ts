@@ -11,10 +11,10 @@ import { ABNORMAL_CLOSE } from "../core/connection.js";
 import type { ClientCore } from "../core/core.js";
 import type { StateRoom } from "../core/entries/room.js";
 import type { EntriesRoom } from "../core/entries.js";
-import type { Action, Fact, Output, RequestResult } from "../core/facts.js";
+import type { Fact, Output, RequestResult } from "../core/facts.js";
 import { isFinal } from "../core/tables.js";
 import type { Body } from "../wire/decode.js";
-import type { Environment, Signal } from "./environment.js";
+import type { Environment } from "./environment.js";
 import { Link } from "./link.js";
 import { TokenKeeper, type TokenSource } from "./tokens.js";
 
@@ -80,7 +80,17 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
   /** Begin to connect, or go on after `disconnect`. */
   connect(): void {
     if (isFinal(this.core.state)) return;
-    this.#stopListening ??= this.outside.listen((signal) => this.#onSignal(signal));
+    this.#stopListening ??= this.outside.listen((signal) => {
+      const { core } = this;
+      if (signal === "pagehide") this.run(() => core.suspend("page", "The page was left."));
+      else if (signal !== "offline" || core.state === "connected") {
+        const [now] = this.#note();
+        if (signal === "pageshow") core.connection.connect(now, "page");
+        // Doubt every deadline before it is acted on: a connection gets the time of a probe to show that it lives.
+        core.connection.wake(now);
+        this.perform();
+      }
+    });
     this.run((now) => this.core.connection.connect(now));
   }
 
@@ -111,10 +121,33 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
 
   #performOne(output: Output): void {
     if ("do" in output) {
-      this.#act(output);
+      if (output.do === "dial") {
+        try {
+          this.#link = new Link(this.outside.WebSocket, this.#target.url, {
+            opened: () => this.run(() => this.core.connection.connectSucceeded()),
+            /** A frame proves that the connection lives, so it is told before any deadline that has passed meanwhile. */
+            received: (frame) => {
+              this.core.receive(frame, this.#note()[0]);
+              this.perform();
+            },
+            closed: (code, reason) => this.#closed(code, reason),
+          });
+        } catch (error) {
+          this.#closed(ABNORMAL_CLOSE, String(error));
+        }
+      } else if (output.do === "send") this.#link?.send(output.data);
+      else if (output.do === "ask-token") void this.#tokens?.ask();
+      else {
+        this.#link?.hangUp(output.code, output.reason);
+        this.#closed(output.code, output.reason);
+      }
       return;
     }
-    if (output.kind === "state" && isFinal(output.state)) this.#stop();
+    if (output.kind === "state" && isFinal(output.state)) {
+      this.#tokens?.stop();
+      this.#stopListening?.();
+      this.#stopListening = null;
+    }
     try {
       this.#tell(output);
     } catch (error) {
@@ -122,41 +155,7 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
     }
   }
 
-  #act(action: Action): void {
-    if (action.do === "dial") this.#dial();
-    else if (action.do === "send") this.#link?.send(action.data);
-    else if (action.do === "ask-token") void this.#tokens?.ask();
-    else {
-      this.#link?.hangUp(action.code, action.reason);
-      this.#closed(action.code, action.reason);
-    }
-  }
-
-  #stop(): void {
-    this.#tokens?.stop();
-    this.#stopListening?.();
-    this.#stopListening = null;
-  }
-
   // ------------------------------------------------------------------------------- the socket
-
-  #dial(): void {
-    try {
-      this.#link = new Link(this.outside.WebSocket, this.#target.url, {
-        opened: () => this.run(() => this.core.connection.connectSucceeded()),
-        received: (frame) => this.#received(frame),
-        closed: (code, reason) => this.#closed(code, reason),
-      });
-    } catch (error) {
-      this.#closed(ABNORMAL_CLOSE, String(error));
-    }
-  }
-
-  /** A frame proves that the connection lives, so it is told before any deadline that has passed meanwhile. */
-  #received(frame: Uint8Array): void {
-    this.core.receive(frame, this.#note()[0]);
-    this.perform();
-  }
 
   #closed(code: number, reason: string): void {
     this.#link = null;
@@ -176,18 +175,6 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
     return [now, slept];
   }
 
-  #onSignal(signal: Signal): void {
-    const { core } = this;
-    if (signal === "pagehide") this.run(() => core.suspend("page", "The page was left."));
-    else if (signal !== "offline" || core.state === "connected") {
-      const [now] = this.#note();
-      if (signal === "pageshow") core.connection.connect(now, "page");
-      // Doubt every deadline before it is acted on: a connection gets the time of a probe to show that it lives.
-      core.connection.wake(now);
-      this.perform();
-    }
-  }
-
   /** Set the timer, unless one fires early enough: then that one sets the next. */
   #arm(): void {
     const { outside } = this;
@@ -199,14 +186,13 @@ export class Engine<Room extends EntriesRoom = EntriesRoom> {
     if (dueAt >= this.#timerAt && !isIdle) return;
     outside.clearTimeout(this.#timer);
     this.#timerAt = dueAt;
-    if (!isIdle) this.#timer = outside.setTimeout(() => this.#onTimer(), afterMs);
-  }
-
-  #onTimer(): void {
-    this.#timerAt = NEVER;
-    const [now, slept] = this.#note();
-    if (slept) this.core.connection.wake(now);
-    this.core.tick(now);
-    this.perform();
+    if (!isIdle)
+      this.#timer = outside.setTimeout(() => {
+        this.#timerAt = NEVER;
+        const [now, slept] = this.#note();
+        if (slept) this.core.connection.wake(now);
+        this.core.tick(now);
+        this.perform();
+      }, afterMs);
   }
 }

@@ -34,21 +34,19 @@ export class Link {
     socket.onopen = () => {
       if (!this.#isOver) owner.opened();
     };
-    socket.onmessage = (event: { data: unknown }) => this.#onMessage(event.data);
+    socket.onmessage = ({ data }: { data: unknown }) => {
+      if (this.#isOver) return;
+      if (data instanceof ArrayBuffer) this.#owner.received(new Uint8Array(data));
+      else {
+        this.hangUp(BROKEN_CLOSE, "The server sent a text frame.");
+        this.#owner.closed(ABNORMAL_CLOSE, "The server sent a text frame.");
+      }
+    };
     socket.onclose = (event: { code?: number; reason?: string }) => {
       this.#end(event.code ?? ABNORMAL_CLOSE, event.reason ?? "");
     };
     // `close` should follow and does not always: Chromium sends none where the page's policy forbids the connection.
     socket.onerror = (event: { message?: string }) => this.#end(ABNORMAL_CLOSE, event.message ?? "");
-  }
-
-  #onMessage(data: unknown): void {
-    if (this.#isOver) return;
-    if (data instanceof ArrayBuffer) this.#owner.received(new Uint8Array(data));
-    else {
-      this.hangUp(BROKEN_CLOSE, "The server sent a text frame.");
-      this.#owner.closed(ABNORMAL_CLOSE, "The server sent a text frame.");
-    }
   }
 
   #end(code: number, reason: string): void {

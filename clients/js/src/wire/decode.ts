@@ -102,7 +102,11 @@ class Reader {
     if (tag > 0xcb && tag < 0xd4) return this.#integer(tag);
     if (tag === 0xca) return finite(this.#view.getFloat32(this.#skip(4)));
     if (tag === 0xcb) return finite(this.#view.getFloat64(this.#skip(8)));
-    if (tag > 0xc3 && tag < 0xc7) return this.#bin(this.#uint(1 << (tag - 0xc4)));
+    if (tag > 0xc3 && tag < 0xc7) {
+      const length = this.#uint(1 << (tag - 0xc4));
+      const start = this.#skip(length);
+      return this.#bytes.slice(start, start + length);
+    }
     if (tag === 0xc2 || tag === 0xc3) return tag === 0xc3;
     return tag === 0xc0 ? null : bad("unknown type");
   }
@@ -157,11 +161,6 @@ class Reader {
   #string(length: number): string {
     const start = this.#skip(length);
     return textFromUtf8(this.#bytes, start, start + length);
-  }
-
-  #bin(length: number): Uint8Array {
-    const start = this.#skip(length);
-    return this.#bytes.slice(start, start + length);
   }
 
   #uint(width: number): number {

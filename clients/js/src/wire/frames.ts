@@ -67,14 +67,15 @@ export function packFrames(messages: readonly Encoded[], maxBytes: number): Uint
   return frames;
 }
 
-function wrong(name: string): BadServerMessage {
+/** The error for a field that is missing or of another type. */
+export function badField(name: string): BadServerMessage {
   return new BadServerMessage(`Field ${name} is missing or of another type.`);
 }
 
 /** Read a field that must be there and of this type. Throws `BadServerMessage`, like all that follow. */
 function typed(body: Body, name: string, type: string): unknown {
   const value = body[name];
-  if (typeof value !== type) throw wrong(name);
+  if (typeof value !== type) throw badField(name);
   return value;
 }
 
@@ -106,14 +107,14 @@ export function optionalNumber(body: Body, name: string): number | null {
 /** Read a list of maps that must be there. */
 export function listOfMaps(body: Body, name: string): Body[] {
   const value = body[name];
-  if (!Array.isArray(value) || !value.every(isMap)) throw wrong(name);
+  if (!Array.isArray(value) || !value.every(isMap)) throw badField(name);
   return value as Body[];
 }
 
 /** Read an optional list of strings; empty for absent. */
 export function listOfStrings(body: Body, name: string): string[] {
   const value = body[name] ?? [];
-  if (!Array.isArray(value)) throw wrong(name);
+  if (!Array.isArray(value)) throw badField(name);
   return value as string[];
 }
 
@@ -141,7 +142,7 @@ export function positionFromBody(body: Body, name = "position"): Position | null
 /** Read an event from its body. */
 export function eventFromBody(body: Body): ChannelEvent {
   const by = body["by"] ?? null;
-  if (!("data" in body)) throw wrong("data");
+  if (!("data" in body)) throw badField("data");
   return {
     channel: textOf(body, "channel"),
     data: body["data"],

@@ -116,7 +116,7 @@ class Player extends TracePlayer<StateRoom> {
     const views: Told = {};
     for (const watch of entries.watching.watches.values()) {
       if (watch.isLeaving) continue;
-      const { collection } = watch.selection;
+      const { collection } = watch.extent;
       const keys = [...entries.shown.keys(watch)].sort();
       views[this.#numberOf(watch.id)] = watch.isShown
         ? {

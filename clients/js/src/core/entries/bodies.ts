@@ -2,7 +2,7 @@
 
 import type { Body } from "../../wire/decode.js";
 import {
-  BadServerMessage,
+  badField,
   isMap,
   listOfStrings,
   mapOf,
@@ -34,7 +34,7 @@ export function changeFromBody(body: Body, clients: Mids): Change {
   if (isMap(patch) && typeof base === "number") return { ...change, patch, base };
   if (deleted === true) return change;
   if (value !== undefined) return { ...change, value };
-  throw new BadServerMessage("An event says neither value, patch nor deleted.");
+  throw badField("data");
 }
 
 /** Read an invalidation of a channel. */

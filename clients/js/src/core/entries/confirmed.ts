@@ -89,8 +89,12 @@ export class Entries {
       let { value } = change;
       if (patch) {
         const entry = this.#entries.get(key);
-        if (entry?.version !== change.base || entry?.value === undefined)
-          return mayWait && this.#wait(change);
+        if (entry?.version !== change.base || entry?.value === undefined) {
+          if (!mayWait || this.#numWaiting >= MAX_WAITING_PATCHES) return false;
+          found(this.#waiting, key, () => [] as Change[]).push(change);
+          this.#numWaiting += 1;
+          return true;
+        }
         value = applyPatch(entry.value, patch);
       }
       this.#set(key, version, value);
@@ -160,13 +164,6 @@ export class Entries {
   #set(key: string, version: number, value: unknown): void {
     this.#entries.set(key, { version, value });
     this.touched.add(key);
-  }
-
-  #wait(change: Change): boolean {
-    if (this.#numWaiting >= MAX_WAITING_PATCHES) return false;
-    found(this.#waiting, change.key, () => [] as Change[]).push(change);
-    this.#numWaiting += 1;
-    return true;
   }
 
   /** Forget an entry that is gone, or that nobody watches any more. */

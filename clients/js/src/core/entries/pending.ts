@@ -15,7 +15,6 @@ import {
   type Place,
   partsOf,
   type Reader,
-  type Reading,
   Run,
 } from "./tx.js";
 import { copied, isSame } from "./values.js";
@@ -129,7 +128,12 @@ export class Predictions {
     const { name, nowMs, args } = pending;
     const own = this.#mutators.get(name);
     const mutator = own === undefined ? builtIn(name) : own;
-    const run = new Run(name, (place) => this.#read(place));
+    const run = new Run(name, (place) => {
+      const predicted = this.overlay.get(place);
+      if (!predicted) return this.#confirmed(place);
+      const { value } = predicted;
+      return { value, version: value === undefined ? 0 : null, isKnown: true };
+    });
     try {
       run.returned = mutator?.(new MutatorTx(run, reason, nowMs), copied(args));
     } catch (thrown) {
@@ -140,13 +144,6 @@ export class Predictions {
     pending.writes = run.writes;
     pending.touched = run.touched;
     return run;
-  }
-
-  #read(place: Place): Reading {
-    const predicted = this.overlay.get(place);
-    if (!predicted) return this.#confirmed(place);
-    const { value } = predicted;
-    return { value, version: value === undefined ? 0 : null, isKnown: true };
   }
 
   #lay({ id, writes, confirmed }: Pending): void {

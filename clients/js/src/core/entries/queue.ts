@@ -124,13 +124,13 @@ export class MutationQueue {
   wentOffline(): void {
     this.#isOnline = false;
     this.#numStale = 0;
-    this.#backoff.retryAt = this.#ackAt = NEVER;
+    this.#backoff.dueAt = this.#ackAt = NEVER;
     this.#backoff.reset();
   }
 
   /** When `tick` has something to do. */
   nextDeadline(): number {
-    return Math.min(this.#backoff.retryAt, this.#ackAt);
+    return Math.min(this.#backoff.dueAt, this.#ackAt);
   }
 
   /** Send again what was put off until now, and acknowledge. */
@@ -182,7 +182,7 @@ export class MutationQueue {
     const sent = all.filter(({ isSent }) => isSent);
     this.client = null;
     this.#decidedUpto = 0;
-    this.#ackAt = this.#backoff.retryAt = NEVER;
+    this.#ackAt = this.#backoff.dueAt = NEVER;
     this.#renumber(without(all, sent), 0);
     return sent;
   }

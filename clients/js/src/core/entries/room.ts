@@ -57,19 +57,38 @@ export class StateRoom implements EntriesRoom {
   constructor(speech: Speech, { mutators = new Map() }: RoomOptions = {}) {
     this.#speech = speech;
     this.watching = new WatchTable(speech, speech.tell, {
-      wantedAfter: (channel) => this.#wantedAfter(channel),
+      wantedAfter: (channel) => {
+        let wanted: Position | null = null;
+        for (const { outcome } of this.all.values()) wanted = outcome?.positions.get(channel) ?? wanted;
+        return wanted;
+      },
       hasPending: () => this.all.size > 0,
     });
     this.#predictions = new Predictions(
       mutators,
       (place) => this.shown.confirmed(...partsOf(place)),
-      (pending) => this.#held(pending),
+      // What of the entries that a mutation touches holds what became of it.
+      ({ slot, mid, isSent, touched, foreignClient = this.#queues[slot]?.client }) => {
+        const client = isSent && foreignClient;
+        return new Set(client ? [...touched].filter((place) => this.shown.holds(place, client, mid)) : []);
+      },
     );
     this.shown = new Shown(this.watching, this.#predictions);
     this.handlers = {
       ...this.watching.handlers,
-      outcome: (body, now) => this.#onOutcome(body, now),
-      out_of_order: (body, now) => this.#onOutOfOrder(body, now),
+      outcome: (body, now) => {
+        const pending = this.#queueOf(body)?.decided(numberOf(body, "mid"), now);
+        if (!pending) return;
+        const outcome = outcomeFromBody(body, pending);
+        this.keeping?.decided(pending.id);
+        pending.outcome = outcome;
+        pending.waits = stillToTell(this.watching, outcome.positions);
+        if (pending.waits.size === 0) this.#settle(pending, outcome);
+      },
+      out_of_order: (body, now) => {
+        this.#queueOf(body)?.isMissing(numberOf(body, "expect"), now);
+        if (this.needsSession) this.#speech.connection.hangUp();
+      },
     };
   }
 
@@ -83,12 +102,6 @@ export class StateRoom implements EntriesRoom {
   /** Mutations that are not settled, in the order they were made. */
   get pending(): Pending[] {
     return [...this.all.values()].filter(({ foreignClient }) => foreignClient === undefined);
-  }
-
-  #wantedAfter(channel: string): Position | null {
-    let wanted: Position | null = null;
-    for (const { outcome } of this.all.values()) wanted = outcome?.positions.get(channel) ?? wanted;
-    return wanted;
   }
 
   // ------------------------------------------------------------------------------- the application
@@ -223,21 +236,6 @@ export class StateRoom implements EntriesRoom {
     } else if (queue) queue.isBlocked = true;
   }
 
-  #onOutOfOrder(body: Body, now: number): void {
-    this.#queueOf(body)?.isMissing(numberOf(body, "expect"), now);
-    if (this.needsSession) this.#speech.connection.hangUp();
-  }
-
-  #onOutcome(body: Body, now: number): void {
-    const pending = this.#queueOf(body)?.decided(numberOf(body, "mid"), now);
-    if (!pending) return;
-    const outcome = outcomeFromBody(body, pending);
-    this.keeping?.decided(pending.id);
-    pending.outcome = outcome;
-    pending.waits = stillToTell(this.watching, outcome.positions);
-    if (pending.waits.size === 0) this.#settle(pending, outcome);
-  }
-
   reset(channel: string | null, now: number): void {
     this.watching.reset(channel, now);
   }
@@ -255,12 +253,6 @@ export class StateRoom implements EntriesRoom {
   }
 
   // ------------------------------------------------------------------------------- settling
-
-  /** What of the entries that a mutation touches holds what became of it. */
-  #held({ slot, mid, isSent, touched, foreignClient = this.#queues[slot]?.client }: Pending): Set<Place> {
-    const client = isSent && foreignClient;
-    return new Set(client ? [...touched].filter((place) => this.shown.holds(place, client, mid)) : []);
-  }
 
   #end(
     ended: readonly Pending[],

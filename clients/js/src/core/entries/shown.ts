@@ -39,7 +39,7 @@ export class Shown {
     for (const { shown, watches } of this.#channels(collection, key)) {
       const value = shown?.value(key);
       if (shown && value !== undefined) return { value, version: shown.version(key), isKnown: true };
-      for (const watch of watches) isKnown ||= watch.isShown && watch.selection.covers(key);
+      for (const watch of watches) isKnown ||= watch.isShown && watch.extent.covers(key);
     }
     return { value: undefined, version: 0, isKnown };
   }
@@ -56,11 +56,11 @@ export class Shown {
   }
 
   /** Return the keys of everything a watch shows, in no order. */
-  *keys({ isShown, selection }: Watch): Generator<string> {
-    const values = this.#values.get(selection.collection);
+  *keys({ isShown, extent }: Watch): Generator<string> {
+    const values = this.#values.get(extent.collection);
     if (!isShown || !values) return;
-    for (const key of selection.keys ?? values.keys()) {
-      if (selection.covers(key) && values.has(key)) yield key;
+    for (const key of extent.keys ?? values.keys()) {
+      if (extent.covers(key) && values.has(key)) yield key;
     }
   }
 
@@ -69,14 +69,17 @@ export class Shown {
   /** Show what has changed; return, for each watch that shows something else now, the keys. */
   renew(changed: Changed): ViewChange[] {
     const told: ViewChange[] = [];
-    for (const [collection, keys] of changed) for (const key of keys) this.#renewOne(collection, key);
+    for (const [collection, keys] of changed) {
+      const values = found(this.#values, collection, () => new Map<string, unknown>());
+      for (const key of keys) this.#renewOne(values, collection, key);
+    }
     for (const watch of this.#watching.watches.values()) {
       if (!watch.isShown) continue;
-      const { selection, isLive } = watch;
-      let keys: ReadonlySet<string> = changed.get(selection.collection) ?? NO_KEYS;
+      const { extent, isLive } = watch;
+      let keys: ReadonlySet<string> = changed.get(extent.collection) ?? NO_KEYS;
       if (watch.wasLive === null) keys = new Set([...keys, ...this.keys(watch)]);
-      if (selection.channel !== selection.collection) {
-        keys = new Set([...keys].filter((key) => selection.covers(key)));
+      if (extent.channel !== extent.collection) {
+        keys = new Set([...keys].filter((key) => extent.covers(key)));
       }
       if (keys.size === 0 && watch.wasLive === isLive) continue;
       watch.wasLive = isLive;
@@ -85,8 +88,7 @@ export class Shown {
     return told;
   }
 
-  #renewOne(collection: string, key: string): void {
-    const values = found(this.#values, collection, () => new Map<string, unknown>());
+  #renewOne(values: Map<string, unknown>, collection: string, key: string): void {
     const { value } = this.#predicted(collection, key) ?? this.confirmed(collection, key);
     if (value === undefined) values.delete(key);
     else if (!isSame(values.get(key), value)) values.set(key, value);

@@ -151,7 +151,7 @@ export class Run {
 
   #place(key: string, options: Elsewhere | undefined): Place {
     const collection = options?.collection || this.#collection;
-    if (!collection) throw new Error("This mutator belongs to no collection: name one.");
+    if (!collection) throw new Error("This mutator has no collection: name one.");
     const place = placeOf(collection, key);
     this.touched.add(place);
     return place;

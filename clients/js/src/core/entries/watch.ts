@@ -78,10 +78,24 @@ export class Selection {
   }
 }
 
+/** A snapshot that is coming in. */
+interface Loading {
+  /** Where it stands: where it began, carried on by events. */
+  position: Position;
+  /** Where it began; events after it hold all that it holds. */
+  readonly since: number;
+  /** Keys of which it, or an event, told. */
+  readonly told: Set<string>;
+  /** Keys that are gone unless told of. */
+  readonly doubtful: readonly string[];
+  /** What its first page is as of, in the numbers of our clients, and so all of it at least. */
+  decided: Mids;
+}
+
 /** One watch. */
 export class Watch {
   readonly id: number;
-  readonly selection: Selection;
+  readonly extent: Selection;
   readonly backoff: Backoff;
   state: WatchState = "wanted";
   channel: string | null;
@@ -102,23 +116,15 @@ export class Watch {
   wasLive: boolean | null = null;
   /** The node did not answer `behind` to the last attempt. */
   mayAskAfter = true;
-  /** While loading: keys of which the snapshot or an event told. */
-  told = new Set<string>();
-  /** While loading: keys that are gone unless told of. */
-  doubtful: string[] = [];
-  /** While loading: the position of the snapshot, carried on by events. */
-  loaded: Position | null = null;
-  /** While loading: where the snapshot began; events after it hold all that it holds. */
-  since = 0;
-  /** While loading: what the snapshot's first page is as of, in the numbers of our clients, and so all of it at least. */
-  decided: Mids = NO_MIDS;
+  /** Of state `loading`. */
+  incoming: Loading | null = null;
   /** While catching up: live from here. */
   target = 0;
 
-  constructor(id: number, selection: Selection, random: Random) {
+  constructor(id: number, extent: Selection, random: Random) {
     this.id = id;
-    this.selection = selection;
-    this.channel = selection.channel;
+    this.extent = extent;
+    this.channel = extent.channel;
     this.backoff = new Backoff(random);
   }
 
@@ -135,7 +141,7 @@ export class Watch {
   /** Return whether its events may come on this channel. */
   mayBeOn(channel: string): boolean {
     if (this.channel) return this.channel === channel;
-    const { collection } = this.selection;
+    const { collection } = this.extent;
     return channel === collection || channel.startsWith(`${collection}/`);
   }
 
@@ -148,27 +154,21 @@ export class Watch {
 
   /** A snapshot begins at a position; it is as of these mutations. */
   load(position: Position, entries: Entries, decided: Mids): void {
-    this.state = "loading";
-    this.loaded = position;
-    this.told = new Set();
-    this.decided = decided;
-    this.since = position.offset;
-    this.doubtful = [];
+    const { offset: since } = position;
+    const doubtful: string[] = [];
     for (const [key, version] of entries.live()) {
-      if (version <= position.offset && this.selection.covers(key)) this.doubtful.push(key);
+      if (version <= since && this.extent.covers(key)) doubtful.push(key);
     }
+    this.state = "loading";
+    this.incoming = { position, since, told: new Set(), doubtful, decided };
   }
 
   /** Everything up to there has been told or superseded. */
-  advance({ epoch, offset }: Position): void {
-    if (this.state === "loading") {
-      const { loaded } = this;
-      if (loaded?.epoch === epoch && offset > loaded.offset) this.loaded = { epoch, offset };
-      return;
-    }
-    if (!this.isSettled || this.position?.epoch !== epoch) return;
-    if (offset > this.position.offset) this.position = { epoch, offset };
-    if (offset >= this.target) this.state = "live";
+  moveTo({ epoch, offset }: Position): void {
+    const at = this.state === "loading" ? this.incoming : this.isSettled ? this : null;
+    if (at?.position?.epoch !== epoch) return;
+    if (offset > at.position.offset) at.position = { epoch, offset };
+    if (at === this && offset >= this.target) this.state = "live";
   }
 
   /** Return whether it has told everything up to a position of its channel, or goes on in another epoch. */
@@ -231,20 +231,19 @@ export class WatchedChannel {
 
   #knownUpto(epoch: string, key: string): number {
     let known = 0;
-    for (const { position, selection } of this.watches) {
-      if (position?.epoch === epoch && position.offset > known && selection.covers(key))
-        known = position.offset;
+    for (const { position, extent } of this.watches) {
+      if (position?.epoch === epoch && position.offset > known && extent.covers(key)) known = position.offset;
     }
     return known;
   }
 
   /** Build `have`: versions of what is there of a watch, as many as fit. */
-  have({ selection }: Watch, maxBytes: number): object | null {
+  have({ extent }: Watch, maxBytes: number): object | null {
     const entries = this.#newest;
     const versions = new Map<string, number>();
     let budget = maxBytes / HAVE_SHARE;
     for (const [key, version] of entries?.live() ?? []) {
-      if (!selection.covers(key)) continue;
+      if (!extent.covers(key)) continue;
       budget -= utf8FromText(key).length + HAVE_ITEM_BYTES;
       if (budget < 0 || versions.size === MAX_HAVE) break;
       versions.set(key, version);
@@ -263,10 +262,10 @@ export class WatchedChannel {
    * @returns False: it is all there, and a patch still misses its base.
    */
   takePage(watch: Watch, body: Body, decided: Mids): boolean {
-    const { loaded } = watch;
-    if (!loaded) return true;
-    this.#takeEntries(this.entriesFor(loaded.epoch), body, decided, watch.told);
-    return body["more"] === true || this.#completed(watch, loaded);
+    const { incoming: loading } = watch;
+    if (!loading) return true;
+    this.#takeEntries(this.entriesFor(loading.position.epoch), body, decided, loading.told);
+    return body["more"] === true || this.#completed(watch, loading);
   }
 
   /** Take a page for a watch that is not there any more: what comes behind it rests on it, for the others as well. */
@@ -293,21 +292,17 @@ export class WatchedChannel {
   }
 
   /** The snapshot of a watch is all there; return false if a patch still misses its base. */
-  #completed(watch: Watch, loaded: Position): boolean {
-    const { selection, told } = watch;
-    const entries = this.entriesFor(loaded.epoch);
+  #completed(watch: Watch, { position, told, doubtful, decided }: Loading): boolean {
+    const { extent } = watch;
+    const entries = this.entriesFor(position.epoch);
     const isWhole = entries.releaseAll();
-    if (!selection.keys) {
-      for (const key of watch.doubtful) if (!told.has(key)) entries.drop(key);
-    }
-    watch.position = loaded;
-    watch.loaded = null;
+    if (!extent.keys) for (const key of doubtful) if (!told.has(key)) entries.drop(key);
+    watch.position = position;
+    watch.incoming = null;
     watch.state = "live";
     watch.hasHole = false;
     watch.isShown = watch.isSure = true;
-    watch.told = new Set();
-    watch.doubtful = [];
-    entries.seeAll((key) => selection.covers(key), watch.decided);
+    entries.seeAll((key) => extent.covers(key), decided);
     this.turn();
     return isWhole;
   }
@@ -348,12 +343,12 @@ export class WatchedChannel {
 
   /** Return whether any watch covers a key. */
   isWatched(key: string): boolean {
-    return [...this.watches].some(({ selection }) => selection.covers(key));
+    return [...this.watches].some(({ extent }) => extent.covers(key));
   }
 
   /** Nothing is pending, or what is has other numbers now. */
   forgetSeen(): void {
     for (const entries of this.#both) entries.forgetSeen();
-    for (const watch of this.watches) watch.decided = NO_MIDS;
+    for (const { incoming } of this.watches) if (incoming) incoming.decided = NO_MIDS;
   }
 }

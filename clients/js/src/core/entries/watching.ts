@@ -29,14 +29,108 @@ export interface Others {
 /** Watches by number and their channels by name. */
 export class WatchTable {
   readonly handlers: Readonly<Record<string, Handler>> = {
-    watched: (body, now) => this.#onWatched(body, now),
-    snapshot: (body, now) => this.#onSnapshot(body, now),
-    invalidate: (body) => this.#onInvalidate(body),
+    watched: (body, now) => {
+      const watch = this.#asked(numberOf(body, "id"));
+      const position = positionFromBody(body);
+      if (watch?.state !== "asking" || watch.isLeaving) this.#overhear(body, position);
+      if (watch?.state !== "asking" || !position) return;
+      const channel = this.#attach(watch, textOf(body, "channel"));
+      if (watch.isLeaving) {
+        watch.isLeaving = false;
+        this.unwatch(watch.id);
+        return;
+      }
+      const mine = watch.position;
+      if (body["recovered"] === true && mine?.epoch === position.epoch) {
+        watch.goOn(mine, position);
+        channel.turn();
+        return;
+      }
+      if (watch.isShown) {
+        // What was invalidated since it was there last is told by nobody.
+        const untold = { ...position, all: true, cause: "unrecovered" };
+        this.#tell({ kind: "invalidated", invalidation: invalidationFromBody(untold, channel) });
+      }
+      const entries = channel.entriesFor(position.epoch);
+      this.#foundEpoch(channel, position.epoch, now);
+      this.others?.loaded(mapOf(body["decided"]));
+      watch.load(position, entries, this.#decided(body));
+      this.#takePage(watch, channel, body, now);
+    },
+    snapshot: (body, now) => {
+      const watch = this.#asked(numberOf(body, "id"));
+      const channel = watch && this.#channelOf(watch);
+      if (channel && watch.state === "loading") this.#takePage(watch, channel, body, now);
+      else this.#overhear(body);
+    },
+    invalidate: (body) => {
+      const channel = this.#heardOf(body);
+      if (!channel) return;
+      const invalidation = invalidationFromBody(body, channel);
+      this.#tell({ kind: "invalidated", invalidation });
+      for (const watch of channel.watches) watch.moveTo(invalidation.position);
+    },
     // What follows concerns channels, too; what is of another's channel is ignored.
-    event: (body, now) => this.#onEvent(body, now),
-    mark: (body) => this.#onMark(body),
-    lagged: (body, now) => this.#onLagged(textOf(body, "channel"), now),
-    unsubscribed: (body) => this.#onUnsubscribed(body),
+    event: (body, now) => {
+      const channel = this.#heardOf(body);
+      if (!channel) return;
+      const { client, mid } = mapOf(body["by"]);
+      this.others?.note(client, mid);
+      const change = changeFromBody(body, this.#mutations.hasPending() ? this.clients : NO_MIDS);
+      const epoch = textOf(body, "epoch");
+      const entries = channel.entriesOf(epoch);
+      if (!entries) {
+        this.#foundEpoch(channel, epoch, now);
+        return;
+      }
+      const { key, version } = change;
+      const watches = [...channel.watches].filter(({ extent }) => extent.covers(key));
+      const loads = watches.flatMap(({ state, incoming }) => (state === "loading" && incoming) || []);
+      const isTaken = entries.take(
+        change,
+        loads.some(({ told }) => !told.has(key)),
+      );
+      for (const { told, decided, since } of loads) {
+        if (!change.patch) told.add(key);
+        // What comes after the snapshot holds what it holds.
+        if (decided.size > 0 && version > since && entries.has(change)) entries.see(key, decided);
+      }
+      if (!isTaken) for (const watch of watches) this.#foundHole(watch, now);
+      for (const watch of channel.watches) watch.moveTo({ epoch, offset: version });
+    },
+    /** Everything up to there has been told or superseded. */
+    mark: (body) => {
+      const position = positionFromBody(body);
+      for (const watch of this.#heardOf(body)?.watches ?? []) {
+        if (!position) return;
+        watch.moveTo(position);
+        if (watch.isLive) watch.isSure = true;
+      }
+    },
+    /** The server ended all watches of a channel. */
+    unsubscribed: (body) => {
+      for (const watch of this.#heardOf(body)?.watches ?? []) {
+        watch.isKnownToServer = false;
+        this.#end(watch, textOf(body, "code"), textOf(body, "reason"));
+      }
+    },
+    /**
+     * The watch of a channel is over: watch again, from the position where there is one. What is asked for and not answered
+     * yet may never be (SPEC 17), so it is asked for once more, too.
+     */
+    lagged: (body, now) => {
+      const channel = textOf(body, "channel");
+      for (const watch of this.mayBeOn(channel)) {
+        if (watch.state === "asking" && watch.requestId) {
+          this.#superseded.set(watch.requestId, watch);
+          watch.state = "wanted";
+          this.#pursue(watch);
+        } else if (watch.channel) {
+          watch.isKnownToServer = false;
+          this.#askAgain(watch, now);
+        }
+      }
+    },
   };
   readonly channels = new Map<string, WatchedChannel>();
   readonly watches = new Map<number, Watch>();
@@ -74,7 +168,7 @@ export class WatchTable {
     this.#isOnline = false;
     this.#superseded.clear();
     for (const watch of this.watches.values()) {
-      watch.backoff.retryAt = NEVER;
+      watch.backoff.dueAt = NEVER;
       watch.requestId = null;
       watch.isKnownToServer = false;
       if (watch.isLeaving) this.#forget(watch);
@@ -103,9 +197,9 @@ export class WatchTable {
   // ------------------------------------------------------------------------------- the application asks
 
   /** Begin to watch. */
-  watch(selection: Selection): Watch {
+  watch(extent: Selection): Watch {
     this.#numMade += 1;
-    const watch = new Watch(this.#numMade, selection, this.#speech.random);
+    const watch = new Watch(this.#numMade, extent, this.#speech.random);
     this.watches.set(watch.id, watch);
     if (watch.channel) this.#attach(watch, watch.channel);
     this.#pursue(watch);
@@ -126,13 +220,13 @@ export class WatchTable {
   }
 
   /** Have the server stop telling what nobody watches any more; a refusal would change nothing. */
-  #withdraw({ selection }: Watch, { name, collection, partition }: WatchedChannel): void {
+  #withdraw({ extent }: Watch, { name, collection, partition }: WatchedChannel): void {
     // Those that wait for their first answer may turn out to be on this channel, too.
     const others = this.mayBeOn(name);
-    if (others.some((other) => !other.selection.keys)) return;
-    if (selection.keys && others.length > 0) {
-      const isLeft = (key: string) => !others.some((other) => other.selection.covers(key));
-      const keys = [...selection.keys].filter(isLeft).sort();
+    if (others.some((other) => !other.extent.keys)) return;
+    if (extent.keys && others.length > 0) {
+      const isLeft = (key: string) => !others.some((other) => other.extent.covers(key));
+      const keys = [...extent.keys].filter(isLeft).sort();
       if (keys.length > 0) this.#speech.request("unwatch", { collection, partition, keys });
       return;
     }
@@ -150,7 +244,7 @@ export class WatchTable {
   }
 
   #attach(watch: Watch, name: string): WatchedChannel {
-    const { collection } = watch.selection;
+    const { collection } = watch.extent;
     const channel = found(this.channels, name, () => new WatchedChannel(name, collection));
     watch.channel = name;
     channel.watches.add(watch);
@@ -193,7 +287,7 @@ export class WatchTable {
     const channel = this.#channelOf(watch);
     const after = channel && watch.mayAskAfter ? this.#mutations.wantedAfter(channel.name) : null;
     const body = {
-      ...watch.selection.toWire(),
+      ...watch.extent.toWire(),
       position: channel?.positionOf(watch),
       have: channel?.have(watch, this.#speech.connection.maxFrameBytes),
       after: channel && after && new Map([[channel.name, after]]),
@@ -207,7 +301,7 @@ export class WatchTable {
   #askAgain(watch: Watch, now: number): void {
     if (!watch.isSettled && watch.state !== "loading") return;
     watch.state = "wanted";
-    watch.loaded = null;
+    watch.incoming = null;
     watch.backoff.foundGap(now);
     this.#pursue(watch);
   }
@@ -231,42 +325,6 @@ export class WatchTable {
   #end(watch: Watch, code: string, message: string): void {
     this.#forget(watch);
     this.#tell({ kind: "ended", watch: watch.id, code, message });
-  }
-
-  #onWatched(body: Body, now: number): void {
-    const watch = this.#asked(numberOf(body, "id"));
-    const position = positionFromBody(body);
-    if (watch?.state !== "asking" || watch.isLeaving) this.#overhear(body, position);
-    if (watch?.state !== "asking" || !position) return;
-    const channel = this.#attach(watch, textOf(body, "channel"));
-    if (watch.isLeaving) {
-      watch.isLeaving = false;
-      this.unwatch(watch.id);
-      return;
-    }
-    const mine = watch.position;
-    if (body["recovered"] === true && mine?.epoch === position.epoch) {
-      watch.goOn(mine, position);
-      channel.turn();
-      return;
-    }
-    if (watch.isShown) {
-      // What was invalidated since it was there last is told by nobody.
-      const untold = { ...position, all: true, cause: "unrecovered" };
-      this.#tell({ kind: "invalidated", invalidation: invalidationFromBody(untold, channel) });
-    }
-    const entries = channel.entriesFor(position.epoch);
-    this.#foundEpoch(channel, position.epoch, now);
-    this.others?.loaded(mapOf(body["decided"]));
-    watch.load(position, entries, this.#decided(body));
-    this.#takePage(watch, channel, body, now);
-  }
-
-  #onSnapshot(body: Body, now: number): void {
-    const watch = this.#asked(numberOf(body, "id"));
-    const channel = watch && this.#channelOf(watch);
-    if (channel && watch.state === "loading") this.#takePage(watch, channel, body, now);
-    else this.#overhear(body);
   }
 
   #overhear(body: Body, position = positionFromBody({})): void {
@@ -308,83 +366,11 @@ export class WatchTable {
     return this.channels.get(textOf(body, "channel"));
   }
 
-  #onEvent(body: Body, now: number): void {
-    const channel = this.#heardOf(body);
-    if (!channel) return;
-    const { client, mid } = mapOf(body["by"]);
-    this.others?.note(client, mid);
-    const change = changeFromBody(body, this.#mutations.hasPending() ? this.clients : NO_MIDS);
-    const epoch = textOf(body, "epoch");
-    const entries = channel.entriesOf(epoch);
-    if (!entries) {
-      this.#foundEpoch(channel, epoch, now);
-      return;
-    }
-    const { key, version } = change;
-    const watches = [...channel.watches].filter(({ selection }) => selection.covers(key));
-    const loading = watches.filter(({ state }) => state === "loading");
-    const isTaken = entries.take(
-      change,
-      loading.some(({ told }) => !told.has(key)),
-    );
-    for (const watch of loading) {
-      if (!change.patch) watch.told.add(key);
-      // What comes after the snapshot holds what it holds.
-      const isAfter = watch.decided.size > 0 && version > watch.since;
-      if (isAfter && entries.has(change)) entries.see(key, watch.decided);
-    }
-    if (!isTaken) for (const watch of watches) this.#foundHole(watch, now);
-    for (const watch of channel.watches) watch.advance({ epoch, offset: version });
-  }
-
   /** The server speaks of another epoch: watch anew everything that is live in an older one. */
   #foundEpoch(channel: WatchedChannel, epoch: string, now: number): void {
     for (const watch of channel.watches) {
-      const position = watch.loaded ?? watch.position;
+      const position = watch.incoming?.position ?? watch.position;
       if (position && position.epoch !== epoch) this.#askAgain(watch, now);
-    }
-  }
-
-  #onInvalidate(body: Body): void {
-    const channel = this.#heardOf(body);
-    if (!channel) return;
-    const invalidation = invalidationFromBody(body, channel);
-    this.#tell({ kind: "invalidated", invalidation });
-    for (const watch of channel.watches) watch.advance(invalidation.position);
-  }
-
-  /** Everything up to there has been told or superseded. */
-  #onMark(body: Body): void {
-    const position = positionFromBody(body);
-    for (const watch of this.#heardOf(body)?.watches ?? []) {
-      if (!position) return;
-      watch.advance(position);
-      if (watch.isLive) watch.isSure = true;
-    }
-  }
-
-  /**
-   * The watch of a channel is over: watch again, from the position where there is one. What is asked for and not answered
-   * yet may never be (SPEC 17), so it is asked for once more, too.
-   */
-  #onLagged(channel: string, now: number): void {
-    for (const watch of this.mayBeOn(channel)) {
-      if (watch.state === "asking" && watch.requestId) {
-        this.#superseded.set(watch.requestId, watch);
-        watch.state = "wanted";
-        this.#pursue(watch);
-      } else if (watch.channel) {
-        watch.isKnownToServer = false;
-        this.#askAgain(watch, now);
-      }
-    }
-  }
-
-  /** The server ended all watches of a channel. */
-  #onUnsubscribed(body: Body): void {
-    for (const watch of this.#heardOf(body)?.watches ?? []) {
-      watch.isKnownToServer = false;
-      this.#end(watch, textOf(body, "code"), textOf(body, "reason"));
     }
   }
 
