@@ -23,8 +23,10 @@ def main() -> int:
     """Return flake8-async's exit code."""
     files = sorted(str(path) for path in Path("syncd").rglob("*.py"))
     program = Path(sys.executable).with_name("flake8-async")
+    # The rebuild closes what a scanner makes (`rebuild_coordinator.reading`), which is what ASYNC900 is about.
+    scanners = "--transform-async-generator-decorators=*.scanner"
     return subprocess.run(
-        [program, "--disable", ",".join(_DISABLED), *files], check=False
+        [program, "--disable", ",".join(_DISABLED), scanners, *files], check=False
     ).returncode
 
 
