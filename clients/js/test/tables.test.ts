@@ -43,7 +43,7 @@ const WAYS: Record<ConnectionState, (subject: Subject) => void> = {
   connected: ({ core }) => {
     core.connect(0);
     core.connectSucceeded();
-    core.welcomed(WELCOME, 0);
+    core.greeted(WELCOME, 0);
   },
   offline: ({ core }) => {
     core.connect(0);
@@ -66,7 +66,7 @@ const CAUSES: Record<ConnectionInput, (subject: Subject) => void> = {
     // Elsewhere `connect` means another thing, which has inputs of its own.
     if (core.state === "idle" || isFinal(core.state)) core.connect(0);
   },
-  welcomed: ({ core }) => core.welcomed(WELCOME, 0),
+  welcomed: ({ core }) => core.greeted(WELCOME, 0),
   lost: ({ core }) => core.closed(0, 1006, ""),
   stopped: ({ core }) => core.closed(0, 4500, ""),
   denied: ({ core }) => {

@@ -5,7 +5,7 @@ export class AppliedAge {
   #wallMs = 0;
 
   /** A session has begun: what the server's clock says, and ours. */
-  welcomed(serverTimeMs: number, now: number): void {
+  greeted(serverTimeMs: number, now: number): void {
     this.#ageMs = null;
     this.#beganMs = serverTimeMs;
     this.#wallMs = serverTimeMs - now;

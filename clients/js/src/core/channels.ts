@@ -44,7 +44,7 @@ export class ChannelTable {
     this.#tell = tell;
     this.handlers = {
       event: this.#handler((subscription, body, now) => {
-        subscription.received(eventFromBody(body), optionalNumber(body, "prev"), now);
+        subscription.heardEvent(eventFromBody(body), optionalNumber(body, "prev"), now);
       }),
       subscribed: this.#handler((subscription, body) => {
         subscription.answered({
@@ -65,13 +65,13 @@ export class ChannelTable {
       }),
       lagged: this.#handler((subscription, _body, now) => subscription.lagged(now)),
       presence_state: this.#handler((subscription, body) => {
-        subscription.presence.replace(numberOf(body, "seq"), membersFromBody(body, "members"));
+        subscription.memberSet.replace(numberOf(body, "seq"), membersFromBody(body, "members"));
         this.#tellMembers(subscription);
       }),
       presence_diff: this.#handler((subscription, body) => {
         const leaves = listOfStrings(body, "leaves");
         const changed = [...membersFromBody(body, "joins"), ...membersFromBody(body, "updates")];
-        const isApplied = subscription.presence.apply(numberOf(body, "seq"), changed, leaves);
+        const isApplied = subscription.memberSet.apply(numberOf(body, "seq"), changed, leaves);
         if (isApplied) this.#tellMembers(subscription);
       }),
     };
@@ -180,7 +180,7 @@ export class ChannelTable {
       if (subscription.requestId !== requestId) continue;
       const isKnown = error.code === "already_subscribed";
       if (error.retryable || isKnown) {
-        subscription.postponed(now, error, isKnown);
+        subscription.putOff(now, error, isKnown);
       } else if (subscription.state === "subscribing") {
         this.#end(subscription, { code: error.code, reason: error.message });
       }
@@ -203,7 +203,7 @@ export class ChannelTable {
     }
   }
 
-  #tellMembers({ channel, generation, presence, hasPresence }: SubscriptionCore): void {
-    if (hasPresence) this.#tell({ kind: "presence", channel, generation, members: presence.members });
+  #tellMembers({ channel, generation, memberSet, hasPresence }: SubscriptionCore): void {
+    if (hasPresence) this.#tell({ kind: "presence", channel, generation, members: memberSet.members });
   }
 }

@@ -283,7 +283,7 @@ export class ConnectionCore {
   }
 
   /** Take `welcome`: adopt the clients and the limits. Return whether it counts. */
-  welcomed(body: Body, now: number): boolean {
+  greeted(body: Body, now: number): boolean {
     const claims = claimsAfter(this.claims, listOfMaps(body, "clients"));
     const silenceMs = numberOf(body, "ping_ms") + SILENCE_SLACK_MS;
     const maxFrameBytes = numberOf(body, "max_frame_bytes");

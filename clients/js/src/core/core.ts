@@ -63,9 +63,9 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
   #allHandlers(): Record<string, Handler> {
     const handlers: Record<string, Handler> = {
       welcome: (body, now) => {
-        if (!this.connection.welcomed(body, now)) return;
-        this.#age.welcomed(body["server_time_ms"] as number, now);
-        this.entries.welcomed(body, now);
+        if (!this.connection.greeted(body, now)) return;
+        this.#age.greeted(body["server_time_ms"] as number, now);
+        this.entries.greeted(body, now);
         this.channels.wentOnline();
         this.requests.wentOnline();
       },

@@ -39,7 +39,7 @@ export interface EntriesRoom {
   /** Whether it can only go on with what a new session gives: client ids, or where the server stands. */
   readonly needsSession: boolean;
   /** A session is there; called before channels and requests send anything. `body` is the `welcome`. */
-  welcomed(body: Body, now: number): void;
+  greeted(body: Body, now: number): void;
   /** The session is gone. */
   wentOffline(): void;
   /** The client is over. */
@@ -69,7 +69,7 @@ export function openNoEntries(): EntriesRoom {
   return {
     handlers: {},
     needsSession: false,
-    welcomed: nothing,
+    greeted: nothing,
     wentOffline: nothing,
     endAll: nothing,
     flush: nothing,

@@ -33,7 +33,7 @@ export class SubscriptionCore {
   readonly generation: number;
   position: Position | null;
   hasPresence: boolean;
-  readonly presence = new PresenceSet();
+  readonly memberSet = new PresenceSet();
   state: SubscriptionState = "unsubscribed";
   /** Of the `subscribe` in flight, or answered last. */
   requestId: number | null = null;
@@ -85,7 +85,7 @@ export class SubscriptionCore {
     if (!this.step("ask")) return;
     this.requestId = requestId;
     this.isKnownToServer = true;
-    this.presence.forget();
+    this.memberSet.forget();
   }
 
   /** Ask again from another position, as if for the first time. */
@@ -103,7 +103,7 @@ export class SubscriptionCore {
   }
 
   /** The server refused for now; ask again later. */
-  postponed(now: number, { message: reason, afterMs }: RequestFailed, isKnown: boolean): void {
+  putOff(now: number, { message: reason, afterMs }: RequestFailed, isKnown: boolean): void {
     if (!this.step("postponed", { reason })) return;
     this.isKnownToServer = isKnown;
     this.backoff.postpone(now, afterMs);
@@ -146,7 +146,7 @@ export class SubscriptionCore {
    *
    * `prev` is there on stream channels alone: elsewhere the server vouches for completeness and offsets only ascend.
    */
-  received(event: ChannelEvent, prev: number | null, now: number): void {
+  heardEvent(event: ChannelEvent, prev: number | null, now: number): void {
     if (this.state !== "subscribed") return;
     const mine = this.position;
     const its = event.position;

@@ -55,7 +55,7 @@ export class Foreign implements Others {
       this.#own.set(id, pending);
       this.#all.set(pending.id, pending);
     }
-    this.#watching.clients = this.welcomed(this.#watching.clients);
+    this.#watching.clients = this.greeted(this.#watching.clients);
     this.#hasNews = true;
   }
 
@@ -108,7 +108,7 @@ export class Foreign implements Others {
   }
 
   /** Return the clients that events are looked at for: ours, and those of other tabs that have something pending. */
-  welcomed(clients: Mids): Mids {
+  greeted(clients: Mids): Mids {
     const all = new Map(clients);
     for (const { foreignClient, mid } of this.#own.values()) {
       if (foreignClient != null && !all.has(foreignClient)) all.set(foreignClient, mid - 1);

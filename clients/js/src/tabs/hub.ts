@@ -283,7 +283,7 @@ export class Hub {
 
   #welcomed(body: Body, now: number): void {
     this.#session = new Session(body, this.#claimed, now);
-    this.#age.welcomed(body["server_time_ms"] as number, now);
+    this.#age.greeted(body["server_time_ms"] as number, now);
     this.#deadline = now + this.#session.pingMs + SILENCE_SLACK_MS;
     for (const [id, tab] of this.#tabs) if (tab.isConnected && this.#session) this.#welcome(id, tab, now);
   }

@@ -156,7 +156,7 @@ export class MutationQueue {
    *
    * @returns What was sent under an id the server has forgotten: nobody can say what became of it.
    */
-  welcomed(client: string, lastMid: number, now: number): Pending[] {
+  greeted(client: string, lastMid: number, now: number): Pending[] {
     const isOther = client !== this.client;
     const hasLost = lastMid < this.#decidedUpto;
     let lost: Pending[] = [];
@@ -230,7 +230,7 @@ export class MutationQueue {
   }
 
   /** A mutation could not be decided for now: send it and everything behind it again later. */
-  postponed(mid: number, now: number, afterMs: number | null): void {
+  putOff(mid: number, now: number, afterMs: number | null): void {
     if (this.undecided.has(mid) && !this.#backoff.isWaiting) this.#backoff.postpone(now, afterMs);
   }
 

@@ -160,7 +160,7 @@ export class StateRoom implements EntriesRoom {
    * A session is there: send mutations, then ask for every watch. In this order, because the outcomes of what was decided
    * before then come first, and their predictions go in the very step in which a snapshot is complete.
    */
-  welcomed(body: Body, now: number): void {
+  greeted(body: Body, now: number): void {
     this.#wallMs = numberOf(body, "server_time_ms") - now;
     const clients = new Map<string, number>();
     for (const [slot, state] of listOfMaps(body, "clients").entries()) {
@@ -170,12 +170,12 @@ export class StateRoom implements EntriesRoom {
       const queue = this.queueOf(slot);
       this.#dropTooLarge(queue, lastMid);
       const mids = [...queue.undecided];
-      const lost = queue.welcomed(client, lastMid, now);
+      const lost = queue.greeted(client, lastMid, now);
       // The server lost state: what entries hold was said of other mutations.
       if (mids.some(([mid, pending]) => pending.mid < mid)) forgetSeen(this.watching);
       this.#end(lost, "unknown");
     }
-    this.watching.clients = this.watching.others?.welcomed(clients) ?? clients;
+    this.watching.clients = this.watching.others?.greeted(clients) ?? clients;
     this.watching.wentOnline();
   }
 
@@ -229,7 +229,7 @@ export class StateRoom implements EntriesRoom {
   mutationFailed(body: Body, error: RequestFailed, now: number): void {
     const queue = this.#queueOf(body);
     const mid = numberOf(body, "mid");
-    if (error.retryable) queue?.postponed(mid, now, error.afterMs);
+    if (error.retryable) queue?.putOff(mid, now, error.afterMs);
     else if (error.code !== "stale_term") {
       const refused = queue?.refused(mid);
       if (refused) this.#end([refused], "rejected", error.code, error.message);

@@ -1,6 +1,6 @@
 /** Values of entries: compared as they are encoded, copied where a mutator might change them. `undefined`: there is no entry. */
 
-import { type Body, decodeValue } from "../../wire/decode.js";
+import { type Body, decodeValue, emptyMap } from "../../wire/decode.js";
 import { encodeValue } from "../../wire/encode.js";
 import { isMap } from "../../wire/frames.js";
 
@@ -21,7 +21,7 @@ export function copied(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(copied);
   if (value instanceof Uint8Array) return value.slice();
   if (!isMap(value)) return value;
-  const copy: Body = Object.create(null);
+  const copy = emptyMap();
   for (const name of Object.keys(value)) copy[name] = copied(value[name]);
   return copy;
 }
@@ -38,7 +38,7 @@ export function asSent(value: unknown): unknown {
 /** Return `base` as a merge patch changes it (RFC 7386); the result shares with both what did not change. */
 export function applyPatch(base: unknown, patch: unknown): unknown {
   if (!isMap(patch)) return patch;
-  const merged: Body = Object.assign(Object.create(null), isMap(base) ? base : null);
+  const merged = Object.assign(emptyMap(), isMap(base) ? base : null);
   for (const [name, change] of Object.entries(patch)) {
     if (change === null) delete merged[name];
     else merged[name] = applyPatch(merged[name], change);

@@ -23,7 +23,7 @@ export interface Others {
   /** Drop what can be dropped; return whether there are others than at the last time. */
   takeNews(): boolean;
   /** Add to our clients, with the last mutation that was decided of each, those that have something pending elsewhere. */
-  welcomed(clients: Mids): Mids;
+  greeted(clients: Mids): Mids;
 }
 
 /** Watches by number and their channels by name. */
