@@ -50,6 +50,7 @@ function withoutPrivateNames(code, names) {
   const uses = new Map();
   for (const [, name] of code.matchAll(PRIVATE)) uses.set(name, (uses.get(name) ?? 0) + 1);
   const byUse = [...uses.keys()].sort((one, other) => uses.get(other) - uses.get(one));
+  if (byUse.length > names.length) throw new Error("A module has more private members than NUM_PRIVATE.");
   return code.replaceAll(PRIVATE, (_, name) => names[byUse.indexOf(name)]).replaceAll(DECLARATION, "");
 }
 
