@@ -27,7 +27,7 @@ CALM_S = 5.0
 
 _EVENTS = """SELECT e.record FROM event e JOIN channel c ON c.id = e.channel_id
     WHERE c.name = 'journal' AND e.key = ? ORDER BY e.offset"""
-_ENTRY = """SELECT e.value FROM entry e JOIN channel c ON c.id = e.channel_id
+_ENTRY = """SELECT e.value FROM entry e JOIN channel c ON c.generation = e.generation
     WHERE c.name = 'journal' AND e.key = ?"""
 
 

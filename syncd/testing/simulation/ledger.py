@@ -18,7 +18,8 @@ from syncd.testing.simulation.breaches import Breaches
 __all__ = ["Kept", "Ledger"]
 
 Body = dict[str, Any]
-_ENTRIES = """SELECT c.name, e.key, e.version, e.value FROM entry e JOIN channel c ON c.id = e.channel_id"""
+_ENTRIES = """SELECT c.name, e.key, coalesce(nullif(e.version, 0), c.generation_at), e.value
+    FROM entry e JOIN channel c ON c.generation = e.generation"""
 
 
 @attrs.define
