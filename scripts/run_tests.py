@@ -43,7 +43,7 @@ PARTS = (
     ),
     Part("signals", ("signals",), 40),
     Part("conformance", ("conformance",), 60),
-    Part("simulation", ("simulation",), 120, is_measured=False),
+    Part("simulation", ("simulation",), 120, is_measured=False, is_spread=True),
     Part("integration", ("integration", "soak"), 420, is_spread=True),
     Part("cluster", ("cluster",), 180, is_measured=False),
     Part("e2e", ("e2e",), 180, is_measured=False, is_spread=True),
