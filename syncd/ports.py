@@ -235,6 +235,8 @@ class AppendRequest:
     at_ms: int
     key: str | None = None
     idempotency: IdempotencyKey | None = None
+    invalidated: Sequence[str] = ()
+    """Of a mutation's event without a key: it concerns the loads of these keys alone, not of all of its channel (`store.loads`)."""
 
 
 @attrs.define

@@ -1,9 +1,9 @@
 """What every store promises to loads that all nodes share: of a key one node asks the source, the others take what it brings.
 
 Used between transactions, as rebuilds are; each method is one transaction. A claim ends when it is finished, when it expires, or as soon as
-its channel is told an invalidation or the swap of a rebuild.
+its channel is told an invalidation that does not name other keys, or the swap of a rebuild.
 
-Invariant (DESIGN 5.9): what is `LOADED` was asked of the source after the last invalidation of its channel that is in the log at that position.
+Invariant (DESIGN 5.9): what is `LOADED` was asked of the source after the last invalidation of it that is in the log at that position.
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ class MemoryLoads:
         """A group is about to be committed; if it is not, claims have ended early, which does no harm."""
         for mutation, _ in zip(group, results, strict=True):
             for event in mutation.events:
-                if event.key is None:
+                for key in event.invalidated:
+                    self._claims.pop((event.channel, KeyName(key)), None)
+                if event.key is None and not event.invalidated:
                     self.void(event.channel)
 
     def void(self, channel: ChannelName) -> None:

@@ -142,6 +142,7 @@ class Batch:
                 self._index(event.channel),
                 event_bytes(event.at_ms, event.key, event.record),
                 field_of_key(event.key),
+                list(event.invalidated),
             ]
             for event in mutation.events
         ]

@@ -127,6 +127,16 @@ def test_other_changes_and_other_partitions_end_no_claim(claims, mutation, put):
     assert (found.state, found.entry.value) == (LOADED, b"2")
 
 
+def test_an_invalidation_of_keys_ends_claims_of_these_alone(claims, mutation):
+    claims.ask("one", *"abcd")
+    claims.finish("one", "a", "b")
+    event = AppendRequest(ORDERS, b"\x00", 1, invalidated=["a", "c"])
+    claims.log.mutate(mutation(None, 0, events=[event]))
+    assert claims.states("two", *"abcd") == [GRANTED, LOADED, GRANTED, HELD]
+    claims.finish("one", "c", "d")
+    assert claims.states("three", "c", "d") == [HELD, LOADED], "c is the claim of two by now"
+
+
 def test_a_store_of_one_node_grants_what_there_is_room_for(make_sqlite):
     loads = make_sqlite().rebuilds.loads
     places = [(ORDERS, KeyName(key)) for key in "abc"]

@@ -153,7 +153,7 @@ async def test_what_is_fresh_on_one_node_is_taken_by_the_other_later(world):
     assert await world.read(0, "a") == [1]
     assert await world.read(1, "a") == [1]
     assert len(world.source.calls) == 1
-    assert (world.count(1, "keys_taken"), world.count(1, "load_waits")) == (1, 0)
+    assert world.count(1, "keys_taken") == 1
     assert await world.read(1, "a") == [1]
     assert world.count(1, "hits") == 1
 
@@ -237,3 +237,52 @@ async def test_what_is_watched_on_both_nodes_is_loaded_once_when_it_is_invalidat
         assert await world.read(number, "a", "b") == ["new", 2]
     loaded = [key for _, keys in world.source.calls[num_calls:] for key in keys]
     assert sorted(loaded) == ["a", "b"]
+
+
+async def test_an_invalidation_of_another_key_neither_ends_nor_doubles_a_load(world):
+    """Where keys are invalidated all the time, an expensive load would hardly ever be shared."""
+    async with reading(world, "a") as (loader, answers):
+        await world.apps[1 - loader].invalidate("prices", keys=["b"])
+        world.source.gate.set()
+    assert answers == [[1]] * 2
+    assert world.source.calls == [(loader, ["a"])]
+    await world.apps[loader].invalidate("prices", keys=["b"])
+    for node in world.nodes:
+        node.cache_owner.holdings.by_name["prices"].memory.clear()
+    for number in range(2):
+        assert await world.read(number, "a") == [1]
+    assert len(world.source.calls) == 1, "it is fresh, and was not meant"
+
+
+async def test_what_is_loaded_once_more_after_it_was_discarded_is_shared_like_any_load(world):
+    """The end of the first claim was told behind the second one, and ended that."""
+    world.source.gate.set()
+    assert await world.read(0, "a") == [1]
+    await world.apps[0].invalidate("prices", keys=["a"])
+    world.source.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.read, 0, "a")
+        await wait_for(trio.lowlevel.checkpoint, lambda _: len(world.source.calls) == 2)
+        world.source.values["a"] = "new"
+        await world.apps[0].invalidate("prices", keys=["a"])
+        world.source.gate.set()
+    assert [node for node, _ in world.source.calls] == [0, 0, 0]
+    assert await world.read(1, "a") == ["new"]
+    assert [node for node, _ in world.source.calls] == [0, 0, 0]
+
+
+async def test_a_node_that_stops_keeps_nobody_waiting(world, server, tmp_path):
+    source = Source({"a": 1})
+    config = make_config(tmp_path, redis=server.url)
+    app = make_app(source, 2)
+    async with (
+        open_node(config, app_in_force(app.definition(), config)),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(app.read, "prices", "a")
+        await wait_for(trio.lowlevel.checkpoint, lambda _: len(source.calls) == 1)
+        nursery.cancel_scope.cancel("the reader goes; the load is under way when its node stops")
+    world.source.gate.set()
+    assert await world.read(0, "a") == [1]
+    assert world.source.calls == [(0, ["a"])]
+    assert world.count(0, "load_waits") == 0

@@ -372,6 +372,7 @@ class CacheOwner(Handle):
             fail(message, error)
         self.mutating.fail_all(error)
         self.fetching.fail_all(error)
+        self.loading.give_up()
         joins, self._joins = self._joins, []
         self.watching.fail_all(error, joins)
         self.invalidating.fail_all(error)

@@ -146,6 +146,12 @@ class Claiming:
             holder = self._holder
             self._store.rebuild(lambda store: store.loads.finish(holder, finished), _ignore)
 
+    def give_up(self) -> None:
+        """This node ends, or begins anew: others need not wait for it."""
+        for place in list(self._held):
+            self.finish(place, 0.0)
+        self.flush()
+
     # ---------------------------------------------------------------- what others load
 
     def _wait(self, flight: Flight, since: float) -> None:

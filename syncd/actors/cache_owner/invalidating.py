@@ -136,7 +136,10 @@ class Invalidating:
             command.done(self._tell_volatile(records, at_ms))
             self._reloading.reload(holding, command.keys, command.tags, told)
             return
-        events = [AppendRequest(channel, record, at_ms) for channel, record in records.items()]
+        events = [
+            AppendRequest(channel, record, at_ms, invalidated=told[channel].get("keys", ()))
+            for channel, record in records.items()
+        ]
         if not events:
             command.done({})
             return
@@ -266,7 +269,7 @@ def events_of(
         if invalidation.keys:
             for channel, keys in _by_channel(holding, invalidation.keys).items():
                 record = invalidation_record(at_ms, keys=keys)
-                events.append(AppendRequest(channel, record, at_ms))
+                events.append(AppendRequest(channel, record, at_ms, invalidated=keys))
         else:
             record = invalidation_record(at_ms, tags=invalidation.tags)
             events.append(AppendRequest(ChannelName(holding.name), record, at_ms))

@@ -117,6 +117,7 @@ class Loading:
 
     def start(self) -> None:
         """Begin the calls that there is room for."""
+        self._claiming.flush()  # before a key is claimed anew, or the end of its last claim would end this one
         for name, queue in self._queues.items():
             holding = self._holdings.by_name[name]
             definition, size = holding.definition, _batch_size(holding)
@@ -130,7 +131,10 @@ class Loading:
                     flight.is_outdated = False
                 queue.num_active += 1
                 self.nursery.start_soon(self._call, holding, flights)
-        self._claiming.flush()
+
+    def give_up(self) -> None:
+        """This node ends, or begins anew: what it was loading others need not wait for."""
+        self._claiming.give_up()
 
     # ---------------------------------------------------------------- claiming.Loader
 

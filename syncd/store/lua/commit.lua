@@ -276,7 +276,10 @@ local function decide(mutation, index, writers)
     local offset = append(heads[event[1]], event[2], event[3])
     answers[#answers + 1] = offset
     at[event[1]] = offset
-    if event[3] == '' then
+    for _, key in ipairs(event[4]) do
+      call('UNLINK', T .. ':f:' .. heads[event[1]].name .. '\0' .. key)
+    end
+    if event[3] == '' and #event[4] == 0 then
       heads[event[1]].invalidated = offset
     end
   end
