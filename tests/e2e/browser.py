@@ -96,6 +96,11 @@ class Page:
         opened = self.browser.ask("driver", "openBeside", {"opener": self.number, "url": url})
         return Page(self.browser, opened)
 
+    def metrics(self) -> dict[str, float]:
+        """Return what Chromium counts of the page: `TaskDuration` and others, in seconds of its main thread."""
+        counted: dict[str, float] = self.browser.ask("driver", "metrics", {"page": self.number})
+        return counted
+
     def freeze(self) -> None:
         """Let nothing run in the page until `thaw`: it keeps its locks and answers nobody."""
         self.browser.ask("driver", "freeze", {"page": self.number})

@@ -23,6 +23,7 @@ const browser = profile ? await chromium.launchPersistentContext(profile, option
 const pages = [];
 const printed = [];
 const frozen = [];
+const counted = [];
 
 function adopt(page) {
   const number = pages.push(page) - 1;
@@ -57,6 +58,15 @@ const driver = {
     const number = adopt(page);
     await page.goto(url);
     return number;
+  },
+  // What Chromium counts of a page: seconds of its main thread, by what they went into, since this was first asked.
+  async metrics({ page }) {
+    if (!counted[page]) {
+      counted[page] = await pages[page].context().newCDPSession(pages[page]);
+      await counted[page].send("Performance.enable", { timeDomain: "threadTicks" });
+    }
+    const { metrics } = await counted[page].send("Performance.getMetrics");
+    return Object.fromEntries(metrics.map(({ name, value }) => [name, value]));
   },
   // As a tab that the browser has frozen: nothing in it runs, until `thaw`. Chromium's own freezing takes hidden tabs only.
   async freeze({ page }) {

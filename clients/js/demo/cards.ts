@@ -20,6 +20,8 @@ export interface Shown {
 }
 
 const FLASH_MS = 900;
+/** Where more change at once a flash says nothing, and painting them all costs frames. */
+const MAX_FLASHING = 6;
 
 /** Shows orders as a list of cards. */
 export class Cards {
@@ -78,6 +80,7 @@ class Card {
   readonly #more: HTMLButtonElement;
   readonly #problem = h("div", { class: "problem", role: "alert" });
   #last: Order | null = null;
+  #isFlashing = false;
 
   constructor(key: string, actions: CardActions) {
     const number = numberOf(key);
@@ -164,12 +167,23 @@ class Card {
   }
 
   #flash(): void {
+    if (this.#isFlashing || numFlashing >= MAX_FLASHING) return;
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-    this.element.animate?.([{ backgroundColor: "var(--flash)" }, {}], {
+    const flash = this.element.animate([{ backgroundColor: "var(--flash)" }, {}], {
       duration: FLASH_MS,
       easing: "ease-out",
     });
+    this.#isFlashing = true;
+    numFlashing += 1;
+    const ended = () => {
+      this.#isFlashing = false;
+      numFlashing -= 1;
+    };
+    flash.finished.then(ended, ended);
   }
 }
+
+/** Of all panes of the page. */
+let numFlashing = 0;
 
 const TEXTS = { new: "New", waiting: "Needs approval", approved: "Approved", shipped: "Shipped" } as const;

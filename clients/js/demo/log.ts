@@ -4,6 +4,8 @@ import type { Position } from "../src/index.js";
 import { h } from "./dom.js";
 
 const MAX_LINES = 200;
+/** Lines that come in between come together: nobody reads faster, and each time the whole list moves and is painted anew. */
+const EVERY_MS = 100;
 
 /** A pane's letter. */
 export type PaneName = "A" | "B";
@@ -20,6 +22,9 @@ export class EventLog {
   readonly #list: HTMLElement;
   readonly #names: readonly PaneName[];
   readonly #lines = new Map<string, Line>();
+  /** Lines that are not in the list yet, newest first. */
+  readonly #waiting: HTMLElement[] = [];
+  #timer: ReturnType<typeof setTimeout> | null = null;
 
   constructor(list: HTMLElement, names: readonly PaneName[]) {
     this.#list = list;
@@ -76,7 +81,17 @@ export class EventLog {
   }
 
   #add(element: HTMLElement): void {
-    this.#list.prepend(element);
+    this.#waiting.unshift(element);
+    if (this.#timer !== null) return;
+    this.#show();
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.#show();
+    }, EVERY_MS);
+  }
+
+  #show(): void {
+    this.#list.prepend(...this.#waiting.splice(0));
     while (this.#list.childElementCount > MAX_LINES) this.#list.lastElementChild?.remove();
     if (this.#lines.size > 2 * MAX_LINES) {
       for (const [id, line] of this.#lines) if (!line.element.isConnected) this.#lines.delete(id);
@@ -88,7 +103,9 @@ function isUpTo(line: Line, channel: string, { epoch, offset }: Position): boole
   return line.channel === channel && line.position.epoch === epoch && line.position.offset <= offset;
 }
 
+/** Attributes that are set alike cost as much as others. */
 function lightUp({ lights }: Line, pane: PaneName): void {
+  if ("lit" in lights[pane].dataset) return;
   lights[pane].dataset["lit"] = "";
   lights[pane].title = `Pane ${pane} has seen it`;
 }
