@@ -52,6 +52,8 @@ class Sharing:
         self._post = post
         self._asked: dict[ChannelName, int] = {}
         """Checks of a channel under way."""
+        self._unseen: set[ChannelName] = set()
+        """Channels that the store could not be asked about: what it has of them is not known before the next check."""
         self._ahead: dict[ChannelName, list[Command]] = {}
         """Requests that wait for what they name."""
         self._looked: set[Subscription] = set()
@@ -104,6 +106,7 @@ class Sharing:
             self._ask(tops)
 
     def _ask(self, tops: dict[ChannelName, Position]) -> None:
+        self._unseen.difference_update(tops)
         for name in tops:
             self._asked[name] = self._asked.get(name, 0) + 1
 
@@ -122,6 +125,7 @@ class Sharing:
             if not self._asked[name]:
                 del self._asked[name]
         if isinstance(message.answer, SyncdError):
+            self._unseen.update(name for name in message.tops if name in self._ahead)
             return  # it is away: checked again when it is back
         for (name, known), head in zip(message.tops.items(), message.answer, strict=True):
             room = self._rooms.by_name.get(name)
@@ -160,8 +164,8 @@ class Sharing:
         """Return requests whose channels are as the store has them; they are to be served now, then `served` called."""
         if not self._ahead:
             return []
-        gaps = self._publishing.gaps
-        names = [name for name in self._ahead if name not in self._asked and name not in gaps]
+        gaps, asked, unseen = self._publishing.gaps, self._asked, self._unseen
+        names = [n for n in self._ahead if n not in asked and n not in unseen and n not in gaps]
         due = [command for name in names for command in self._ahead.pop(name)]
         self._looked.update(command.subscription for command in due)
         return due
