@@ -85,6 +85,8 @@ class MutateState:
     """About what the arguments take; counted while it waits."""
     asked_at: float = math.inf
     """When it came, on Trio's clock; inf: nobody measures its age."""
+    era: str = ""
+    """See `MutationCommit.era`."""
 
 
 @attrs.define(eq=False)
@@ -95,6 +97,15 @@ class AcknowledgeOutcomes:
     upto: int
 
 
+@attrs.define
+class LastMids:
+    """The last mutation decided for each of some clients."""
+
+    mids: list[int]
+    era: str
+    """Life of the store in which that is so (`StateReader.era`)."""
+
+
 @attrs.define(eq=False)
 class AddClients:
     """A session greets with clients it knows: tell the last mutation decided for each, in order.
@@ -103,7 +114,7 @@ class AddClients:
     """
 
     clients: Sequence[str]
-    done: Callable[[list[int] | SyncdError], None]
+    done: Callable[[LastMids | SyncdError], None]
 
 
 @attrs.define(eq=False)

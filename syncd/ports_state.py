@@ -118,6 +118,9 @@ class MutationCommit:
     epochs: dict[ChannelName, Epoch] = attrs.field(factory=dict)
     """Where others share the store: epoch of each channel read, for versions compare only within one. Nothing read in another epoch
     than the channel has now is still so. A channel that is not named is not looked at."""
+    era: str = ""
+    """Where others share the store: its life in which the session was told where its client's numbers stand. In another life they
+    may stand for other mutations: the answer is `OutOfOrder`, which expects 0. Empty: not looked at."""
 
 
 @attrs.define
@@ -206,6 +209,9 @@ class StateReader(Protocol):
 
     def last_mids(self, clients: Sequence[str]) -> list[int]:
         """Return the last mutation decided for each client; 0 for one that is unknown or forgotten. Not a use of the client."""
+
+    def era(self) -> str:
+        """Return which life of the store this is, as of what was read last: another one after it lost its end. Empty: it has one only."""
 
     def entries(self, channel: ChannelName, keys: Sequence[KeyName]) -> list[Entry]:
         """Return the entries there are, in the order of `keys`."""

@@ -107,11 +107,11 @@ class Node:
         self.watchdog = Watchdog(config.timing.stall_s)
         """Watches while `open_node` holds it open; a simulated node has a clock of its own."""
         self.is_stopping = False
-        self.authorizer = None
-        if self.app.authorizer is not None:
-            self.authorizer = AuthorizerCalls(self.app.authorizer, trio.current_time)
+        ask = self.app.authorizer
+        self.authorizer = None if ask is None else AuthorizerCalls(ask, trio.current_time)
         self.hub = Hub(config, now=trio.current_time, jitter=surroundings.jitter)
-        self.sessions = self.hub.sessions = self._make_sessions(store)
+        self.sessions, self.hub.era = self._make_sessions(store), store.era
+        self.hub.sessions = self.sessions
         self.admin = GatewayAdmin(self.hub, self.sessions, surroundings.wall_s)
         self._make_actors(store)
         self.stats = Stats(self, self.admin, self.broadcaster, surroundings.wall_ms)

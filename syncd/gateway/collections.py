@@ -79,6 +79,7 @@ class Collections:
                 connection.identity,
                 None if is_allowed else _DENIED,
                 asked_at=hub.now,
+                era=connection.era,
             )
         )
 

@@ -84,6 +84,7 @@ class Connection:
         "decoder",
         "drained_at",
         "due",
+        "era",
         "fd",
         "grants",
         "group",
@@ -121,7 +122,8 @@ class Connection:
         self.fd = fd
         """-1 when a stream driver carries it."""
         self.peer = peer
-        self.id = ""
+        self.id = self.era = ""
+        """The era is the life of the store in which it was told where its clients' mutations stand."""
         self.phase = Phase.HEAD
         self.closed = False
         self.close_code = 0

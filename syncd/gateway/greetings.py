@@ -22,7 +22,7 @@ from syncd.model.client_secrets import ClientSecrets, issue_day_of
 from syncd.model.revocations import Revocations
 from syncd.ports import Identity
 from syncd.ports_cluster import ClusterSessions
-from syncd.ports_collections import AddClients
+from syncd.ports_collections import AddClients, LastMids
 from syncd.wire import encode
 from syncd.wire import messages as m
 from syncd.wire.session import Phase
@@ -95,6 +95,7 @@ class Greetings:
             waiting = _Greeting(self, connection, clients, claimed)
             hub.to_cache_owner.append(AddClients(clients, waiting.answer))
             raise MustWait(again=_nothing)
+        connection.era = hub.era()
         self._welcome(connection, claimed, dict.fromkeys(clients, 0))
 
     def _open(
@@ -270,12 +271,13 @@ class _Greeting:
         self._clients = clients
         self._claimed = claimed
 
-    def answer(self, answer: list[int] | SyncdError) -> None:
+    def answer(self, answer: LastMids | SyncdError) -> None:
         """Welcome the session, or send it away for now."""
         if isinstance(answer, SyncdError):
             self._greetings.refuse(self.connection, answer)
             return
-        last_mids = dict(zip(self._clients, answer, strict=True))
+        self.connection.era = answer.era
+        last_mids = dict(zip(self._clients, answer.mids, strict=True))
         self._greetings.welcome(self.connection, self._claimed, last_mids)
 
 

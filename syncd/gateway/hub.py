@@ -78,6 +78,8 @@ class Hub:
         self.broadcaster: BroadcasterHandle
         self.presence: PresenceHandle
         self.cache_owner: CacheOwnerHandle | None = None
+        self.era: Callable[[], str] = lambda: ""
+        """Which life of the store this is, as far as is known. Set where it may have several."""
         """None: the node has no collections."""
         self.rebuilds: Rebuilds | None = None
         self.sessions: Sessions

@@ -29,6 +29,10 @@ class AloneReads:
 
     blocks = False
 
+    def era(self) -> str:
+        """See `StateReader.era`."""
+        return ""
+
     def heads(self: _Reads, channels: Sequence[ChannelName]) -> list[ChannelHead]:
         """See `StateReader.heads`."""
         return [self.load(channel, 0, 0).head for channel in channels]

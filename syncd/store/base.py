@@ -195,6 +195,9 @@ class Store(StateReader, Protocol):
         Raises: as `begin`.
         """
 
+    def era(self) -> str:
+        """See `StateReader.era`; may be called at any time, and does not block."""
+
     def acknowledge(self, client: str, upto: int) -> None:
         """Drop a client's outcomes up to `upto`: the next `begin_commit` does not know them any more.
 

@@ -156,6 +156,7 @@ class Batch:
             at_ms,
             events,
             _known_key(b"m", mutation.idempotency, at_ms) if is_keyed else False,
+            mutation.era or False,
         ]
 
     def write(self, write: EntryWrite, at_ms: int) -> list[Any]:

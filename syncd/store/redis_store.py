@@ -155,6 +155,10 @@ class RedisStore(RedisState):
                 raise
         raise StoreUnavailable("Redis changes its data all the time")
 
+    def era(self) -> str:
+        """See `StateReader.era`."""
+        return self._epochs.era
+
     def is_unsure(self) -> bool:
         """Whether the answer to a commit was lost lately: it may still take effect, and only the bus tells then. From any thread."""
         return self._timer() - self._unsure_at < UNSURE_S

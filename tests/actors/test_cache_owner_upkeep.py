@@ -68,7 +68,7 @@ async def test_whoever_needs_the_store_is_told_that_it_is_away_and_all_goes_on_w
         assert asker.told[-1] == ("outcome", 2, "ok")
         world.owner.submit_nowait([AddClients(["c1"], greeted.append)], 0)
         await world.quiet()
-        assert greeted[-1] == [2]
+        assert greeted[-1].mids == [2]
 
 
 async def test_what_a_loader_brings_while_the_store_is_away_is_brought_again_later(autojump_clock):

@@ -20,6 +20,7 @@ from syncd.ports_state import (
     KeyName,
     KnownOutcome,
     MutationCommit,
+    OutOfOrder,
 )
 from syncd.store.base import StoreOptions
 from syncd.store.redis_keys import RedisNames
@@ -72,9 +73,10 @@ def dirty_write():
     return EntryWrite(A, KeyName("k"), b"\x01", RECORD, is_forwarded=True)
 
 
-def commit(store, mid, reads=(), writes=(), epochs=None):
+def commit(store, mid, reads=(), writes=(), epochs=None, era=""):
     outcome = msgpack.packb(mid)
-    mutation = MutationCommit("c", mid, list(reads), list(writes), outcome, 5, epochs=epochs or {})
+    mutation = MutationCommit("c", mid, list(reads), list(writes), outcome, 5, era=era)
+    mutation.epochs = epochs or {}
     results = store.begin_commit([mutation])
     store.commit()
     return results[0]
@@ -180,6 +182,21 @@ def test_what_an_application_took_in_another_life_leaves_a_key_dirty(make_server
     assert store.dirty("wide:a", None, 9) == [dirty]
     store.acknowledge_forwarded(A, KeyName("k"), dirty.version, head(store).epoch)
     assert store.dirty("wide:a", None, 9) == []
+
+
+def test_a_number_of_another_life_stands_for_no_mutation(make_server, join):
+    """Found by the simulation: what waited on one node was run again after its client had numbered it anew on another."""
+    server = make_server(None)
+    store = join(server)
+    commit(store, 1)
+    told = store.era()
+    assert isinstance(commit(store, 2, era=told), Committed)
+    restart(server)
+    back(store)
+    assert store.last_mids(["c"]) == [0]
+    assert commit(store, 1, era=told) == OutOfOrder(0)
+    assert isinstance(commit(store, 1, era=store.era()), Committed)
+    assert commit(store, 1, era=told) == OutOfOrder(0), "not the outcome of another either"
 
 
 def test_a_server_that_still_reads_its_file_is_not_taken_for_one_that_keeps_none(make_server, join):

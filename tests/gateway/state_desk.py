@@ -9,7 +9,7 @@ from syncd.model.definitions import AppDefinition, CollectionDefinition
 from syncd.model.definitions_check import app_in_force
 from syncd.model.mutators import Mutators
 from syncd.ports import Subscription
-from syncd.ports_collections import AddClients, WatchEntries
+from syncd.ports_collections import AddClients, LastMids, WatchEntries
 from tests.gateway.desk import EPOCH, Client, Desk
 
 ANYONE = ("anyone",)
@@ -56,7 +56,7 @@ def welcome(desk: Desk, client: Client, last_mids: list[int]) -> None:
     """Answer a hello with known clients as the cache-owner does."""
     command = asked(desk)
     assert isinstance(command, AddClients)
-    command.done(last_mids)
+    command.done(LastMids(last_mids, ""))
     desk.turn()
     client.welcome = next(body for kind, body in client.heard() if kind == "welcome")
 

@@ -13,7 +13,7 @@ from syncd.gateway.gateway import Gateway
 from syncd.gateway.heads import Heads
 from syncd.gateway.holding import HOLD_S, MAX_HELD
 from syncd.ports import Identity, PublishEvent
-from syncd.ports_collections import MutateState, ReadEntries
+from syncd.ports_collections import LastMids, MutateState, ReadEntries
 from tests.gateway.state_desk import asked, live_watch, state_desk
 
 
@@ -542,7 +542,7 @@ async def test_the_gateway_makes_the_calls_and_ends_the_round_that_an_answer_beg
     desk.hub.drop(client.connection)
     again = desk.dial()
     again.say("hello", v=1, clients=[client.claim])
-    asked(desk).done([3])
+    asked(desk).done(LastMids([3], "era 1"))
     await trio.testing.wait_all_tasks_blocked()
     assert [kind for kind, _ in again.heard()] == ["welcome"], "nobody else ended the round"
     again.say("read", id=1, collection="orders", keys=["a"])

@@ -6,7 +6,7 @@ from syncd.codes import CloseCode, ErrorCode
 from syncd.errors import SyncdError
 from syncd.gateway.holding import HOLD_S, MAX_HELD, MAX_HELD_BYTES
 from syncd.ports import PublishEvent
-from syncd.ports_collections import AddClients, MutateState
+from syncd.ports_collections import AddClients, LastMids, MutateState
 from syncd.ports_operators import Target
 from syncd.wire.session import Phase
 from tests.gateway.state_desk import asked, comes_back, state_desk, welcome
@@ -51,7 +51,7 @@ def test_a_known_client_is_told_its_last_mutation():
     command = asked(desk)
     assert isinstance(command, AddClients)
     assert list(command.clients) == names
-    command.done([7, 0])
+    command.done(LastMids([7, 0], "era 1"))
     desk.turn()
     ((kind, body),) = client.heard()
     assert kind == "welcome"
@@ -69,7 +69,7 @@ def test_what_follows_the_hello_is_handled_after_the_welcome_in_order():
     command = asked(desk)
     assert client.heard() == []
     assert desk.broadcaster.take() == []
-    command.done([7])
+    command.done(LastMids([7], "era 1"))
     desk.turn()
     kinds = [(kind, body.get("nonce", body.get("id"))) for kind, body in client.heard()]
     assert kinds == [("welcome", None), ("pong", 1), ("error", 3), ("pong", 2)]
@@ -82,7 +82,7 @@ def test_what_follows_the_hello_is_handled_after_the_welcome_in_order():
 def test_a_second_hello_breaks_the_protocol_also_while_the_first_one_waits():
     desk = state_desk()
     client = returning(desk, ("hello", {"v": 1}))
-    asked(desk).done([0])
+    asked(desk).done(LastMids([0], "era 1"))
     desk.turn()
     assert client.heard()[-1] == ("close", CloseCode.PROTOCOL_ERROR)
 
@@ -102,7 +102,7 @@ def test_a_hello_that_gets_no_answer_sends_the_client_away_for_a_moment(how):
     (kind, bye), (close, code) = client.heard()
     assert (kind, close, code) == ("bye", "close", CloseCode.OVERLOADED)
     assert (bye["reconnect"], bye["after_ms"]) == (True, 1000)
-    command.done([5])
+    command.done(LastMids([5], "era 1"))
     desk.turn()
     assert client.heard() == []
     assert desk.cache_owner.take() == []
@@ -114,7 +114,7 @@ def test_an_answer_for_a_session_that_is_gone_is_dropped():
     client = returning(desk, mutate(1))
     command = asked(desk)
     desk.hub.drop(client.connection)
-    command.done([5])
+    command.done(LastMids([5], "era 1"))
     desk.turn()
     assert desk.cache_owner.take() == []
     assert client.connection.held is None
@@ -139,7 +139,7 @@ def test_of_an_older_session_counts_what_was_handed_over_and_later_ones_are_refu
     assert isinstance(second, AddClients), "the mutation before it is counted, none comes behind it"
     ((_, body),) = both.heard()
     assert (body["code"], body["mid"]) == ("client_denied", 2)
-    second.done([1])
+    second.done(LastMids([1], "era 1"))
     desk.turn()
     newer.say("mutate", mid=2, name="orders.ship")
     assert asked(desk).client == older.id
@@ -152,7 +152,7 @@ def test_a_session_that_is_taken_over_while_it_waits_says_nothing_of_its_client(
     newest = desk.dial()
     newest.say("hello", v=1, clients=waiting.claims)
     assert waiting.heard()[-1] == ("close", CloseCode.TAKEN_OVER)
-    first.done([3])
+    first.done(LastMids([3], "era 1"))
     desk.turn()
     assert waiting.heard() == []
     welcome(desk, newest, [3])
@@ -167,7 +167,7 @@ def test_a_waiting_session_that_loses_one_of_its_clients_speaks_for_the_other():
     lost, kept = (claim["client"] for claim in waiting.claims)
     newest = desk.dial()
     newest.say("hello", v=1, clients=waiting.claims[:1])
-    command.done([1, 2])
+    command.done(LastMids([1, 2], "era 1"))
     desk.turn()
     assert waiting.connection.clients == (kept,)
     assert desk.sessions.by_client == {lost: newest.connection, kept: waiting.connection}
@@ -186,7 +186,7 @@ def test_a_client_that_the_store_may_have_forgotten_gets_a_new_id(days, last_mid
     desk.wall_s += days * DAY_S
     client = desk.dial()
     client.say("hello", v=1, clients=[old.claim])
-    asked(desk).done([last_mid])
+    asked(desk).done(LastMids([last_mid], "era 1"))
     desk.turn()
     (_, body), *resets = client.heard()
     (told,) = body["clients"]
@@ -214,7 +214,7 @@ def test_what_is_held_is_bounded_in_number_and_the_socket_is_read_again_afterwar
         assert num_sent <= MAX_HELD + 10
     desk.hub.resume_unless_parked(client.connection)
     assert client.connection.is_paused, "not by the way either"
-    asked(desk).done([0])
+    asked(desk).done(LastMids([0], "era 1"))
     desk.turn()
     assert not client.connection.is_paused
     assert [command.request_id for command in desk.broadcaster.take()] == [*range(num_sent)]
@@ -235,7 +235,7 @@ def test_flood_limits_hold_while_a_session_waits():
     for _ in range(3):
         client.say_all(*(publish(number) for number in range(15)))
     assert client.heard()[-1] == ("close", CloseCode.TOO_MANY_REQUESTS)
-    asked(desk).done([0])
+    asked(desk).done(LastMids([0], "era 1"))
     desk.turn()
     assert desk.broadcaster.take() == []
 
@@ -247,6 +247,20 @@ def test_a_revoked_user_does_not_come_in_by_waiting():
     client = desk.dial()
     client.say("hello", v=1, clients=[first.claim], token=desk.token("eve"))
     assert desk.admin.revoke(Target(user="eve"), until_s=None) == 1
-    asked(desk).done([0])
+    asked(desk).done(LastMids([0], "era 1"))
     desk.turn()
     assert [kind for kind, _ in client.heard()] == ["bye", "close"]
+
+
+def test_a_mutation_names_the_life_of_the_store_in_which_its_number_was_told():
+    desk = state_desk()
+    client = returning(desk, mutate(8))
+    asked(desk).done(LastMids([7], "era 1"))
+    desk.turn()
+    assert asked(desk).era == "era 1"
+    desk.hub.era = lambda: "era 2"
+    client.say("mutate", mid=9, name="orders.ship")
+    assert asked(desk).era == "era 1", "it was not told anew"
+    fresh = desk.client()
+    fresh.say("mutate", mid=1, name="orders.ship")
+    assert asked(desk).era == "era 2"

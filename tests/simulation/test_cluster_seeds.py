@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from syncd.testing.simulation import run_seed
-from syncd.testing.simulation.cluster_bugs import CLUSTER_BUGS, planted_in_cluster
+from syncd.testing.simulation.cluster_bugs import CLUSTER_BUGS
 
 NUM_SEEDS = int(os.environ.get("SYNCD_CLUSTER_SEEDS", "15"))
 NUM_SOAK_SEEDS = int(os.environ.get("SYNCD_CLUSTER_SOAK_SEEDS", "2000"))
@@ -50,15 +50,13 @@ def test_a_seed_of_several_nodes_does_the_same_every_time():
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", ["everybody_forwards"])
 def test_a_bug_between_nodes_is_found(bug):
-    with planted_in_cluster(bug):
-        assert any(run_seed(seed, num_nodes=NODES).breaches for seed in range(SEEDS_PER_BUG))
+    assert any(run_seed(seed, bug=bug, num_nodes=NODES).breaches for seed in range(SEEDS_PER_BUG))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("bug", sorted(CLUSTER_BUGS))
 def test_each_bug_between_nodes_is_found_within_200_seeds(bug):
-    with planted_in_cluster(bug):
-        assert any(run_seed(seed, num_nodes=NODES).breaches for seed in range(200))
+    assert any(run_seed(seed, bug=bug, num_nodes=NODES).breaches for seed in range(200))
 
 
 @pytest.mark.soak

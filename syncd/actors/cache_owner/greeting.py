@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from syncd.errors import SyncdError
-from syncd.ports_collections import AddClients
-from syncd.ports_state import StateStoreHandle
+from syncd.ports_collections import AddClients, LastMids
+from syncd.ports_state import StateReader, StateStoreHandle
 
 __all__ = ["Greeting"]
 
@@ -32,11 +32,17 @@ class Greeting:
         greetings = self.take()
         clients = [client for greeting in greetings for client in greeting.clients]
 
-        def done(answer: list[int] | SyncdError) -> None:
+        def work(reader: StateReader) -> LastMids:
+            return LastMids(reader.last_mids(clients), reader.era())
+
+        def done(answer: LastMids | SyncdError) -> None:
             start = 0
             for greeting in greetings:
                 end = start + len(greeting.clients)
-                greeting.done(answer if isinstance(answer, SyncdError) else answer[start:end])
+                if isinstance(answer, SyncdError):
+                    greeting.done(answer)
+                else:
+                    greeting.done(LastMids(answer.mids[start:end], answer.era))
                 start = end
 
-        self._store.read_state(lambda reader: reader.last_mids(clients), done)
+        self._store.read_state(work, done)

@@ -206,6 +206,7 @@ class Mutating:
     ) -> None:
         """Let a decided mutation be of the group; one that meets another over a volatile entry waits for the next one."""
         commit = decided.commit
+        commit.era = command.era
         self._prepare_writes(commit)
         self._holdings.stamp(commit)
         if decided.invalidations:

@@ -251,8 +251,12 @@ local function advance(name, mutation, positions)
   call('HSET', key, string.format('%.0f', mid), pack({at, mutation[5], positions}))
 end
 
--- A mutation is {client or false, mid, reads, writes, outcome, wall time in ms, events, idempotency key or false}.
+-- A mutation is {client or false, mid, reads, writes, outcome, wall time in ms, events, idempotency key or false, era that its number is
+-- of or false}.
 local function decide(mutation, index, writers)
+  if mutation[9] and mutation[9] ~= era then
+    return {2, 0}
+  end
   local answer = former(mutation)
   if answer then
     return answer

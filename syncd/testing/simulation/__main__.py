@@ -8,6 +8,7 @@ import time
 from collections import Counter
 
 from syncd.testing.simulation.bugs import BUGS
+from syncd.testing.simulation.cluster_bugs import CLUSTER_BUGS
 from syncd.testing.simulation.run import Verdict, run_seed
 
 __all__ = ["main"]
@@ -19,12 +20,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, default=1, help="how many seeds from there")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
-    parser.add_argument("--bug", choices=sorted(BUGS), help="plant a bug first")
-    parser.add_argument("--hunt", action="store_true", help="find the first seed for each bug")
+    parser.add_argument("--bug", choices=sorted({**BUGS, **CLUSTER_BUGS}), help="plant a bug first")
+    parser.add_argument(
+        "--hunt",
+        action="store_true",
+        help="find the first seed for each bug, of several nodes if there are some",
+    )
     parser.add_argument("--nodes", type=int, default=1, help="how many share one store")
     options = parser.parse_args()
     if options.hunt:
-        return hunt([options.bug] if options.bug else list(BUGS), options.seed, options.count)
+        bugs = list(BUGS if options.nodes == 1 else CLUSTER_BUGS)
+        seeds = range(options.seed, options.seed + options.count)
+        return hunt([options.bug] if options.bug else bugs, seeds, options.nodes)
     totals: Counter[str] = Counter()
     num_bad = 0
     started = time.process_time()
@@ -43,12 +50,12 @@ def main() -> int:
     return 1 if num_bad else 0
 
 
-def hunt(bugs: list[str], seed: int, count: int) -> int:
+def hunt(bugs: list[str], seeds: range, num_nodes: int) -> int:
     """Print the first seed that catches each bug; exit code 1 when one gets away."""
     got_away = 0
     for bug in bugs:
-        for candidate in range(seed, seed + count):
-            verdict = run_seed(candidate, bug=bug)
+        for candidate in seeds:
+            verdict = run_seed(candidate, bug=bug, num_nodes=num_nodes)
             if verdict.breaches:
                 print(f"{bug}: seed {candidate}: {verdict.breaches[0]}", flush=True)
                 break

@@ -34,7 +34,7 @@ from syncd.store.sqlite import SqliteStore
 from syncd.store.sqlite_batch import Batch
 from syncd.store.sqlite_state import Mutations
 
-__all__ = ["BUGS", "planted"]
+__all__ = ["BUGS"]
 
 
 @contextlib.contextmanager
@@ -335,10 +335,3 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "overlay_dropped_at_send": _overlay_dropped_at_send,
 }
 """Name to what plants it; each one's docstring says what is wrong."""
-
-
-@contextlib.contextmanager
-def planted(name: str | None) -> Iterator[None]:
-    """Have a bug while the block runs; None for none."""
-    with BUGS[name]() if name is not None else contextlib.nullcontext():
-        yield

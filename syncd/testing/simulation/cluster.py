@@ -13,12 +13,13 @@ from syncd.model.definitions_check import app_in_force
 from syncd.node_parts import store_options
 from syncd.store.base import StoreOptions
 from syncd.surroundings import Surroundings
+from syncd.testing.simulation.air import Air, Copy
 from syncd.testing.simulation.ledger import Kept
 from syncd.testing.simulation.links import Link
 from syncd.testing.simulation.nemesis import Nemesis
 from syncd.testing.simulation.plan import Plan
 from syncd.testing.simulation.process import Process, wall_s
-from syncd.testing.simulation.shared import Air, Copy, SharedStore
+from syncd.testing.simulation.shared import SharedStore
 from syncd.testing.simulation.shell import Shell
 from syncd.testing.simulation.shop import make_app
 from syncd.testing.simulation.user import User

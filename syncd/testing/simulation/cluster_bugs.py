@@ -11,9 +11,10 @@ from syncd.actors.broadcaster.sharing import Sharing
 from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.turns import Turns
 from syncd.model.heads import Heads, SharedHeads
+from syncd.ports_state import LookedUp
 from syncd.testing.simulation.shared import SharedStore
 
-__all__ = ["CLUSTER_BUGS", "planted_in_cluster"]
+__all__ = ["CLUSTER_BUGS"]
 
 
 @contextlib.contextmanager
@@ -70,12 +71,14 @@ def _stale_page_kept() -> contextlib.AbstractContextManager[None]:
 
 def _dirty_not_told() -> contextlib.AbstractContextManager[None]:
     """What is read does not say that its source has not heard of it yet."""
-    original = vars(SharedStore)["look_up"]
+    original = vars(Fetching)["paged"]
 
-    def look_up(self: Any, channel: Any, keys: Any, **options: Any) -> Any:
-        return original(self, channel, keys, **{**options, "with_dirty": False})
+    def paged(self: Any, message: Any) -> None:
+        if isinstance(message.answer, LookedUp):
+            message.answer.dirty = {}
+        original(self, message)
 
-    return _replaced(SharedStore, "look_up", look_up)
+    return _replaced(Fetching, "paged", paged)
 
 
 def _everybody_forwards() -> contextlib.AbstractContextManager[None]:
@@ -106,10 +109,3 @@ CLUSTER_BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] =
     "own_echo_ignored": _own_echo_ignored,
 }
 """Name to what plants it; each one's docstring says what is wrong."""
-
-
-@contextlib.contextmanager
-def planted_in_cluster(name: str) -> Iterator[None]:
-    """Have a bug while the block runs."""
-    with CLUSTER_BUGS[name]():
-        yield

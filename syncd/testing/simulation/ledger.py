@@ -158,6 +158,8 @@ class Ledger:
 
     def refused(self, tag: str) -> None:
         """A mutation was rejected: its tag may never appear."""
+        if tag in self.lost:
+            return
         self._refused.add(tag)
         for collection, entries in self.entries.items():
             for key, entry in entries.items():

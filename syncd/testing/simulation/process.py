@@ -26,9 +26,10 @@ from syncd.ports_bus import BusEvents
 from syncd.server import Node
 from syncd.store.base import Store, StoreOptions
 from syncd.surroundings import Surroundings
+from syncd.testing.simulation.air import SimulatedBus
 from syncd.testing.simulation.disk import DiskStore, DiskWorker
 from syncd.testing.simulation.links import Link
-from syncd.testing.simulation.shared import NAMES, SharedStore, SimulatedBus
+from syncd.testing.simulation.shared import NAMES, SharedStore
 
 __all__ = ["Process", "wall_s"]
 

@@ -15,8 +15,9 @@ import structlog
 import trio
 
 from syncd.ids import ChannelName
-from syncd.testing.simulation.bugs import planted
+from syncd.testing.simulation.bugs import BUGS
 from syncd.testing.simulation.cluster import ClusterWorld
+from syncd.testing.simulation.cluster_bugs import CLUSTER_BUGS
 from syncd.testing.simulation.plan import Plan
 from syncd.testing.simulation.scheduling import run_virtually
 from syncd.testing.simulation.world import World
@@ -55,8 +56,9 @@ class Verdict:
 def run_seed(
     seed: int, *, bug: str | None = None, is_traced: bool = False, **changes: object
 ) -> Verdict:
-    """Draw a plan, play it (with a bug of `bugs.BUGS`, if one is named) and judge."""
-    with planted(bug):
+    """Draw a plan, play it (with a bug of `bugs.BUGS` or `CLUSTER_BUGS`, if one is named) and judge."""
+    plant = contextlib.nullcontext if bug is None else {**BUGS, **CLUSTER_BUGS}[bug]
+    with plant():
         verdict = run_plan(Plan.from_seed(seed, **changes), is_traced=is_traced)
     return attrs.evolve(verdict, bug=bug)
 
