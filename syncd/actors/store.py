@@ -27,6 +27,8 @@ from syncd.actors.store_asks import (
     Read,
     StoreSettings,
     Write,
+    load_of,
+    loads_from,
     settle,
 )
 from syncd.actors.store_statistics import CommitCounts, StoreActorStatistics
@@ -73,10 +75,8 @@ class StoreActor:
 
         Args:
             store: Open already, so that a file that cannot be used is told before anything runs. Closed by this actor.
-            worker: Where blocking work runs.
-            settings: Bounds and paces.
-            wall_clock: Seconds since 1970, for retention by age.
-            timer: Measures commits, in seconds.
+            worker, settings: Where blocking work runs; bounds and paces.
+            wall_clock, timer: Seconds since 1970, for retention by age; measures commits, in seconds.
         """
         self.name = "store"
         self._store = store
@@ -119,8 +119,7 @@ class StoreActor:
         done: Callable[[LoadedChannel | SyncdError], None],
     ) -> None:
         """See `StoreHandle.load`."""
-        store = self._store
-        self._ask(Read(done, lambda: store.load(channel, tail_events, tail_bytes)))
+        self._ask(load_of(self._store, done, (channel, tail_events, tail_bytes)))
 
     def read(self, query: LogQuery, done: Callable[[LogPage | SyncdError], None]) -> None:
         """See `StoreHandle.read`."""
@@ -330,11 +329,12 @@ class StoreActor:
         """Perform the oldest reads. In the worker, while the loop leaves `_reads` alone."""
         time_slice = Slice(self._timer, self._settings.slice_s)
         answers: list[object] = []
-        for ask in self._reads:
-            if time_slice.is_over():
-                break
+        while len(answers) < len(self._reads) and not time_slice.is_over():
+            ask = self._reads[len(answers)]
             try:
-                answers.append(ask.work())
+                loads = loads_from(self._reads, len(answers)) if self._store.blocks else ()
+                is_one = len(loads) < 2
+                answers += [ask.work()] if is_one else self._store.load_many(loads)
             except StoreFailed:
                 raise
             except Exception as error:  # noqa: BLE001 - isolation: one read must not fail the others

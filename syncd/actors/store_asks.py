@@ -5,13 +5,15 @@ Invariant: an ask that was admitted is released once, when it is settled; what w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 import structlog
 
-from syncd.ports import AppendRequest
+from syncd.ids import ChannelName
+from syncd.ports import AppendRequest, LoadedChannel
 from syncd.ports_state import MutationCommit
 
 __all__ = [
@@ -20,9 +22,12 @@ __all__ = [
     "Ask",
     "Asks",
     "Commit",
+    "Load",
     "Read",
     "StoreSettings",
     "Write",
+    "load_of",
+    "loads_from",
     "settle",
 ]
 
@@ -32,6 +37,9 @@ _log = structlog.get_logger("syncd.store")
 
 REQUEST_BYTES = 512
 """What a request weighs besides its record: its objects, its key, its callback."""
+LOADS_AT_ONCE = 8
+"""Channels in one question: some 8,000 events at worst, 10 ms of a shared store's time, and usually next to nothing."""
+LOADS_BYTES = 8_388_608
 
 
 @attrs.frozen
@@ -105,6 +113,17 @@ class Read(Generic[T]):
     size_bytes: int = REQUEST_BYTES
 
 
+Wanted = tuple[ChannelName, int, int]
+"""A channel to be loaded, as `Store.load` takes it."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Load(Read[Any]):
+    """Load a channel; those next to each other are one question to the store."""
+
+    wanted: Wanted
+
+
 Write = Append | Commit
 Ask = Append | Commit | Read[Any]
 
@@ -143,3 +162,26 @@ def settle(ask: Ask, answer: object) -> None:
         ask.done(answer)
     except Exception as error:  # noqa: BLE001 - isolation: a fault of one asker stays there
         _log.error("store_callback_failed", exc_info=error)
+
+
+class _Loads(Protocol):
+    def load(self, channel: ChannelName, tail_events: int, tail_bytes: int) -> LoadedChannel: ...
+
+
+def load_of(store: _Loads, done: Callable[[Any], None], wanted: Wanted) -> Load:
+    """Return the ask for a channel."""
+    return Load(done, lambda: store.load(*wanted), wanted=wanted)
+
+
+def loads_from(reads: Iterable[Read[Any]], index: int) -> list[Wanted]:
+    """Return the loads next to each other from an index on that one question may ask for."""
+    loads: list[Wanted] = []
+    num_bytes = 0
+    for ask in itertools.islice(reads, index, index + LOADS_AT_ONCE):
+        if not isinstance(ask, Load):
+            break
+        num_bytes += ask.wanted[2]
+        if loads and num_bytes > LOADS_BYTES:
+            break
+        loads.append(ask.wanted)
+    return loads

@@ -33,6 +33,12 @@ class AloneReads:
         """See `StateReader.era`."""
         return ""
 
+    def load_many(
+        self: _Reads, wanted: Sequence[tuple[ChannelName, int, int]]
+    ) -> list[LoadedChannel]:
+        """See `Store.load_many`."""
+        return [self.load(*each) for each in wanted]
+
     def heads(self: _Reads, channels: Sequence[ChannelName]) -> list[ChannelHead]:
         """See `StateReader.heads`."""
         return [self.load(channel, 0, 0).head for channel in channels]

@@ -234,6 +234,9 @@ class Store(StateReader, Protocol):
             StoreFailed: the log is damaged.
         """
 
+    def load_many(self, wanted: Sequence[tuple[ChannelName, int, int]]) -> list[LoadedChannel]:
+        """Load several channels, each as `load`: where a question costs a round trip, one for all."""
+
     def read(self, query: LogQuery) -> LogPage:
         """Read a slice of the log, never at or below the floor; at least one event if there is any, whatever its size.
 

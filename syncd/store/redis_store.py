@@ -278,6 +278,16 @@ class RedisStore(RedisState):
         page = self._page(channel, 0, None, (True, tail_events, tail_bytes, True))
         return LoadedChannel(page.head, page.events[::-1])
 
+    def load_many(self, wanted: Sequence[tuple[ChannelName, int, int]]) -> list[LoadedChannel]:
+        """See `Store.load_many`."""
+
+        def make() -> list[Any]:
+            rows = [[self.describe(name), events, size] for name, events, size in wanted]
+            return [rows, 0, False, True, 0, 0, True]
+
+        pages = map(_page_from, self.run(READ, make))
+        return [LoadedChannel(page.head, page.events[::-1]) for page in pages]
+
     def heads(self, channels: Sequence[ChannelName]) -> list[ChannelHead]:
         """See `StateReader.heads`."""
         found = self.run(STATE, lambda: ["heads", [self.describe(each) for each in channels]])
@@ -298,10 +308,7 @@ class RedisStore(RedisState):
         self, channel: ChannelName, after: int, upto: int | None, how: tuple[bool, int, int, bool]
     ) -> LogPage:
         last: int | bool = False if upto is None else upto
-        reply = self.run(READ, lambda: [self.describe(channel), after, last, *how])
-        head = ChannelHead(Epoch(reply[0].decode()), reply[1], reply[2])
-        events = [_stored_event(reply[n], reply[n + 1]) for n in range(4, len(reply), 2)]
-        return LogPage(head, events, is_complete=bool(reply[3]))
+        return _page_from(self.run(READ, lambda: [self.describe(channel), after, last, *how]))
 
     def trim(self, now_ms: int, budget_s: float) -> TrimReport:
         """See `Store.trim`. In steps, each a script of its own."""
@@ -345,6 +352,13 @@ class RedisStore(RedisState):
             self._trimmer.num_outcomes,
             self._trimmer.num_clients,
         )
+
+
+def _page_from(reply: Any) -> LogPage:
+    """Decode what `read.lua` tells of one channel."""
+    head = ChannelHead(Epoch(reply[0].decode()), reply[1], reply[2])
+    events = [_stored_event(reply[n], reply[n + 1]) for n in range(4, len(reply), 2)]
+    return LogPage(head, events, is_complete=bool(reply[3]))
 
 
 def _stored_event(stream_id: bytes, raw: bytes) -> StoredEvent:

@@ -6,6 +6,7 @@ import pytest
 
 from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
+from syncd.ids import ChannelName
 from syncd.ports import Appended
 from syncd.store.base import NODE_SECRET
 
@@ -314,3 +315,17 @@ def test_meta_values_are_kept_and_replaced(log):
     log.store.meta_set("k", b"2")
     log.store.probe()
     assert log.store.meta_get("k") == b"2"
+
+
+def test_several_channels_are_loaded_as_each_for_itself(log, event):
+    names = [ChannelName(f"wide:{letter}") for letter in "abc"]
+    for number, name in enumerate(names):
+        log.append(*[event(name, b"%d" % n) for n in range(3 * number)])
+    log.append(event("tiny:x", b"1", key="k"), event("tiny:x", b"2", key="k"))
+    wanted = [(names[0], 5, 100), (names[1], 5, 100), (names[2], 2, 100), (names[2], 5, 3)]
+    wanted += [(ChannelName("tiny:x"), 5, 2**30), (ChannelName("wide:never"), 5, 100)]
+    loaded = log.store.load_many(wanted)
+    assert [(each.head, list(each.tail)) for each in loaded] == [
+        (one.head, list(one.tail)) for one in (log.store.load(*each) for each in wanted)
+    ]
+    assert [len(each.tail) for each in loaded] == [0, 3, 2, 3, 1, 0]

@@ -54,6 +54,8 @@ class Sharing:
         """Checks of a channel under way."""
         self._unseen: set[ChannelName] = set()
         """Channels that the store could not be asked about: what it has of them is not known before the next check."""
+        self._to_check: dict[ChannelName, None] = {}
+        """To be looked at with the end of this batch."""
         self._ahead: dict[ChannelName, list[Command]] = {}
         """Requests that wait for what they name."""
         self._looked: set[Subscription] = set()
@@ -143,7 +145,7 @@ class Sharing:
         """A room's channel was loaded; if something was lost meanwhile, the load may not have seen it."""
         if room.is_unsure:
             room.is_unsure = False
-            self._check([room.name])
+            self._to_check[room.name] = None
 
     # ---------------------------------------------------------------- ahead
 
@@ -157,11 +159,17 @@ class Sharing:
         if position.offset <= channel.top:
             return False
         self._ahead.setdefault(room.name, []).append(command)
-        self._check([room.name])
+        self._to_check[room.name] = None
         return True
 
     def due(self) -> list[Command]:
-        """Return requests whose channels are as the store has them; they are to be served now, then `served` called."""
+        """Return requests whose channels are as the store has them; they are to be served now, then `served` called.
+
+        Before that the store is asked about the channels of this batch that are to be looked at, all at once.
+        """
+        if self._to_check:
+            to_check, self._to_check = self._to_check, {}
+            self._check(to_check)
         if not self._ahead:
             return []
         gaps, asked, unseen = self._publishing.gaps, self._asked, self._unseen

@@ -1,4 +1,7 @@
-"""Sessions that greet with clients they know: the store is asked once for all of a batch. Owner of: who greets just now."""
+"""Sessions that greet with clients they know: the store is asked once for all of a batch, one batch at a time. Owner of: who greets just now.
+
+While an answer is on its way further greetings wait for it, so that a storm of them is few questions, however it is spread.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ class Greeting:
     def __init__(self, store: StateStoreHandle) -> None:
         self._store = store
         self._waiting: list[AddClients] = []
+        self._is_asking = False
 
     def greet(self, message: AddClients) -> None:
         """Have it answered with this batch."""
@@ -26,9 +30,10 @@ class Greeting:
         return waiting
 
     def ask(self) -> None:
-        """Ask the store once for all."""
-        if not self._waiting:
+        """Ask the store once for all, unless it is asked already."""
+        if not self._waiting or self._is_asking:
             return
+        self._is_asking = True
         greetings = self.take()
         clients = [client for greeting in greetings for client in greeting.clients]
 
@@ -36,7 +41,7 @@ class Greeting:
             return LastMids(reader.last_mids(clients), reader.era())
 
         def done(answer: LastMids | SyncdError) -> None:
-            start = 0
+            self._is_asking, start = False, 0
             for greeting in greetings:
                 end = start + len(greeting.clients)
                 if isinstance(answer, SyncdError):
@@ -44,5 +49,6 @@ class Greeting:
                 else:
                     greeting.done(LastMids(answer.mids[start:end], answer.era))
                 start = end
+            self.ask()
 
         self._store.read_state(work, done)
