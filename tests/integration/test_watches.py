@@ -134,6 +134,8 @@ class View:
         self.told = set()
         self.position = None
         self.is_complete = True
+        self.early = []
+        """Patches of entries that are still to come."""
         self.invalidations = []
         self.log = []
 
@@ -164,6 +166,9 @@ class View:
             self._set(entry["key"], entry["version"], value)
         self.is_complete = not body["more"]
         if self.is_complete:
+            early, self.early = self.early, []
+            for body in early:
+                self._patch(body)
             self.entries = {key: entry for key, entry in self.entries.items() if key in self.told}
 
     def _set(self, key, version, value):
@@ -174,12 +179,21 @@ class View:
         data, key, offset = body["data"], body["key"], body["offset"]
         self._stand_at({"epoch": body["epoch"], "offset": offset})
         self.told.add(key)
-        version, value = self.entries.get(key, (0, None))
-        if "patch" not in data:
+        if "patch" in data:
+            self._patch(body)
+        else:
             self._set(key, offset, data.get("value"))
-        elif offset > version:
-            assert data["base"] == version, "a patch on what was never told"
+
+    def _patch(self, body):
+        data, key, offset = body["data"], body["key"], body["offset"]
+        version, value = self.entries.get(key, (0, None))
+        if offset <= version:
+            return
+        if data["base"] == version:
             self._set(key, offset, apply_patch(value, data["patch"]))
+        else:
+            assert not self.is_complete, "a patch on what was never told"
+            self.early.append(body)
 
     def _stand_at(self, position):
         self.position = position
