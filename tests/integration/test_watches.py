@@ -167,8 +167,8 @@ class View:
         self.is_complete = not body["more"]
         if self.is_complete:
             early, self.early = self.early, []
-            for body in early:
-                self._patch(body)
+            for each in early:
+                self._patch(each)
             self.entries = {key: entry for key, entry in self.entries.items() if key in self.told}
 
     def _set(self, key, version, value):
