@@ -9,6 +9,7 @@ from syncd.gateway.peers import PeerSessions
 from syncd.gateway.terms import is_stale
 from syncd.ports import SessionGone
 from syncd.ports_cluster import ReleaseClient, Revoked
+from syncd.ports_collections import LastMids
 from tests.gateway.desk import Client, Desk
 from tests.gateway.test_greetings import asked, returning, state_desk
 
@@ -90,7 +91,7 @@ def test_a_waiting_session_that_loses_a_client_to_another_node_does_not_get_it_b
     command = asked(desk)
     lost, kept = (claim["client"] for claim in waiting.claims)
     assert sessions.take_away(lost, 1000) is None
-    command.done([1, 2])
+    command.done(LastMids([1, 2], "era 1"))
     desk.turn()
     assert waiting.connection.clients == (kept,)
     assert desk.sessions.by_client == {kept: waiting.connection}
