@@ -29,15 +29,27 @@ START_S = 30.0
 _LOOK_S = 0.02
 
 
-def free_port() -> int:
-    """Return a port nobody listens on, below the ephemeral range, so that no client takes it between two starts."""
+def free_port(second: int = 0) -> int:
+    """Return a port nobody listens on, below the ephemeral range, so that no client takes it between two starts.
+
+    Args:
+        second: A server that also listens this far above it needs that port, too: it is free and no client's either.
+    """
     for _ in range(200):
-        port = random.SystemRandom().randrange(12_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(("127.0.0.1", port))
+        port = random.SystemRandom().randrange(12_000, 32_000 - second)
+        if _is_free(port) and _is_free(port + second):
             return port
     raise OSError("no free port")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 class ServerProcess:

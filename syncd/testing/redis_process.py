@@ -24,6 +24,8 @@ __all__ = ["RedisBase", "RedisProcess", "redis_executable", "wait_until"]
 _START_S = 20.0
 _LOOK_S = 0.02
 _LOG_CHARS = 2000
+_BUS_ABOVE = 10_000
+"""A node of a cluster listens to the others this far above its port."""
 
 
 def redis_executable() -> str | None:
@@ -145,7 +147,7 @@ class RedisProcess(RedisBase):
     """
 
     def __init__(self, folder: Path, *options: str, config: str | None = None) -> None:
-        self.port = free_port()
+        self.port = free_port(_BUS_ABOVE)
         self.folder = folder / f"redis-{self.port}"
         self.folder.mkdir(parents=True)
         self._options, self._config = options, config
