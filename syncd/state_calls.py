@@ -7,7 +7,7 @@ Owns nothing; waits for the cache-owner, never longer than it was made with. The
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -154,7 +154,7 @@ class StateCalls:
         for key in keys:  # of any partitions
             names += self._owner.channel_of(collection, [key])[1]
         reply: Reply[Mapping[ChannelName, Position]] = Reply()
-        command = InvalidateEntries(collection, _settler(reply), names, list(tags), cause)
+        command = InvalidateEntries(collection, reply.settle, names, list(tags), cause)
         return await self._ask(command, reply, sum(map(len, names)))
 
     async def read(
@@ -168,19 +168,19 @@ class StateCalls:
         """
         channel, names = self._owner.channel_of(collection, keys)
         reply: Reply[EntriesAnswer] = Reply()
-        command = ReadEntries(collection, channel, names, _settler(reply), after=after or {})
+        command = ReadEntries(collection, channel, names, reply.settle, after=after or {})
         return await self._ask(command, reply, sum(map(len, names)))
 
     async def clear(self, collection: str | None) -> Mapping[str, int]:
         """Forget what is in memory of a collection, or of all; return how many entries by collection."""
         reply: Reply[Mapping[str, int]] = Reply()
-        return await self._ask(ClearCache(collection, _settler(reply)), reply)
+        return await self._ask(ClearCache(collection, reply.settle), reply)
 
     async def warm(self, collection: str | None, keys: Sequence[str] | None) -> Mapping[str, int]:
         """Bring entries into memory; return how many by collection. Keys that are none are passed over."""
         names = None if keys is None else [KeyName(key) for key in keys]
         reply: Reply[Mapping[str, int]] = Reply()
-        return await self._ask(WarmCache(collection, names, _settler(reply)), reply)
+        return await self._ask(WarmCache(collection, names, reply.settle), reply)
 
     async def _ask(self, command: CacheOwnerCommand, reply: Reply[T], size_bytes: int = 0) -> T:
         """Hand over and wait for the answer, both within the time."""
@@ -192,16 +192,6 @@ class StateCalls:
                 return await reply.wait()
         except trio.TooSlowError:
             raise (NoAnswer(MAY_HAPPEN) if is_taken else MailboxFull()) from None
-
-
-def _settler(reply: Reply[T]) -> Callable[[T | SyncdError], None]:
-    def done(answer: T | SyncdError) -> None:
-        if isinstance(answer, SyncdError):
-            reply.reject(answer)
-        else:
-            reply.resolve(answer)
-
-    return done
 
 
 def request_hash(name: str, args: object) -> bytes:

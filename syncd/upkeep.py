@@ -118,16 +118,10 @@ class Upkeep:
     async def _perform(self, work: Callable[[], T]) -> T:
         reply: Reply[T] = Reply()
 
-        def done(answer: T | SyncdError) -> None:
-            if isinstance(answer, SyncdError):
-                reply.reject(answer)
-            else:
-                reply.resolve(answer)
-
         def ask(_reader: Any) -> T:
             return work()
 
-        self._actor.read_state(ask, done)
+        self._actor.read_state(ask, reply.settle)
         return await reply.wait()
 
 

@@ -223,6 +223,13 @@ class Reply(Generic[T]):
             self._error = error
             self._event.set()
 
+    def settle(self, answer: T | SyncdError) -> None:
+        """Settle with what it is: an error, or a value. Never waits."""
+        if isinstance(answer, SyncdError):
+            self.reject(answer)
+        else:
+            self.resolve(answer)
+
     async def wait(self) -> T:
         """Return the value or raise the error. Cancelled: the answer goes nowhere."""
         await self._event.wait()

@@ -117,7 +117,7 @@ class Api:
         channel = self.channels.with_presence(request.args.get("channel"))
         limit = query_uint(request.args, "limit", default=1000, maximum=10_000)
         reply: Reply[list[dict[str, Any]]] = Reply()
-        query = QueryPresence(channel, _settler(reply))
+        query = QueryPresence(channel, reply.settle)
         is_taken = False
         try:
             with trio.fail_after(self.config.timing.http_request_s):
@@ -149,16 +149,6 @@ class Api:
             "collections": collections_json(self.app),
         }
         return json_response(payload)
-
-
-def _settler(reply: Reply[list[dict[str, Any]]]) -> Any:
-    def done(answer: list[dict[str, Any]] | SyncdError) -> None:
-        if isinstance(answer, SyncdError):
-            reply.reject(answer)
-        else:
-            reply.resolve(answer)
-
-    return done
 
 
 def actors_json(node: NodeInfo) -> list[dict[str, Any]]:

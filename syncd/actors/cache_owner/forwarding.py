@@ -104,14 +104,7 @@ class Forwarding:
         """Read from the store, however long that takes."""
         while True:
             reply: Reply[Any] = Reply()
-
-            def done(answer: Any, reply: Reply[Any] = reply) -> None:
-                if isinstance(answer, SyncdError):
-                    reply.reject(answer)
-                else:
-                    reply.resolve(answer)
-
-            self._store.read_state(work, done)
+            self._store.read_state(work, reply.settle)
             try:
                 return await reply.wait()
             except SyncdError:

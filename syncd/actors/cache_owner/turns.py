@@ -96,12 +96,5 @@ class Turns:
 
     async def _ask(self, work: Callable[[RebuildStore], T]) -> T:
         reply: Reply[T] = Reply()
-
-        def done(answer: T | SyncdError) -> None:
-            if isinstance(answer, SyncdError):
-                reply.reject(answer)
-            else:
-                reply.resolve(answer)
-
-        self._store.rebuild(work, done)
+        self._store.rebuild(work, reply.settle)
         return await reply.wait()

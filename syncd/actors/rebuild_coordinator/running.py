@@ -70,14 +70,7 @@ class RebuildStoreHandle(Protocol):
 async def answer_of(ask: Callable[[Callable[[T | SyncdError], None]], None]) -> T:
     """Ask somebody who answers by a call, and wait. Cancelled: it may be done or not."""
     reply: Reply[T] = Reply()
-
-    def done(answer: T | SyncdError) -> None:
-        if isinstance(answer, SyncdError):
-            reply.reject(answer)
-        else:
-            reply.resolve(answer)
-
-    ask(done)
+    ask(reply.settle)
     return await reply.wait()
 
 
@@ -338,14 +331,11 @@ class Running:
         done = self.job.done + num_read
 
         def settle(answer: bool | SyncdError) -> None:  # noqa: FBT001 - as the store answers
-            if isinstance(answer, SyncdError):
-                reply.reject(answer)
-                return
-            if answer:
+            if answer is True:
                 self.job.done = done
                 self._ground.counts.rows[self.job.collection] += num_read
                 self._ground.tell(self.job)
-            reply.resolve(answer)
+            reply.settle(answer)
 
         self._ground.store.rebuild(lambda store: store.write_page(lease, rows, after, done), settle)
         return reply
