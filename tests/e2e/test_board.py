@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from syncd.actors.rebuild_coordinator.actor import LEFT
 from syncd.testing.process import API_KEY
 from tests.e2e.board import Board, ask, mutate, order, top
 from tests.e2e.nodes import Node
@@ -303,6 +304,25 @@ def test_a_rebuild_that_cannot_be_started_says_so(board, node):
     node.kill()
     page.do("click", "#rebuild-start")
     page.wait_for("() => document.querySelector('#rebuild-error').textContent !== ''")
+    assert page.do("isEnabled", "#rebuild-start")
+    assert page.do("isHidden", "#rebuild-cancel")
+
+
+def test_a_rebuild_whose_node_is_killed_has_failed_with_its_reason_once_the_node_is_back(
+    board, node
+):
+    page = board.page
+    page.do("click", '[data-page="settings"]')
+    page.do("fill", "#key", API_KEY)
+    page.do("press", "#key", "Enter")
+    page.wait_for("() => !document.querySelector('#rebuild').hidden")
+    page.do("click", "#rebuild-start")
+    page.wait_for("() => document.querySelector('#rebuild-bar').value > 0")
+    node.kill()
+    page.wait_for("() => document.querySelector('#rebuild-error').textContent !== ''")
+    node.start()
+    page.wait_for("() => document.querySelector('#rebuild').dataset.state === 'failed'")
+    page.wait_text("#rebuild-error", LEFT)
     assert page.do("isEnabled", "#rebuild-start")
     assert page.do("isHidden", "#rebuild-cancel")
 
