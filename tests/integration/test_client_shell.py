@@ -493,21 +493,27 @@ def test_what_is_no_url_is_refused_at_once(url):
         target_from_url(url)
 
 
-async def test_an_upgrade_that_is_refused_with_retry_after_is_obeyed(autojump_clock, nursery):
+def dialling(nursery, serve):
+    """Return when was dialled, and what dials: each stream's other end is served so."""
     dials = []
 
     async def open_stream():
         dials.append(trio.current_time())
         ours, theirs = trio.testing.memory_stream_pair()
-        nursery.start_soon(refuse, theirs)
+        nursery.start_soon(serve, theirs)
         return ours
 
+    return dials, open_stream
+
+
+async def test_an_upgrade_that_is_refused_with_retry_after_is_obeyed(autojump_clock, nursery):
     async def refuse(stream):
         with contextlib.suppress(trio.BrokenResourceError):
             await stream.receive_some()
             head = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
             await stream.send_all(head)
 
+    dials, open_stream = dialling(nursery, refuse)
     async with open_client(URL, open_stream=open_stream, rng=random.Random(1)):
         await until(lambda: len(dials) == 2)
     assert 7 <= dials[1] - dials[0] <= 8
@@ -520,13 +526,6 @@ async def test_an_end_before_the_answer_to_the_upgrade_ends_the_attempt_at_once(
     autojump_clock, nursery, answer
 ):
     """As of a proxy whose server is away. None: it does not even read the request."""
-    dials = []
-
-    async def open_stream():
-        dials.append(trio.current_time())
-        ours, theirs = trio.testing.memory_stream_pair()
-        nursery.start_soon(leave, theirs)
-        return ours
 
     async def leave(stream):
         if answer is not None:
@@ -535,6 +534,7 @@ async def test_an_end_before_the_answer_to_the_upgrade_ends_the_attempt_at_once(
             await stream.send_all(answer)
         await trio.aclose_forcefully(stream)
 
+    dials, open_stream = dialling(nursery, leave)
     async with open_client(URL, open_stream=open_stream, rng=random.Random(1)):
         await until(lambda: len(dials) == 2)
     assert dials[1] - dials[0] <= 1
