@@ -169,9 +169,9 @@ export class StateRoom implements EntriesRoom {
       clients.set(client, lastMid);
       const queue = this.queueOf(slot);
       this.#dropTooLarge(queue, lastMid);
-      const mids = [...queue.undecided];
+      const mids = queue.client === client ? [...queue.undecided] : [];
       const lost = queue.greeted(client, lastMid, now);
-      // The server lost state: what entries hold was said of other mutations.
+      // The server lost state, but not the client: what entries hold was said of other mutations.
       if (mids.some(([mid, pending]) => pending.mid < mid)) forgetSeen(this.watching);
       this.#end(lost, "unknown");
     }
