@@ -152,6 +152,7 @@ _READS: dict[str, Schema] = {
                     "is_complete": True,
                 },
             ),
+            "403",
             operationId="channels",
             tags=["read"],
             parameters=[
@@ -245,6 +246,7 @@ _READS: dict[str, Schema] = {
                     "collections": {"orders": {"volatile": False, "max_entries": 100_000}},
                 },
             ),
+            "403",
             operationId="info",
             tags=["read"],
         )
@@ -284,6 +286,7 @@ _OPERATING: dict[str, Schema] = {
         "post": operation(
             "Copy the store to a new file, while it is used.",
             answer_of("Done, and durable.", "BackupReport", _BACKUP_EXAMPLE),
+            "403",
             "413",
             "415",
             "503",

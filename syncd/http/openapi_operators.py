@@ -59,9 +59,7 @@ _NODE_FIELDS: dict[str, Schema] = {
 }
 
 
-def _session_route(
-    name: str, summary: str, doc: str, example: dict[str, Any], *failures: str
-) -> Schema:
+def _session_route(name: str, summary: str, doc: str, example: dict[str, Any]) -> Schema:
     return {
         "post": operation(
             summary,
@@ -70,9 +68,9 @@ def _session_route(
                 "Sessions",
                 {"num_sessions": 1, "nodes_answered": 3, "nodes": 3},
             ),
+            "403",
             "413",
             "415",
-            *failures,
             operationId=name,
             tags=["sessions"],
             description=doc,
@@ -93,7 +91,6 @@ OPERATOR_PATHS: dict[str, Schema] = {
         "End subscriptions to a channel.",
         "Queued events of the channel are dropped and `unsubscribed` is told.",
         {**_WHO_EXAMPLE, "channel": "demo:lobby"},
-        "403",
     ),
     "/api/revoke": _session_route(
         "revoke",

@@ -33,7 +33,7 @@ UNAUTHORIZED = failure(
 )
 BAD = failure("The request is wrong.", "bad_request", "Field 'channel' must be a string.")
 DENIED = failure(
-    "No such namespace or collection.",
+    "No such namespace or collection; where operators ask, a token without the role `admin`.",
     "permission_denied",
     "The channel or collection does not exist or this identity may not do that on it.",
 )
@@ -78,6 +78,12 @@ MISMATCH = failure(
     "idempotency_mismatch",
     "This idempotency key was used for a different request.",
 )
+OTHER = failure(
+    "What can befall any request: a body that comes too slowly (408), a Host that is not served here (421), a fault of the node (500).",
+    "internal_error",
+    "The server failed to handle this request; others are unaffected.",
+    retryable=True,
+)
 
 
 def operation(summary: str, answer: Schema, *failures: str, **more: Any) -> Schema:
@@ -95,6 +101,7 @@ def operation(summary: str, answer: Schema, *failures: str, **more: Any) -> Sche
     }
     answers = {"200": answer, "400": BAD, "401": UNAUTHORIZED, "429": LIMITED}
     answers.update({status: known[status] for status in failures})
+    answers["default"] = OTHER
     return {"summary": summary, "responses": answers, **more}
 
 

@@ -53,6 +53,7 @@ REBUILD_PATHS: dict[str, Schema] = {
         "get": operation(
             "Tell the last hundred jobs.",
             answer_of("The newest last.", "RebuildJobs", {"jobs": [_JOB]}),
+            "403",
             operationId="rebuildJobs",
             tags=["rebuilds"],
         ),
@@ -61,6 +62,7 @@ REBUILD_PATHS: dict[str, Schema] = {
         "get": operation(
             "Tell how far a job is.",
             answer_of("As it is now.", "RebuildJob", _JOB),
+            "403",
             operationId="rebuildJob",
             tags=["rebuilds"],
             parameters=[_BY_ID],
@@ -68,6 +70,7 @@ REBUILD_PATHS: dict[str, Schema] = {
         "delete": operation(
             "Cancel a job. Entries stay as they are, unless it is swapping already.",
             answer_of("It ends soon; ask for it again.", "RebuildJob", _JOB),
+            "403",
             operationId="cancelRebuild",
             tags=["rebuilds"],
             parameters=[_BY_ID],

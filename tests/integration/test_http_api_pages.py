@@ -10,6 +10,7 @@ import pytest
 from syncd.config import Address
 from syncd.http.openapi import openapi_document
 from syncd.http.static_files import load_static_files
+from syncd.ports import Identity
 from tests.integration.http_fakes import World, make_config
 
 DOCUMENT = openapi_document("0.0.0")
@@ -85,6 +86,7 @@ def test_keyed_routes_are_described_as_keyed():
         is_keyed = path.startswith(("/api/", "/metrics"))
         assert (operation.get("security") == []) == (not is_keyed)
         assert ("401" in operation["responses"]) == is_keyed
+        assert ("default" in operation["responses"]) == is_keyed
 
 
 def checked(status, answer, path, method="get"):
@@ -130,6 +132,28 @@ async def test_reads_and_refusals_are_answered_as_described(world):
         status, answer = await world.ask("GET", path, key=key)
         assert status >= 400
         checked(status, answer, path)
+
+
+KEYED = [
+    (path, method) for path, method, operation in OPERATIONS if "401" in operation["responses"]
+]
+
+
+@pytest.mark.parametrize("key", [None, "wrong", "token of a user"])
+@pytest.mark.parametrize(("path", "method"), KEYED, ids=str)
+async def test_whoever_may_not_ask_is_told_so_as_described(world, path, method, key):
+    """An operator's route tells a user's token apart from a wrong key: 403, on each of them."""
+    world.gateway.identities["token of a user"] = Identity("ann")
+    status, answer = await world.ask(method.upper(), path.format(job="7", session="7"), key=key)
+    assert status in (401, 403)
+    checked(status, answer, path, method)
+
+
+async def test_what_is_no_fault_of_one_route_is_described_with_all(world):
+    """The wrong Host, and a fault of ours."""
+    status, answer = await world.ask("GET", "/api/channels", Host="evil.example")
+    assert status == 421
+    checked("default", answer, "/api/channels")
 
 
 async def test_the_description_is_served_as_json_and_as_a_page(world):
