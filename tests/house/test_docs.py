@@ -1,9 +1,13 @@
 """What the documents point at exists."""
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
+
+from syncd.cli.main import cli
 
 SKIPPED = {".venv", "node_modules", ".git", ".cache", ".pytest_cache"}
 DOCUMENTS = sorted(path for path in Path().rglob("*.md") if not SKIPPED & set(path.parts))
@@ -49,3 +53,41 @@ def test_every_make_target_named_in_the_documents_exists():
 def test_decisions_are_numbered_without_gaps():
     numbers = sorted(int(path.name[:4]) for path in Path("docs/adr").glob("[0-9]*.md"))
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+COMMAND = re.compile(r"^(?:\$ )?(?:\w+=\S+ )*(?:\S*/)?syncd ([a-z].*)$", re.MULTILINE)
+CONTINUED = re.compile(r" *\\\n *")
+
+
+def _commands_in(path):
+    """Return the arguments of every `syncd ...` line in the document's blocks, without what a shell adds."""
+    for block in _FENCE.findall(path.read_text()):
+        for line in COMMAND.findall(CONTINUED.sub(" ", block)):
+            words = shlex.split(line, comments=True)
+            ends = [n for n, word in enumerate(words) if word in ("|", "&&", "&", ";", ">")]
+            yield words[: min(ends, default=len(words))]
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Reads a command line as `syncd` would, and runs nothing."""
+    monkeypatch.setattr(click.Command, "invoke", lambda _command, _context: None)
+    return lambda words: cli.main(words, standalone_mode=False)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_every_command_line_is_one_that_syncd_understands(path, parse):
+    for words in _commands_in(path):
+        try:
+            parse(words)
+        except click.BadParameter as error:
+            if not error.message.endswith("does not exist."):  # a file that is only an example
+                raise
+
+
+def test_command_lines_are_found_and_wrong_ones_noticed(parse):
+    assert sum(len(list(_commands_in(path))) for path in DOCUMENTS) > 20
+    with pytest.raises(click.UsageError):
+        parse(["serve", "--port", "1"])
+    with pytest.raises(click.UsageError):
+        parse(["cache", "stat"])

@@ -28,6 +28,12 @@ def test_every_message_shape_and_list_of_codes_has_its_table(root, messages_toml
     assert sorted(tables) == sorted(wanted)
 
 
+def test_every_message_that_is_answered_by_its_id_is_listed_as_such(root, messages_toml):
+    section = _spec(root).split("## 5 Requests and answers")[1].split("carry an `id`")[0]
+    asking = {name for name, message in messages_toml["client"].items() if "id" in message}
+    assert set(re.findall(r"`(\w+)`", section)) == asking
+
+
 def test_every_code_the_spec_names_exists(root, codes_toml):
     spec = _spec(root)
     known = {
