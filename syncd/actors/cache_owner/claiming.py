@@ -4,7 +4,8 @@ Owner of: which keys this node has claimed in the store, and which it waits for.
 
 Invariant (DESIGN 5.9): what another node has loaded is taken as of the position at which the store said so, together with the entry; an
 invalidation after that is heard like any other, one before it has ended the claim (`store.loads`). Whoever waits asks again every `POLL_S`,
-and gives up after the time that a load may take, so that a holder that died holds up nobody for longer.
+and gives up after the time that a load may take, so that a holder that died holds up nobody for longer. While the store is away nothing can
+be claimed, and each node loads for itself: what the source has as it was is served, anything else gets its version in the store or nobody is told it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from syncd.actors.cache_owner.gathering import Flight
 from syncd.actors.cache_owner.holdings import Holding, Holdings, value_of
 from syncd.actors.cache_owner.swapping import RebuildStoreHandle
 from syncd.codes import ErrorCode
-from syncd.errors import SyncdError
+from syncd.errors import StoreUnavailable, SyncdError
 from syncd.model.collection_memory import CachedEntry
 from syncd.model.recording import Place
 from syncd.store.loads import ClaimState, FinishedLoad, LoadClaim
@@ -91,7 +92,10 @@ class Claiming:
         lease_s = holding.definition.load_timeout_s + SLACK_S
 
         def done(answer: list[LoadClaim] | SyncdError) -> None:
-            self._call(lambda: self._answered(holding, flights, answer))
+            if isinstance(answer, StoreUnavailable):
+                self._call(lambda: self._load_alone(holding, flights, max_granted))
+            else:
+                self._call(lambda: self._answered(holding, flights, answer))
 
         self._store.rebuild(
             lambda store: store.loads.claim(places, holder, lease_s, max_granted), done
@@ -126,6 +130,19 @@ class Claiming:
         self.loader.asked(holding)
         if granted:
             self.loader.begin(holding, granted)
+
+    def _load_alone(self, holding: Holding, flights: Sequence[Flight], max_begun: int) -> None:
+        """No node can claim anything: each loads for itself, as without other nodes; what it brings is told to nobody as loaded."""
+        wanted = []
+        for flight in flights:
+            self._again.pop(flight.place, None)
+            flight.is_loading = False
+            if self.fetching.flights.get(flight.place) is flight:
+                wanted.append(flight)
+        for flight in wanted[max_begun:]:
+            self.loader.queue(flight)
+        self.loader.asked(holding)
+        self.loader.begin(holding, wanted[:max_begun])
 
     def finish(self, place: Place, fresh_s: float | None) -> None:
         """A claim of ours is over. `fresh_s`: as of `FinishedLoad`."""
