@@ -14,6 +14,7 @@ import { type ClientClaim, PROTOCOL_VERSION } from "../wire/messages.js";
 import { Exchange, type TabId } from "./exchange.js";
 import { MAX_CLIENTS, Session } from "./session.js";
 import { SharedSubscriptions } from "./subscriptions.js";
+import { SharedToken } from "./token.js";
 import { SharedWatches } from "./watches.js";
 
 /** A tab that had a connection to an earlier leader says so at once: the first dial waits for that, so that it need not be repeated. */
@@ -50,7 +51,6 @@ export interface HubOwner {
 
 interface Tab {
   claims: readonly ClientClaim[];
-  token: string | null;
   /** It said hello on a connection that lasts. */
   isConnected: boolean;
   isWelcomed: boolean;
@@ -68,9 +68,7 @@ export class Hub {
   readonly #age = new AppliedAge();
   #session: Session | null = null;
   #state: "down" | "dialling" | "open" = "down";
-  #token: string | null = null;
-  /** A tab that was frozen comes with one that is long refused: the others are not to suffer for it. */
-  #refusedToken: string | null = null;
+  readonly #token = new SharedToken();
   #claimed: readonly ClientClaim[] = [];
   #deadline = NEVER;
   #dialNotBefore: number;
@@ -105,7 +103,6 @@ export class Hub {
     if (known === undefined) {
       this.#tabs.set(tab, {
         claims,
-        token: null,
         isConnected: false,
         isWelcomed: false,
         announced: new Set(),
@@ -124,8 +121,7 @@ export class Hub {
 
   #hello(id: TabId, body: Body, now: number): void {
     if (this.#tabs.get(id)?.isConnected) this.#leave(id);
-    const token = (body["token"] ?? null) as string | null;
-    if (token !== null && token === this.#refusedToken) {
+    if (!this.#token.offered(id, (body["token"] ?? null) as string | null)) {
       this.#owner.closeDown([id], UNAUTHORIZED, "The token is not accepted.");
       return;
     }
@@ -133,7 +129,6 @@ export class Hub {
     const tab = this.#tabs.get(id);
     if (tab === undefined) return;
     tab.isConnected = true;
-    this.#token = token ?? this.#token;
     if (this.#session !== null) this.#welcome(id, tab, now);
     else if (this.#state === "down") this.#deadline = Math.max(now, this.#dialNotBefore);
     this.tick(now);
@@ -170,6 +165,7 @@ export class Hub {
     if (isGone) {
       this.#session?.release(id);
       this.#tabs.delete(id);
+      this.#token.forgetTab(id);
     }
     this.#flush();
     // It asked whether the server is there, and had no answer in time.
@@ -222,7 +218,7 @@ export class Hub {
         this.#exchange.pass(id, kind, own);
         break;
       case "auth":
-        this.#token = body["token"] as string;
+        this.#token.offered(id, body["token"] as string);
         this.#exchange.pass(id, kind, body);
         break;
       default:
@@ -238,10 +234,8 @@ export class Hub {
     this.#state = "open";
     this.#claimed = Session.claimsFor(this.#claims());
     const { group, term } = this.#fence;
-    const clients = this.#claimed;
-    this.#owner.sendUp(
-      encodeMessage("hello", { v: PROTOCOL_VERSION, token: this.#token, clients, group, term }).bytes,
-    );
+    const [clients, token] = [this.#claimed, this.#token.tell()];
+    this.#owner.sendUp(encodeMessage("hello", { v: PROTOCOL_VERSION, token, clients, group, term }).bytes);
   }
 
   #claims(): ClientClaim[] {
@@ -296,8 +290,12 @@ export class Hub {
 
   /** Ours is a hub of a lower term, or somebody uses our clients: in both cases another leader serves the tabs. */
   #bye(body: Body): void {
-    if (body["code"] === TAKEN_OVER) this.#owner.deposed();
-    else {
+    const code = body["code"] as number;
+    if (code === TAKEN_OVER) this.#owner.deposed();
+    else if (code === UNAUTHORIZED) {
+      this.#owner.hangUp();
+      this.#over(code, body["reason"] as string);
+    } else {
       this.#exchange.down(this.#connected, "bye", body);
       this.#restart(body["reason"] as string);
     }
@@ -311,6 +309,7 @@ export class Hub {
   #answered(kind: string, id: number, body: Body): void {
     const passed = this.#exchange.find(id);
     if (passed === undefined) return;
+    if (kind === "ok" && passed.kind === "auth") this.#token.accepted(passed.body["token"] as string);
     const isPage = kind === "watched" || kind === "snapshot";
     if (!isPage || body["more"] !== true) this.#exchange.forget(id);
     if (kind === "subscribed") {
@@ -344,7 +343,6 @@ export class Hub {
 
   /** The connection is over, or there was none. */
   closed(code: number, reason: string): void {
-    if (code === UNAUTHORIZED) this.#refusedToken = this.#token;
     if (code === TAKEN_OVER) this.#owner.deposed();
     else this.#over(code, reason);
   }
@@ -364,7 +362,13 @@ export class Hub {
       tab.isWelcomed = false;
       tab.announced.clear();
     }
-    if (tabs.length > 0) this.#owner.closeDown(tabs, code, reason);
+    const isMeant = code === UNAUTHORIZED ? this.#token.refuse() : () => true;
+    const close = (to: TabId[], told: number) => to.length > 0 && this.#owner.closeDown(to, told, reason);
+    close(tabs.filter(isMeant), code);
+    close(
+      tabs.filter((tab) => !isMeant(tab)),
+      ABNORMAL_CLOSE,
+    );
   }
 
   /** This tab leads no more: end everything. */

@@ -125,6 +125,28 @@ describe("tabs that share a connection", () => {
     expect(browser.numConnected).toBe(1);
   });
 
+  /** The newer token was taken for the refused one, or the tab that has it for one that must wait for its application. */
+  it("suffer not for the old token of one of them: they come back with theirs, and it with a new one", async () => {
+    const { clock, server } = browser.world;
+    server.badTokens.add("old");
+    const answers = ["old", "new"];
+    const slow = browser.tab({ client: () => ({ getToken: () => answers.shift() ?? "new" }) });
+    // While the server's word on the old one is on its way, another tab says hello.
+    browser.line = {
+      carry: (_socket, way, _frame, run) => void clock.setTimeout(run, way === "down" ? 200 : 0),
+    };
+    await browser.pass(400);
+    expect(server.last.isOpen).toBe(false);
+    const fresh = browser.tab({ client: () => ({ getToken: () => "new" }) });
+    await browser.pass(2_000);
+    expect([slow, fresh].map(({ client }) => client.state)).toEqual(["connected", "connected"]);
+    expect([answers, slow.states, fresh.states.includes("needs-auth", 1)]).toEqual([
+      [],
+      ["needs-auth", "connecting", "needs-auth", "connecting", "connected"],
+      false,
+    ]);
+  });
+
   it("are strangers to a tab without locks, which has a connection of its own", async () => {
     const [first] = await opened(1);
     const solo = browser.tab({ hasLocks: false });
