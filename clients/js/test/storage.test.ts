@@ -288,6 +288,75 @@ describe("a database in trouble", () => {
     expect(idsOf(await loaded)).toEqual(["a", "b"]);
   });
 
+  it.each([
+    ["lies there as never sent", async () => undefined],
+    [
+      "may lie there as never sent",
+      async () => {
+        // As for a machine that sleeps: the page that stored it hears nothing, and goes on without the database.
+        idb.faults.push("committed-late", "committed-late");
+      },
+    ],
+  ])("holds back what %s, until it lies there as it is sent", async (_what, prepare) => {
+    const { queue, statuses, locks: own } = page();
+    await prepare();
+    const stored = queue.append([mutation("a")]);
+    await runOut();
+    await runOut();
+    await stored;
+    idb.opens = "not";
+    idb.handles.at(-1)?.onclose?.({} as never);
+    let isDone = false;
+    const appended = queue.append([mutation("a", 1, "c1")]).then(() => {
+      isDone = true;
+    });
+    await runOut();
+    expect([isDone, statuses.map(({ mode }) => mode)]).toEqual([false, ["memory"]]);
+    idb.opens = "well";
+    await runOut();
+    await appended;
+    expect([queue.status.mode, timers.size]).toEqual(["disk", 0]);
+    own.kill();
+    expect(await loadedBy()).toEqual([mutation("a", 1, "c1")]);
+  });
+
+  it("holds nothing back that is sure not to lie there", async () => {
+    const { queue } = page();
+    idb.faults.push("abort", "abort");
+    await queue.append([mutation("a")]);
+    idb.opens = "not";
+    idb.handles.at(-1)?.onclose?.({} as never);
+    await queue.append([mutation("a", 1, "c1")]);
+    expect(queue.status.mode).toBe("memory");
+  });
+
+  it("begins nothing that was given up before it opened", async () => {
+    const late: (() => void)[] = [];
+    const slow = {
+      open: (name: string, version: number) => {
+        const request = idb.open(name, version);
+        let told: ((event: never) => void) | null = null;
+        Object.defineProperty(request, "onsuccess", {
+          set: (handler) => {
+            told = handler;
+          },
+        });
+        const isOpen = () => late.push(() => told?.({} as never));
+        (request as unknown as EventTarget).addEventListener("success", isOpen);
+        return request;
+      },
+    };
+    const { queue, locks: own } = page({ environment: { indexedDB: slow } });
+    const appended = queue.append([mutation("a")]);
+    await runOut();
+    await runOut();
+    await appended;
+    for (const open of late) open();
+    await settle();
+    own.kill();
+    expect(await loadedBy()).toEqual([]);
+  });
+
   it("does not bring back what was removed while it failed", async () => {
     const { queue, locks: own } = page();
     await queue.append([mutation("a")]);

@@ -6,7 +6,7 @@
  * the second time with a new handle. Work must therefore come to the same when it is done twice.
  */
 
-import type { DatabaseLike, IndexedDbLike, RequestLike, StoreLike } from "./platform.js";
+import type { DatabaseLike, IndexedDbLike, RequestLike, StoreLike, TransactionLike } from "./platform.js";
 
 const VERSION = 1;
 const STORE = "mutations";
@@ -21,6 +21,16 @@ export interface Timers {
 
 /** One piece of work: asks requests of the store, and says by `done` what comes of it once all is committed. */
 export type Work<Result> = (store: StoreLike, done: (result: Result) => void) => void;
+
+/** The work failed, and may be committed all the same. */
+export class InDoubt extends Error {}
+
+/** One attempt at a piece of work. */
+interface Attempt {
+  /** While it may still be committed. */
+  transaction: TransactionLike | null;
+  isOver: boolean;
+}
 
 /** A database that is opened again as often as it takes. */
 export class Database {
@@ -39,15 +49,24 @@ export class Database {
    * Do this in one transaction; return what it made once it is committed.
    *
    * @param numAttempts 2, or 1 where the database has just failed.
-   * @throws Error of the last attempt; nothing is changed then, unless that attempt was only late.
+   * @param isInDoubt An attempt before may still be committed.
+   * @throws InDoubt an attempt was only late, or may have been.
+   * @throws Error of the last attempt; nothing is changed then.
    */
-  async run<Result>(mode: "readonly" | "readwrite", work: Work<Result>, numAttempts = 2): Promise<Result> {
+  async run<Result>(
+    mode: "readonly" | "readwrite",
+    work: Work<Result>,
+    numAttempts = 2,
+    isInDoubt = false,
+  ): Promise<Result> {
+    const attempt: Attempt = { transaction: null, isOver: false };
     try {
-      return await this.#inTime(this.#attempt(mode, work));
+      return await this.#inTime(this.#attempt(mode, work, attempt));
     } catch (error) {
+      const isInDoubtNow = !isUndone(attempt) || isInDoubt;
       this.close();
-      if (numAttempts <= 1) throw error;
-      return this.run(mode, work, numAttempts - 1);
+      if (numAttempts > 1) return this.run(mode, work, numAttempts - 1, isInDoubtNow);
+      throw isInDoubtNow ? new InDoubt(String(error)) : error;
     }
   }
 
@@ -61,7 +80,11 @@ export class Database {
     );
   }
 
-  async #attempt<Result>(mode: "readonly" | "readwrite", work: Work<Result>): Promise<Result> {
+  async #attempt<Result>(
+    mode: "readonly" | "readwrite",
+    work: Work<Result>,
+    attempt: Attempt,
+  ): Promise<Result> {
     if (this.#handle === null) {
       const handle = this.#open();
       this.#handle = handle;
@@ -72,16 +95,20 @@ export class Database {
     }
     const database = await this.#handle;
     return new Promise((resolve, reject) => {
+      if (attempt.isOver) throw new Error("The database was opened too late.");
       const transaction = database.transaction(STORE, mode);
+      attempt.transaction = transaction;
       let result: Result;
       transaction.oncomplete = () => resolve(result);
-      transaction.onabort = () => reject(transaction.error ?? new Error("The transaction was aborted."));
+      transaction.onabort = () => {
+        attempt.transaction = null;
+        reject(transaction.error ?? new Error("The transaction was aborted."));
+      };
       try {
         work(transaction.objectStore(STORE), (made) => {
           result = made;
         });
       } catch (error) {
-        transaction.abort();
         reject(error);
       }
     });
@@ -108,6 +135,18 @@ export class Database {
       }, ATTEMPT_MS);
       attempt.finally(() => this.#timers.clearTimeout(timer)).then(resolve, reject);
     });
+  }
+}
+
+/** End an attempt that failed or takes too long; return whether it is sure to change nothing any more. */
+function isUndone(attempt: Attempt): boolean {
+  attempt.isOver = true;
+  try {
+    // Others, of other pages too, wait for it to end.
+    attempt.transaction?.abort();
+    return true;
+  } catch {
+    return false; // It is being committed, or was: `abort` throws then.
   }
 }
 

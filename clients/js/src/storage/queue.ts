@@ -6,12 +6,14 @@
  *
  * - ONE-SPEAKER: a record changes hands only under its owner's lock, which is free when the owner is dead.
  * - STORED-FIRST: `append` is fulfilled when the records are committed, or when the status says `memory`.
+ * - ONE-NUMBER: what the database holds, or may hold, under another client or number than it is to be sent under is not sent: whoever
+ *   finds it there would send it under that, and the server would run it twice.
  *
  * Where the database fails, the queue goes on in memory, says so, and stores everything at the next occasion that works.
  */
 
 import type { PendingStore, StoredMutation } from "../shell/pending-store.js";
-import { Database, type Timers, type Work } from "./database.js";
+import { Database, InDoubt, type Timers, type Work } from "./database.js";
 import { joinStore } from "./keeping.js";
 import { OwnerLock } from "./owner-lock.js";
 import type { IndexedDbLike, LocksLike } from "./platform.js";
@@ -27,6 +29,9 @@ import {
 
 /** How often it is looked whether a page has ended and left something; one read of the database. */
 export const LOOK_MS = 15_000;
+
+/** How often what may not be sent as it lies in the database is stored again. */
+export const CLAIM_MS = 2_000;
 
 /** Where mutations are kept. */
 export interface StorageStatus {
@@ -76,8 +81,8 @@ export class DurableQueue implements PendingStore {
   readonly #mine = new Map<string, StoredMutation>();
   /** Of these: what is not in the database as it should be. */
   readonly #unstored = new Set<string>();
-  /** What may be in the database; a failed attempt may still have been committed. */
-  readonly #onDisk = new Set<string>();
+  /** What is in the database, or may be: an attempt in doubt may have been committed. As it was stored for sure, or tried first. */
+  readonly #onDisk = new Map<string, StoredMutation>();
   /** Of these: what should be there no more. */
   readonly #unremoved = new Set<string>();
   readonly #listeners = new Set<{ readonly call: (status: StorageStatus) => void }>();
@@ -134,7 +139,7 @@ export class DurableQueue implements PendingStore {
         const isKnown = (id: string): boolean => this.#onDisk.has(id);
         const work = adoptAll(owner, this.#lock.owner, this.#schema, isKnown);
         const records = (await this.#attempt("readwrite", work)) ?? [];
-        for (const { id } of records) this.#onDisk.add(id);
+        for (const record of records) this.#onDisk.set(record.id, record);
         adopted.push(...records);
       });
     }
@@ -161,13 +166,24 @@ export class DurableQueue implements PendingStore {
     };
   }
 
-  /** Keep these; fulfilled when they are stored, or when `status` says that they are not. Never rejects. */
+  /** Keep these; fulfilled when they are stored, or `status` says that they are not and they may be sent. Never rejects. */
   async append(mutations: readonly StoredMutation[]): Promise<void> {
     for (const mutation of mutations) {
       this.#mine.set(mutation.id, mutation);
       this.#unstored.add(mutation.id);
     }
     await this.#store();
+    while (mutations.some((mutation) => this.#liesElsewhere(mutation))) {
+      await new Promise<void>((resolve) => this.#timers.setTimeout(resolve, CLAIM_MS));
+      await this.#store();
+      await this.#healing;
+    }
+  }
+
+  /** Whether the database may hold it under another number, or as never sent: see ONE-NUMBER. */
+  #liesElsewhere({ id, claim, mid }: StoredMutation): boolean {
+    const lies = this.#onDisk.get(id);
+    return !!lies && !!claim && (lies.claim?.client !== claim.client || lies.mid !== mid);
   }
 
   /** Forget these: they are decided. Never rejects: one that could not be removed is decided once more, alike. */
@@ -200,17 +216,22 @@ export class DurableQueue implements PendingStore {
       this.#tell("memory", "The browser gave this page no lock.");
       return;
     }
-    for (const { id } of stored) this.#onDisk.add(id);
+    const fresh = stored.filter(({ id }) => !this.#onDisk.has(id));
+    for (const mutation of fresh) this.#onDisk.set(mutation.id, mutation);
     const { owner } = this.#lock;
     const put = putAll(stored.map((mutation) => ({ ...mutation, owner, schema: this.#schema })));
     const remove = removeAll(removed, owner);
-    const isDone = await this.#attempt("readwrite", (store, done) => {
+    const work: Work<boolean> = (store, done) => {
       put(store, () => undefined);
       remove(store, () => undefined);
       done(true);
+    };
+    const isDone = await this.#attempt("readwrite", work, () => {
+      for (const { id } of fresh) this.#onDisk.delete(id);
     });
     if (!isDone) return;
     for (const mutation of stored) {
+      this.#onDisk.set(mutation.id, mutation);
       if (this.#mine.get(mutation.id) === mutation) this.#unstored.delete(mutation.id);
     }
     for (const id of removed) {
@@ -235,13 +256,19 @@ export class DurableQueue implements PendingStore {
     if (this.#mine.size === 0 && this.#unremoved.size === 0) this.#lock.letGo();
   }
 
-  async #attempt<Result>(mode: "readonly" | "readwrite", work: Work<Result>): Promise<Result | null> {
+  /** @param undone Called when nothing came of it for sure. */
+  async #attempt<Result>(
+    mode: "readonly" | "readwrite",
+    work: Work<Result>,
+    undone = (): void => undefined,
+  ): Promise<Result | null> {
     if (this.#database === null) return null;
     try {
       const result = await this.#database.run(mode, work, this.#status.mode === "disk" ? 2 : 1);
       this.#tell("disk", "");
       return result;
     } catch (error) {
+      if (!(error instanceof InDoubt)) undone();
       this.#tell("memory", String(error));
       return null;
     }

@@ -20,7 +20,7 @@ export interface Page {
   run(task: () => void): void;
 }
 
-/** What the next transaction that writes comes to. */
+/** What the next transaction that writes comes to: it fails, hangs until it is aborted, or is committed and nobody is told. */
 export type Fault = "abort" | "never" | "committed-late";
 
 interface Stored {
@@ -35,6 +35,10 @@ class Disk {
   records: Records = new Map();
   numMade = 0;
   readonly waiting: Transaction[] = [];
+
+  get committed(): Records {
+    return this.waiting[0]?.before ?? this.records;
+  }
 
   begin(transaction: Transaction): void {
     this.waiting.push(transaction);
@@ -62,22 +66,23 @@ export class Disks {
     return { open: (name) => this.#open(page, name) };
   }
 
-  /** Records of all databases, to look at. */
+  /** Records of all databases as they are committed, to look at. */
   get records(): Stored[] {
-    return [...this.#disks.values()].flatMap(({ records }) => [...records.values()]);
+    return [...this.#disks.values()].flatMap(({ committed }) => [...committed.values()]);
   }
 
   /** The browser ends all handles, as it may at any time. */
   endHandles(): void {
     for (const [handle, page] of this.#handles) page.run(() => handle.onclose?.({} as never));
     this.#handles.clear();
+    for (const disk of this.#disks.values()) for (const transaction of [...disk.waiting]) transaction.end();
   }
 
   /** A page is gone: what it had not committed is undone. */
   forget(page: Page): void {
     for (const [handle, owner] of this.#handles) if (owner === page) this.#handles.delete(handle);
     for (const disk of this.#disks.values()) {
-      for (const transaction of [...disk.waiting]) if (transaction.page === page) transaction.abort();
+      for (const transaction of [...disk.waiting]) if (transaction.page === page) transaction.end();
     }
   }
 
@@ -142,7 +147,8 @@ class Transaction implements TransactionLike {
   readonly #disk: Disk;
   readonly #fault: Fault | null;
   readonly #asked: (() => void)[] = [];
-  #before: Records | null = null;
+  /** What it changes, once it has begun. */
+  before: Records | null = null;
   #isOver = false;
 
   constructor(page: Page, disk: Disk, fault: Fault | null) {
@@ -152,7 +158,7 @@ class Transaction implements TransactionLike {
   }
 
   start(): void {
-    this.#before = new Map(this.#disk.records);
+    this.before = new Map(this.#disk.records);
     this.#step();
   }
 
@@ -171,8 +177,9 @@ class Transaction implements TransactionLike {
   }
 
   #complete(): void {
-    if (this.#fault === "abort" || this.#fault === "never") {
-      this.abort(this.#fault === "abort");
+    if (this.#fault === "never") return;
+    if (this.#fault === "abort") {
+      this.end();
       return;
     }
     this.#isOver = true;
@@ -180,12 +187,17 @@ class Transaction implements TransactionLike {
     if (this.#fault === null) this.oncomplete?.({} as never);
   }
 
-  abort(isTold = true): void {
-    if (this.#isOver) return;
+  abort(): void {
+    if (this.#isOver) throw new Error("InvalidStateError");
+    this.end();
+  }
+
+  /** Undo it. */
+  end(): void {
     this.#isOver = true;
-    if (this.#before !== null) this.#disk.records = this.#before;
+    if (this.before !== null) this.#disk.records = this.before;
     this.#disk.end(this);
-    if (isTold) this.page.run(() => this.onabort?.({} as never));
+    this.page.run(() => this.onabort?.({} as never));
   }
 
   #ask<Result>(answer: (records: Records) => Result): RequestLike<Result> {

@@ -13,6 +13,7 @@ const FIRST_SEED = Number(process.env["SYNCD_SIM_SEED"] ?? 1);
 const FOUND: readonly (readonly [seed: number, what: string])[] = [
   [378, "a client with a new id forgot what entries hold of other tabs' mutations"],
   [575, "tabs took the refusal of another's old token for one of theirs, and waited for their application"],
+  [437, "what lay on the disk as never sent was sent, and another tab found it there"],
 ];
 
 describe("tabs of two users in a world in which everything goes wrong", () => {
