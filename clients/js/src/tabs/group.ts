@@ -13,8 +13,9 @@ import type { ClientClaim } from "../wire/messages.js";
 import { Election, type KeptLike } from "./election.js";
 import type { TabId } from "./exchange.js";
 import { Hub } from "./hub.js";
-import { PendingOfTabs, type PendingWord } from "./pending.js";
+import { PendingOfTabs } from "./pending.js";
 import { TabSocket } from "./socket.js";
+import type { Addressed, ConnectionWord, Word } from "./words.js";
 
 /** After its client ended the connection a tab goes on leading for so long: it may only want another session. */
 const LINGER_MS = 1_000;
@@ -34,32 +35,6 @@ export interface TabsEnvironment {
   /** What all tabs can read; null: nothing. */
   readonly kept: KeptLike | null;
 }
-
-/** What tabs tell each other. */
-type Word =
-  | ConnectionWord
-  | PendingWord
-  /** This tab is there; or no more, as it says itself or the leader does for it. */
-  | { readonly say: "here"; readonly from: TabId }
-  | { readonly say: "gone"; readonly from: TabId };
-
-/** Of the connection they share. */
-type ConnectionWord =
-  /** The leader is there. */
-  | { readonly say: "lead"; readonly term: number }
-  /** Is it? And: this tab speaks for these clients. */
-  | { readonly say: "ask"; readonly from: TabId; readonly claims: readonly ClientClaim[] }
-  | { readonly say: "up"; readonly from: TabId; readonly term: number; readonly data: Uint8Array }
-  | { readonly say: "left"; readonly from: TabId; readonly term: number }
-  | { readonly say: "down"; readonly term: number; readonly to: readonly TabId[]; readonly data: Uint8Array }
-  | {
-      readonly say: "shut";
-      readonly term: number;
-      readonly to: readonly TabId[];
-      readonly code: number;
-      readonly reason: string;
-      readonly isRefused: boolean;
-    };
 
 /** This tab. */
 export class TabGroup {
@@ -82,6 +57,9 @@ export class TabGroup {
   #through: number | null = null;
   #claims: readonly ClientClaim[] = [];
   #known = new Set<TabId>();
+  /** How many connections this tab's client has had; and, for a hub, what the others said of theirs. */
+  #turn = 0;
+  readonly #turns = new Map<TabId, number>();
   /** The leader has no room for this tab. */
   #isRefused = false;
 
@@ -130,6 +108,7 @@ export class TabGroup {
       closed: () => this.#closed(socket),
     });
     this.#socket = socket;
+    this.#turn += 1;
     this.#through = null;
     if (this.#election.isIn) this.#greet();
     else this.#join();
@@ -193,7 +172,7 @@ export class TabGroup {
     if (socket !== this.#socket || this.#through === null) return;
     this.#noteClaims(frame, "hello");
     if (this.#hub !== null) this.#run((hub, now) => hub.tabSent(this.id, frame, now));
-    else this.#say({ say: "up", from: this.id, term: this.#through, data: frame });
+    else this.#say({ say: "up", from: this.id, term: this.#through, turn: this.#turn, data: frame });
   }
 
   #closed(socket: TabSocket): void {
@@ -253,8 +232,10 @@ export class TabGroup {
     if (word.say === "up" || word.say === "left") {
       if (this.#hub === null || term !== this.#election.term) return;
       this.#meet(word.from);
-      if (word.say === "up") this.#run((hub, now) => hub.tabSent(word.from, word.data, now));
-      else this.#run((hub) => hub.tabLeft(word.from, false));
+      if (word.say === "up") {
+        this.#turns.set(word.from, word.turn);
+        this.#run((hub, now) => hub.tabSent(word.from, word.data, now));
+      } else this.#run((hub) => hub.tabLeft(word.from, false));
       return;
     }
     if (this.#hub !== null && term < this.#election.term) {
@@ -271,7 +252,7 @@ export class TabGroup {
     if (this.#through !== null && this.#through < term) this.#shut(ABNORMAL_CLOSE, "Another tab leads now.");
     if (isNew && word.say === "lead") this.#election.doubt();
     if (word.say === "lead") this.#greet();
-    else if (this.#through !== term || !("to" in word) || !word.to.includes(this.id)) return;
+    else if (this.#through !== term || !("to" in word) || word.to.get(this.id) !== this.#turn) return;
     else if (word.say === "down") this.#received(word.data);
     else if (word.say === "shut") {
       this.#isRefused = word.isRefused;
@@ -287,6 +268,7 @@ export class TabGroup {
     const hub = this.#hub;
     this.#election.onEnd(tab, () => {
       this.#known.delete(tab);
+      this.#turns.delete(tab);
       this.pending.forgetTab(tab);
       if (this.#hub !== null) this.#say({ say: "gone", from: tab });
       if (hub === this.#hub) this.#run((own) => own.tabLeft(tab, true));
@@ -299,22 +281,24 @@ export class TabGroup {
     const now = this.#environment.now();
     const fence = { group: this.#groupName(), term };
     this.#known = new Set([this.id]);
-    const shut = (to: readonly TabId[], code: number, reason: string, isRefused: boolean): void => {
-      const others = to.filter((tab) => tab !== this.id);
-      if (others.length > 0) this.#say({ say: "shut", term, to: others, code, reason, isRefused });
-      if (others.length < to.length) this.#shut(code, reason);
+    const others = (tabs: readonly TabId[]): Addressed =>
+      new Map(tabs.flatMap((tab) => (tab === this.id ? [] : [[tab, this.#turns.get(tab) ?? 0]])));
+    const shut = (tabs: readonly TabId[], code: number, reason: string, isRefused: boolean): void => {
+      const to = others(tabs);
+      if (to.size > 0) this.#say({ say: "shut", term, to, code, reason, isRefused });
+      if (to.size < tabs.length) this.#shut(code, reason);
     };
     const hub = new Hub(
       {
         dial: () => this.#dial(hub),
         sendUp: (frame) => this.#link?.send(frame),
         hangUp: () => this.#hangUp(),
-        sendDown: (to, data) => {
-          const others = to.filter((tab) => tab !== this.id);
-          if (others.length > 0) this.#say({ say: "down", term, to: others, data });
-          if (others.length < to.length) this.#received(data);
+        sendDown: (tabs, data) => {
+          const to = others(tabs);
+          if (to.size > 0) this.#say({ say: "down", term, to, data });
+          if (to.size < tabs.length) this.#received(data);
         },
-        closeDown: (to, code, reason) => shut(to, code, reason, false),
+        closeDown: (tabs, code, reason) => shut(tabs, code, reason, false),
         refuse: (tab) => shut([tab], ABNORMAL_CLOSE, "There are too many tabs.", true),
         deposed: () => this.#election.stepBack(),
       },

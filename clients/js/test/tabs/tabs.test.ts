@@ -125,6 +125,21 @@ describe("tabs that share a connection", () => {
     expect(browser.numConnected).toBe(1);
   });
 
+  /** A frozen one that dialled first when it went on was told the end of its last connection for that of the new one. */
+  it("take nothing that was said of a connection that they have ended for the next one", async () => {
+    const [late] = othersOf(await opened(2)) as [FakeTab];
+    late.freeze();
+    browser.world.server.dropAll();
+    await browser.pass(50);
+    late.states.length = 0;
+    late.client.disconnect();
+    late.client.connect();
+    await browser.pass(0);
+    late.thaw();
+    await browser.pass(2_000);
+    expect(late.states).toEqual(["offline", "connecting", "connected"]);
+  });
+
   /** The newer token was taken for the refused one, or the tab that has it for one that must wait for its application. */
   it("suffer not for the old token of one of them: they come back with theirs, and it with a new one", async () => {
     const { clock, server } = browser.world;
