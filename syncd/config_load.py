@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import functools
 import tomllib
 import types
 import typing
@@ -77,31 +78,31 @@ def load_config(
         overrides: Keys of [server] as given on the command line; None stands for not given.
 
     Raises:
-        ConfigError: a file cannot be read, a key is unknown, or a value is not what its key wants.
+        ConfigError: a file cannot be read, keys are unknown, or values are not what their keys want; a line each.
     """
     tables = {} if path is None else _read_toml(path)
-    _refuse_unknown(tables, _SECTIONS, "")
     folder = Path(path or "").parent
-    server = _server_values(_section(tables, "server"), folder, environ, overrides or {})
-    auth = _auth_settings(_section(tables, "auth"), folder, environ)
+    _, server, auth, limits, timing, namespaces, collections = _all_of(
+        [
+            lambda: _refuse_unknown(tables, _SECTIONS, ""),
+            lambda: _server_values(_section(tables, "server"), folder, environ, overrides or {}),
+            lambda: _auth_settings(_section(tables, "auth"), folder, environ),
+            lambda: Limits(**_values(Limits, _section(tables, "limits"), "limits.")),
+            lambda: Timing(**_values(Timing, _section(tables, "timing"), "timing.")),
+            lambda: _named(_section(tables, "namespaces"), _namespace),
+            lambda: _named(_section(tables, "collections"), _collection),
+        ]
+    )
     is_open = bool(server.get("insecure")) or not auth.algorithms
     return Config(
         **server,
         auth=auth,
-        limits=Limits(**_values(Limits, _section(tables, "limits"), "limits.")),
-        timing=Timing(**_values(Timing, _section(tables, "timing"), "timing.")),
+        limits=limits,
+        timing=timing,
         namespaces=_with_built_in(
-            {
-                name: _namespace(name, table)
-                for name, table in _section(tables, "namespaces").items()
-            },
-            is_open=is_open,
-            is_insecure=bool(server.get("insecure")),
+            namespaces, is_open=is_open, is_insecure=bool(server.get("insecure"))
         ),
-        collections={
-            name: _collection(name, table)
-            for name, table in _section(tables, "collections").items()
-        },
+        collections=collections,
     )
 
 
@@ -173,6 +174,12 @@ def _named_table(name: str, table: object, where: str) -> dict[str, Any]:
     return table
 
 
+def _named(tables: _Table, read: Callable[[str, object], Any]) -> dict[str, Any]:
+    """Read each of the tables of a section."""
+    parts = [functools.partial(read, name, table) for name, table in tables.items()]
+    return dict(zip(tables, _all_of(parts), strict=True))
+
+
 def _namespace(name: str, given: object) -> Namespace:
     where = f"namespaces.{name}"
     table = _named_table(name, given, where)
@@ -239,8 +246,30 @@ def _values(
     """Return a table's values converted to what the fields of `cls` hold; `also` are keys to offer in errors."""
     hints = typing.get_type_hints(cls)
     known = [field.name for field in attrs.fields(cls) if field.name not in without]
-    _refuse_unknown(table, known, prefix, also)
-    return {key: _converted(table[key], hints[key], key, prefix + key) for key in table}
+    keys = [key for key in table if key in known]
+    _, *values = _all_of(
+        [
+            lambda: _refuse_unknown(table, known, prefix, also),
+            *(
+                functools.partial(_converted, table[key], hints[key], key, prefix + key)
+                for key in keys
+            ),
+        ]
+    )
+    return dict(zip(keys, values, strict=True))
+
+
+def _all_of(parts: Iterable[Callable[[], Any]]) -> list[Any]:
+    """Return what each part returns, or raise everything that is wrong with them at once."""
+    values, problems = [], []
+    for part in parts:
+        try:
+            values.append(part())
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return values
 
 
 def _converted(value: object, hint: Any, key: str, where: str) -> Any:
@@ -308,9 +337,13 @@ def _refuse_unknown(
     table: _Table, known: Iterable[str], prefix: str, also: Iterable[str] = ()
 ) -> None:
     names = [*known, *also]
-    for key in table:
-        if key not in names:
-            raise ConfigError(f"There is no setting {prefix}{key}{_hint(key, names)}.")
+    problems = [
+        f"There is no setting {prefix}{key}{_hint(key, names)}."
+        for key in table
+        if key not in names
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _hint(given: object, names: list[str]) -> str:

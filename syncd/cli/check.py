@@ -81,7 +81,7 @@ def _told(value: Any) -> str:
 def effective_lines(config: Config) -> Iterator[str]:
     """Yield the whole configuration as lines of TOML, secrets masked."""
     yield "[server]"
-    yield from _fields(config, without=(*_SECTIONS, "namespaces", "collections"))
+    yield from _fields(config, without=(*_SECTIONS, "namespaces", "collections", "seat"))
     for section in _SECTIONS:
         yield from ("", f"[{section}]")
         yield from _fields(getattr(config, section))

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import attrs
 
+from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
 from syncd.model.arguments import BadArguments
 from syncd.model.mutators import Mutator, Mutators
@@ -127,7 +128,7 @@ class MutationGroup:
         recording = Recording(self._ground, self._overlay, author)
         mutator = self._mutators.find(mutation.name)
         if mutation.refusal is not None:
-            return self._reject(mutation, recording, mutation.refusal, "")
+            return self._reject(mutation, recording, mutation.refusal, _text(mutation.refusal))
         if mutator is None:
             return self._reject(
                 mutation, recording, "unknown_mutator", "There is no mutator of this name."
@@ -244,6 +245,13 @@ class MutationGroup:
         self.decided.append(decided)
         self.commits.append(decided.commit)
         return decided
+
+
+def _text(refusal: str) -> str:
+    """What people are told of a rejection that was decided before; `codes.toml` has the same under `rejections`."""
+    if refusal == ErrorCode.PERMISSION_DENIED.value:
+        return "The mutator does not exist or this identity may not call it."
+    return ErrorCode(refusal).text
 
 
 def rerun_after(

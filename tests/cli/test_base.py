@@ -320,6 +320,7 @@ def test_what_check_prints_is_a_configuration_that_loads_to_the_same(capsys, tmp
     assert main(["check"]) == 0
     printed = tmp_path / "printed.toml"
     printed.write_text(capsys.readouterr().out)
+    assert "seat" not in printed.read_text()  # of a worker, and nobody's to set
     again = load_config(str(printed), {})
     expected = load_config("syncd.toml", {})
     assert again.namespaces == expected.namespaces

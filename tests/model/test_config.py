@@ -303,6 +303,39 @@ def test_the_file_is_found_by_variable_or_name(tmp_path, monkeypatch):
     assert find_config({"SYNCD_CONFIG": "/etc/syncd.toml"}) == "/etc/syncd.toml"
 
 
+def test_everything_that_is_wrong_with_a_file_is_told_at_once(tmp_path):
+    path = tmp_path / "syncd.toml"
+    path.write_text(
+        """
+        [sever]
+        [limits]
+        errors = "many"
+        frame_byte = 1
+        framents = 2
+        [timing]
+        ping_s = "soon"
+        [namespaces.a]
+        mode = "strem"
+        [collections.A]
+        """
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path), {}, {"driver": 7})
+    told = str(caught.value).splitlines()
+    for name in (
+        "sever",
+        "limits.errors",
+        "frame_byte",
+        "framents",
+        "ping_s",
+        "a.mode",
+        "A",
+        "--driver",
+    ):
+        assert [name in line for line in told].count(True) == 1, name
+    assert len(told) == 8
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

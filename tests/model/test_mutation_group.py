@@ -284,6 +284,16 @@ def test_an_unknown_mutator_and_bad_arguments_are_rejections_that_advance(bench)
     assert bench.state.last == {"c": 2}
 
 
+@pytest.mark.parametrize("code", ["permission_denied", "bad_source"])
+def test_a_refusal_that_was_decided_before_says_why(bench, codes_toml, code):
+    [mutation] = asked(bench, [("alice", [["incr", "b"]])])
+    mutation.refusal = code
+    decided = bench.group().run(mutation)
+    assert rejection_of(decided) == code
+    told = outcome_of(decided)["error"]["message"]
+    assert told in {codes_toml[part].get(code, {}).get("text") for part in ("rejections", "errors")}
+
+
 def test_a_rejection_stands_only_as_long_as_what_it_read(bench):
     decided = bench.group().run(*asked(bench, [("alice", [["reject_above", "b", 1]])]))
     assert rejection_of(decided) == "too_many"
