@@ -1,7 +1,7 @@
 """What every store promises to loads that all nodes share: of a key one node asks the source, the others take what it brings.
 
-Used between transactions, as rebuilds are; each method is one transaction. A claim ends when it is finished, when it expires, or as soon as
-its channel is told an invalidation that does not name other keys, or the swap of a rebuild.
+Used between transactions, as rebuilds are; each method is one transaction. A claim ends when it is finished, when it was not renewed in time
+(so the keys of a node that died are free soon, however long a load may take), or as soon as its channel is told an invalidation that does not name other keys, or the swap of a rebuild.
 
 Invariant (DESIGN 5.9): what is `LOADED` was asked of the source after the last invalidation of it that is in the log at that position.
 """
@@ -68,6 +68,9 @@ class LoadClaims(Protocol):
         A store that nobody else has open grants what it may.
         """
 
+    def renew(self, holder: str, places: Sequence[TaggedKey], lease_s: float) -> None:
+        """Hold these for so long from now; those that are not the holder's any more stay as they are. One operation for all."""
+
     def finish(self, holder: str, loads: Sequence[FinishedLoad]) -> None:
         """Say what came of claims; those that are not the holder's any more stay as they are."""
 
@@ -82,6 +85,9 @@ class AloneLoads:
         nowhere = Position(Epoch(""), 0)
         granted = [LoadClaim(ClaimState.GRANTED, nowhere) for _ in places[:max_granted]]
         return granted + [LoadClaim(ClaimState.FREE, nowhere) for _ in places[max_granted:]]
+
+    def renew(self, _holder: str, _places: Sequence[TaggedKey], _lease_s: float) -> None:
+        """See `LoadClaims.renew`."""
 
     def finish(self, _holder: str, _loads: Sequence[FinishedLoad]) -> None:
         """See `LoadClaims.finish`."""

@@ -87,6 +87,13 @@ class MemoryLoads:
             answers.append(answer)
         return answers
 
+    def renew(self, holder: str, places: Sequence[TaggedKey], lease_s: float) -> None:
+        """See `LoadClaims.renew`."""
+        for place in places:
+            claim = self._valid(place, self._head(place[0]))
+            if claim is not None and claim.holder == holder:
+                claim.until = self.clock() + lease_s
+
     def finish(self, holder: str, loads: Sequence[FinishedLoad]) -> None:
         """See `LoadClaims.finish`."""
         for load in loads:

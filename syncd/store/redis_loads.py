@@ -14,6 +14,8 @@ from syncd.store.redis_state import entry_from
 __all__ = ["RedisLoads"]
 
 _FOR_EVER = -1
+RENEWED_A_CALL = 1000
+"""Two milliseconds of the server's time."""
 
 
 class _Scripts(Protocol):
@@ -26,7 +28,7 @@ class _Scripts(Protocol):
 
 
 class RedisLoads:
-    """`LoadClaims` on a server: one script for each channel."""
+    """`LoadClaims` on a server: one script for each channel, and one to renew the claims of all."""
 
     def __init__(self, store: _Scripts) -> None:
         self._store = store
@@ -54,6 +56,18 @@ class RedisLoads:
                 fresh_s = None if fresh_ms == _FOR_EVER else fresh_ms / 1000
                 claims[index] = LoadClaim(ClaimState(state), position, fresh_s, entry)
         return [claims[index] for index in range(len(places))]
+
+    def renew(self, holder: str, places: Sequence[TaggedKey], lease_s: float) -> None:
+        """See `LoadClaims.renew`."""
+        lease_ms = max(1, int(lease_s * 1000))
+        for start in range(0, len(places), RENEWED_A_CALL):
+            claimed = by_channel(places[start : start + RENEWED_A_CALL])
+            rows = [[name, [key for _, key in keys]] for name, keys in claimed.items()]
+
+            def make(rows: list[Any] = rows) -> list[Any]:
+                return ["renew", holder, False, rows, lease_ms]
+
+            self._store.run(LOADS, make)
 
     def finish(self, holder: str, loads: Sequence[FinishedLoad]) -> None:
         """See `LoadClaims.finish`."""

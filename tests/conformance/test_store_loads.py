@@ -34,6 +34,10 @@ class Claims:
     def states(self, holder, *keys, **how):
         return [each.state for each in self.ask(holder, *keys, **how)]
 
+    def renew(self, holder, *keys, lease_s=60.0, channel="orders"):
+        places = [(ChannelName(channel), KeyName(key)) for key in keys]
+        self.loads.renew(holder, places, lease_s)
+
     def finish(self, holder, *keys, fresh_s=60.0):
         places = [(ORDERS, KeyName(key)) for key in keys]
         self.loads.finish(holder, [FinishedLoad(place, fresh_s) for place in places])
@@ -95,6 +99,39 @@ def test_a_claim_and_what_was_loaded_expire(claims):
         assert time.monotonic() < deadline
 
 
+def until(is_so):
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+
+
+def test_a_claim_lasts_for_as_long_as_its_holder_renews_it(claims):
+    """So a lease may be short however long a load takes, and the keys of a node that died are free soon."""
+    claims.ask("one", "a", "b", lease_s=0.3)
+    claims.ask("one", "c", lease_s=0.3, channel="orders/eu")
+    claims.renew("one", "a")
+    claims.renew("one", "c", channel="orders/eu")
+    claims.renew("two", "b")
+    until(lambda: claims.states("two", "b") == [GRANTED])
+    assert claims.states("two", "a") == claims.states("two", "c", channel="orders/eu") == [HELD]
+
+
+def test_what_is_claimed_no_more_is_not_claimed_by_its_renewal(claims, mutation):
+    """The position that a claim began at is what says which invalidations end it."""
+    claims.ask("one", "a", lease_s=0.02)
+    until(lambda: claims.states("two", "a", most=0) == [FREE])
+    claims.ask("one", *"bcd")
+    claims.finish("one", "b", fresh_s=0.3)
+    claims.finish("one", "c", fresh_s=0.0)
+    claims.log.mutate(
+        mutation(None, 0, events=[AppendRequest(ORDERS, b"\x00", 1, invalidated=["d"])])
+    )
+    claims.renew("one", *"acd")
+    assert claims.states("two", *"acd", most=0) == [FREE] * 3
+    claims.renew("one", "b")
+    until(lambda: claims.states("two", "b", most=0) == [FREE])
+
+
 @pytest.mark.parametrize("what", ["keys", "swap", "whole"])
 def test_what_is_invalidated_or_swapped_is_loaded_anew(claims, mutation, put, what):
     """By whoever asks first: the old holder's result counts no more."""
@@ -141,4 +178,5 @@ def test_a_store_of_one_node_grants_what_there_is_room_for(make_sqlite):
     loads = make_sqlite().rebuilds.loads
     places = [(ORDERS, KeyName(key)) for key in "abc"]
     assert [c.state for c in loads.claim(places, "one", 1.0, 2)] == [GRANTED, GRANTED, FREE]
+    loads.renew("one", places, 1.0)
     loads.finish("one", [FinishedLoad(places[0], None)])

@@ -297,6 +297,7 @@ class CacheOwner(Handle):
         self.watching.look_again()
         self.watching.forget_closed()
         self.reloading.look_again()
+        self.loading.look_again()
         self.sharing.look_again()
 
     def _remote(self, message: RemoteEvents) -> None:

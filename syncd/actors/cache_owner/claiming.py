@@ -4,7 +4,8 @@ Owner of: which keys this node has claimed in the store, and which it waits for.
 
 Invariant (DESIGN 5.9): what another node has loaded is taken as of the position at which the store said so, together with the entry; an
 invalidation after that is heard like any other, one before it has ended the claim (`store.loads`). Whoever waits asks again every `POLL_S`,
-and gives up after the time that a load may take, so that a holder that died holds up nobody for longer. While the store is away nothing can
+and gives up after the time that a load may take. A claim is a short lease that its node renews, so one that died holds up nobody for longer
+than `LEASE_S`. While the store is away nothing can
 be claimed, and each node loads for itself: what the source has as it was is served, anything else gets its version in the store or nobody is told it.
 """
 
@@ -34,8 +35,12 @@ KEYS_PER_ASK = 200
 """One script of a millisecond."""
 POLL_S = 0.25
 """Short beside a load that is worth being shared; one script for 200 keys."""
+LEASE_S = 5.0
+"""For so long the keys of a node that died are not free; longer than the store may hang (3 s) without that losing them."""
+RENEW_S = 1.0
+"""Of a key, so that four renewals may be late or lost; one command for all keys of a moment."""
 SLACK_S = 1.0
-"""A lease outlives the longest load by this, so that what it brought can be written."""
+"""Whoever waits does so for the longest load and this, so that what it brought can be written."""
 
 
 class Loader(Protocol):
@@ -70,8 +75,9 @@ class Claiming:
         self._call = call
         self.loader: Loader
         self.fetching: Fetching
-        self._held: set[Place] = set()
-        """Granted to this node, and not finished yet."""
+        self._held: dict[Place, float] = {}
+        """Granted to this node, and not finished yet; when to renew each."""
+        self._is_renewing = False
         self._finished: list[FinishedLoad] = []
         self._waiting: dict[Place, tuple[Flight, float]] = {}
         """Loaded by others, and since when that is waited for."""
@@ -89,7 +95,6 @@ class Claiming:
     def ask(self, holding: Holding, flights: list[Flight], max_granted: int) -> None:
         """Ask who loads these keys; whatever the answer, `Loader.asked` is called."""
         places, holder = [flight.place for flight in flights], self._holder
-        lease_s = holding.definition.load_timeout_s + SLACK_S
 
         def done(answer: list[LoadClaim] | SyncdError) -> None:
             if isinstance(answer, StoreUnavailable):
@@ -98,7 +103,7 @@ class Claiming:
                 self._call(lambda: self._answered(holding, flights, answer))
 
         self._store.rebuild(
-            lambda store: store.loads.claim(places, holder, lease_s, max_granted), done
+            lambda store: store.loads.claim(places, holder, LEASE_S, max_granted), done
         )
 
     def _answered(
@@ -116,7 +121,7 @@ class Claiming:
                 continue
             claim = answer[index]
             if claim.state is ClaimState.GRANTED:
-                self._held.add(place)
+                self._held[place] = self._holdings.now + RENEW_S
             if not is_wanted:
                 self.finish(place, 0.0)
             elif claim.state is ClaimState.GRANTED:
@@ -146,8 +151,7 @@ class Claiming:
 
     def finish(self, place: Place, fresh_s: float | None) -> None:
         """A claim of ours is over. `fresh_s`: as of `FinishedLoad`."""
-        if place in self._held:
-            self._held.discard(place)
+        if self._held.pop(place, None) is not None:
             self._finished.append(FinishedLoad(place, fresh_s))
 
     def landed(self, flight: Flight, fresh_until: float) -> None:
@@ -162,6 +166,20 @@ class Claiming:
             finished, self._finished = self._finished, []
             holder = self._holder
             self._store.rebuild(lambda store: store.loads.finish(holder, finished), _ignore)
+
+    def renew(self) -> None:
+        """Time has passed: hold what is being loaded for longer. A node that does not, dead or stuck, has lost it `LEASE_S` later."""
+        now, holder = self._holdings.now, self._holder
+        due = [place for place, at in self._held.items() if at <= now]
+        if not due or self._is_renewing:
+            return
+        self._is_renewing = True
+        self._held.update(dict.fromkeys(due, now + RENEW_S))
+
+        def done(_answer: object) -> None:
+            self._is_renewing = False
+
+        self._store.rebuild(lambda store: store.loads.renew(holder, due, LEASE_S), done)
 
     def give_up(self) -> None:
         """This node ends, or begins anew: others need not wait for it."""

@@ -136,6 +136,10 @@ class Loading:
         """This node ends, or begins anew: what it was loading others need not wait for."""
         self._claiming.give_up()
 
+    def look_again(self) -> None:
+        """Time has passed: what is being loaded here is still loaded here."""
+        self._claiming.renew()
+
     # ---------------------------------------------------------------- claiming.Loader
 
     def _claim(self, holding: Holding, queue: _Queue, size: int) -> None:

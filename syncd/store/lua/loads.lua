@@ -1,8 +1,11 @@
--- Claims of loads. A: era, what, holder, channel, and its arguments.
+-- Claims of loads. A: era, what, holder, channel (false to renew those of any), and its arguments.
 -- A claim lies as {top of its channel when it was granted, epoch, holder or false when it is loaded, whether it is fresh beyond its time}.
-local holder, head = A[3], head_of(A[4])
-local invalidated = tonumber(call('HGET', T .. ':c:' .. head.name, 'i') or 0)
+local holder, head, invalidated = A[3], nil, 0
 local loads = {}
+if A[4] then
+  head = head_of(A[4])
+  invalidated = tonumber(call('HGET', T .. ':c:' .. head.name, 'i') or 0)
+end
 
 local function lease_of(key)
   return T .. ':f:' .. head.name .. '\0' .. key
@@ -37,6 +40,19 @@ function loads.claim(keys, lease_ms, left)
     reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = state, fresh, entry
   end
   return reply
+end
+
+-- What is renewed is {channel, keys} of several. One that an invalidation has ended stays ended: its position says so.
+function loads.renew(rows, lease_ms)
+  for _, row in ipairs(rows) do
+    for _, key in ipairs(row[2]) do
+      local lease = T .. ':f:' .. row[1] .. '\0' .. key
+      local raw = call('GET', lease)
+      if raw and cmsgpack.unpack(raw)[3] == holder then
+        call('SET', lease, raw, 'PX', lease_ms)
+      end
+    end
+  end
 end
 
 -- What is finished is {key, ms that it is remembered as loaded or 0, whether it is fresh beyond that}.
