@@ -21,6 +21,8 @@ export interface Foreseen {
   readonly name: string;
   readonly args: unknown;
   readonly madeAtMs: number;
+  /** A page that has ended may have sent it: what is shown may hold it already. */
+  readonly isLeft: boolean;
 }
 
 /** Those that are not settled. Their numbers here are negative. */
@@ -31,6 +33,8 @@ export class Foreign implements Others {
   /** Of these: the server has decided them. */
   readonly #decided = new Set<string>();
   readonly #heard = new Heard();
+  /** Those of pages that have ended, of which what is shown holds nothing but what was heard since. */
+  readonly #left = new Set<string>();
   /** As of which mutations entries were loaded, as the server said it of its session's clients, since somebody looked. */
   #loads: Body[] = [];
   #numMade = 0;
@@ -44,10 +48,12 @@ export class Foreign implements Others {
 
   /** Predict these; those that are there already have another client or number now. */
   add(mutations: readonly Foreseen[]): void {
-    for (const { id, client, mid, name, args, madeAtMs } of mutations) {
+    for (const { id, client, mid, name, args, madeAtMs, isLeft } of mutations) {
       const known = this.#own.get(id);
       // What is shown holds it already: tabs tell each other in one way, the server in another.
       if (!known && client !== null && this.#heard.upTo(client) >= mid) continue;
+      // Or it may: better shown later than twice.
+      if (!known && isLeft && !this.#left.delete(id)) continue;
       const pending = known ?? new Pending(-++this.#numMade, 0, name, args, madeAtMs);
       pending.foreignClient = client;
       pending.mid = mid;
@@ -66,8 +72,14 @@ export class Foreign implements Others {
    * position, may have it still to come: until all are complete, the prediction stays.
    */
   drop(ids: readonly string[], isDecided: boolean): void {
-    if (!isDecided) for (const id of ids) this.#drop(id);
-    else for (const id of ids) if (this.#own.has(id)) this.#decided.add(id);
+    for (const id of ids) {
+      if (!this.#own.has(id)) continue;
+      if (isDecided) this.#decided.add(id);
+      else {
+        this.#drop(id);
+        this.#left.add(id);
+      }
+    }
   }
 
   #drop(id: string): void {
@@ -97,6 +109,7 @@ export class Foreign implements Others {
   }
 
   loaded(told: Body): void {
+    this.#left.clear();
     this.#loads.push(told);
   }
 

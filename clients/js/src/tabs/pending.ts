@@ -47,21 +47,20 @@ export class PendingOfTabs implements PendingStore {
 
   async load(): Promise<readonly StoredMutation[]> {
     const mutations = (await this.#store?.load()) ?? [];
-    this.#note(mutations);
+    this.#note(mutations, true);
     return mutations;
   }
 
   onLeft(found: (left: readonly StoredMutation[]) => void): () => void {
     const stop = this.#store?.onLeft?.((left) => {
-      // Of those that may have been sent nobody here knows whether what is shown holds them: better later than twice.
-      this.#note(left.filter(({ claim }) => claim === null));
+      this.#note(left, true);
       found(left);
     });
     return () => stop?.();
   }
 
   async append(mutations: readonly StoredMutation[]): Promise<void> {
-    this.#note(mutations);
+    this.#note(mutations, false);
     await this.#store?.append(mutations);
   }
 
@@ -71,9 +70,11 @@ export class PendingOfTabs implements PendingStore {
     await this.#store?.remove(ids);
   }
 
-  #note(mutations: readonly StoredMutation[]): void {
+  #note(mutations: readonly StoredMutation[], areLeft: boolean): void {
     // A secret is for the server alone.
-    const told = mutations.map(({ claim, ...rest }) => ({ ...rest, client: claim?.client ?? null }));
+    const told = mutations.map(({ claim, ...rest }) => {
+      return { ...rest, client: claim?.client ?? null, isLeft: areLeft && claim !== null };
+    });
     for (const mutation of told) this.#mine.set(mutation.id, mutation);
     this.#tell(told);
   }

@@ -10,7 +10,7 @@ function room() {
   return { watch, watching, all, foreign: new Foreign(all, watching as unknown as WatchTable) };
 }
 
-const MADE = { id: "x", client: "other", mid: 7, name: "orders.incr", args: null, madeAtMs: 1 };
+const MADE = { id: "x", client: "other", mid: 7, name: "orders.incr", args: null, madeAtMs: 1, isLeft: false };
 
 it("a mutation of another tab stays predicted until every watch has told what became of it", () => {
   // A watch that went on from a position is live at once, and what it missed comes behind: seen in Chromium as a flicker.
@@ -61,4 +61,20 @@ it("a mutation is not predicted over loaded entries that do not say whether they
   expect(all.size).toBe(3);
   foreign.loaded({ other: 6 });
   expect([foreign.takeNews(), [...all.keys()]]).toEqual([true, [-1, -3]]);
+});
+
+it("a mutation of a page that has ended is predicted where it was before, until entries are loaded", () => {
+  // The page may have sent it, so whoever never heard of it cannot know whether what is loaded holds it.
+  const { all, foreign } = room();
+  const left = { ...MADE, isLeft: true };
+  foreign.add([left]);
+  expect(all.size).toBe(0);
+  foreign.add([MADE]);
+  foreign.drop(["x"], false);
+  foreign.add([left]);
+  expect(all.size).toBe(1);
+  foreign.drop(["x"], false);
+  foreign.loaded({});
+  foreign.add([left]);
+  expect(all.size).toBe(0);
 });
