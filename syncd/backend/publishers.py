@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import secrets
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -47,12 +48,15 @@ def _api_url(url: str) -> str:
 
 def _http_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    return {
+    options = {
         "base_url": _api_url(url),
         "headers": headers,
         "timeout": httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
-        "trust_env": not _is_loopback(urlsplit(url).hostname),
     }
+    if _is_loopback(urlsplit(url).hostname):
+        options["trust_env"] = False
+        options["verify"] = ssl.create_default_context()  # which SSL_CERT_FILE counts for
+    return options
 
 
 def _is_loopback(host: str | None) -> bool:

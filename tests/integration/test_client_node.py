@@ -6,7 +6,16 @@ import attrs
 import pytest
 import trio
 
-from syncd.backend import AsyncPublisher, Position, Publication, Publisher, Refused, Unauthorized
+from syncd.backend import (
+    AsyncPublisher,
+    Position,
+    Publication,
+    Publisher,
+    Refused,
+    Unauthorized,
+    Unreachable,
+)
+from syncd.backend.attempts import RetryPolicy
 from syncd.client import (
     ConnectionState,
     ConnectionStopped,
@@ -20,6 +29,7 @@ from syncd.client import (
 )
 from syncd.config import Address, Config, HistoryKind, Mode, Namespace, Timing
 from syncd.server import open_node
+from tests.integration.certificates import self_signed
 
 KEY = "api-key-of-the-test"
 DEMO = Config().namespaces["demo"]
@@ -273,3 +283,27 @@ async def test_a_node_that_restarts_is_found_again_with_everything_in_it(tmp_pat
         [event] = await take(subscription, 1)
         assert (event.data, event.position.offset) == ("while away", 2)
     scopes.pop().cancel()
+
+
+async def test_clients_and_publishers_trust_the_certificates_that_the_environment_names(
+    tmp_path, monkeypatch
+):
+    """Where the system does not know who signed the node's certificate; loopback is no exception."""
+    cert, key = self_signed(tmp_path)
+    config = attrs.evolve(CONFIG, tls_cert=str(cert), tls_key=str(key))
+    async with open_node(config) as node:
+        url = f"https://localhost:{node.addresses[0][1]}"
+        async with AsyncPublisher(url, KEY, retry=RetryPolicy(max_attempts=1)) as api:
+            with pytest.raises(Unreachable):
+                await api.publish("demo:a", 1)
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+        async with (
+            AsyncPublisher(url, KEY) as api,
+            open_client(url) as client,
+            client.subscribe("demo:a") as events,
+        ):
+            await api.publish("demo:a", 2)
+            assert (await anext(aiter(events))).data == 2
+        with Publisher(url, KEY) as blocking:
+            published = await trio.to_thread.run_sync(blocking.publish, "demo:a", 3)
+            assert published.offset == 2
