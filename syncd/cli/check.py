@@ -15,7 +15,12 @@ from syncd.cli.app_target import load_app
 from syncd.config import Address, Config
 from syncd.config_load import check_config, find_config, load_config
 from syncd.logs import MASK
-from syncd.model.definitions import AppDefinition, CollectionDefinition, LoaderDefinition
+from syncd.model.definitions import (
+    AppDefinition,
+    CollectionDefinition,
+    LoaderDefinition,
+    ScannerDefinition,
+)
 from syncd.model.definitions_check import app_in_force
 
 __all__ = ["app_lines", "check", "effective_lines"]
@@ -73,6 +78,8 @@ def app_lines(app: AppDefinition) -> Iterator[str]:
 def _told(value: Any) -> str:
     if isinstance(value, LoaderDefinition):
         return _told(value.call) + (" (takes lists)" if value.takes_list else "")
+    if isinstance(value, ScannerDefinition):
+        return f"{_told(value.call)} (pages of {value.page})"
     if callable(value):
         return getattr(value, "__qualname__", type(value).__qualname__)
     return "not set" if value is None else _toml(value)

@@ -4,12 +4,18 @@ import json
 import sys
 import tomllib
 import types
+from pathlib import Path
 
 import pytest
 
 from syncd.cli.app_target import load_app
 from syncd.cli.main import main
 from syncd.errors import ConfigError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+APPLICATIONS = [
+    path for path in sorted(EXAMPLES.glob("*/app.py")) if "syncd import App" in path.read_text()
+]
 
 ONE = "from syncd import App\napp = App()\norders = app.collection('orders')\n"
 TWO = ONE + "other = App()\n"
@@ -180,3 +186,46 @@ def test_check_tells_what_is_in_force_of_an_application_and_stays_a_configuratio
     ):
         assert line in out.splitlines(), line
     assert tomllib.loads(out)["collections"]["orders"]["read"] == ["role:x"]
+
+
+EVERYTHING = """
+import syncd
+app = syncd.App()
+orders = app.collection("orders", every="6h")
+@orders.loader
+async def fetch(key): ...
+@orders.scanner(page=500)
+async def scan(after):
+    yield "a", 1
+@orders.count
+async def count(): ...
+@orders.warm
+async def hottest(): ...
+@app.on_commit("orders")
+async def forward(change): ...
+@orders.mutator
+def ship(tx): ...
+@app.authorizer
+def allow(identity, action, target): ...
+"""
+
+
+def test_check_tells_of_everything_an_application_may_have(here, capsys):
+    write(here, EVERYTHING)
+    assert main(["check", "probe_app.py"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line in (
+        "# loader = fetch",
+        "# scanner = scan (pages of 500)",
+        "# count = count",
+        "# every_s = 21600.0",
+        "# warm = hottest",
+        "# on_commit = forward",
+    ):
+        assert line in lines, line
+
+
+@pytest.mark.parametrize("path", APPLICATIONS, ids=lambda path: path.parent.name)
+def test_check_accepts_the_applications_of_the_examples(capsys, path):
+    assert main(["check", str(path)]) == 0
+    assert "# collection " in capsys.readouterr().out
