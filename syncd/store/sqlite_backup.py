@@ -17,7 +17,7 @@ import attrs
 
 from syncd.errors import ConfigError
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.store.sqlite_file import check_file, create_private, mark_copy
+from syncd.store.sqlite_file import check_file, create_private, mark_copy, open_to_read
 
 __all__ = ["MAX_POSITIONS", "CopyReport", "Copying", "restore_file"]
 
@@ -129,8 +129,7 @@ def restore_file(backup: Path, to: Path) -> CopyReport:
     if to.exists() or to.with_name(to.name + "-wal").exists():
         raise ConfigError(f"There is a database {to} already. Move it away, with {to}-wal.")
     check_file(backup)
-    opened = sqlite3.connect(f"file:{backup}?mode=ro", uri=True, check_same_thread=False)
-    with contextlib.closing(opened) as source:
+    with contextlib.closing(open_to_read(backup)) as source:
         copying = Copying(source, to)
         try:
             while not copying.step():

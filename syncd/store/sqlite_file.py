@@ -24,6 +24,7 @@ __all__ = [
     "create_private",
     "mark_copy",
     "open_file",
+    "open_to_read",
     "size_bytes",
     "translated",
 ]
@@ -224,6 +225,14 @@ def _wal(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a file that no node has open, and leave nothing beside it: the place may be one where nobody may write."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    if not _wal(path).exists():
+        uri += "&immutable=1"
+    return sqlite3.connect(uri, uri=True, check_same_thread=False)
+
+
 def check_file(path: Path) -> None:
     """See that a file, open nowhere, is a sound database of ours.
 
@@ -231,7 +240,7 @@ def check_file(path: Path) -> None:
         ConfigError: it is not, or cannot be read.
     """
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(open_to_read(path)) as connection:
             number = _schema_number(connection, path)
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.Error as error:

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from syncd.config import Config
-from syncd.errors import RequestRejected
+from syncd.errors import ConfigError, RequestRejected
 from syncd.node_parts import store_options
 from syncd.store.sqlite import SqliteStore
 from syncd.store.sqlite_backup import restore_file
@@ -131,3 +131,21 @@ async def test_a_cancelled_backup_leaves_nothing_and_the_next_one_works(tmp_path
         await node.backup(tmp_path / "copy.db")
         with pytest.raises(RequestRejected, match="already"):
             await node.backup(tmp_path / "copy.db")
+
+
+async def test_restoring_leaves_nothing_beside_the_backup_and_takes_no_file_in_use(tmp_path):
+    """A backup may lie where nobody may write, under any name."""
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    copy = copies / "monday 100%? #1.db"
+    async with running(make_config(tmp_path, DURABLE)) as (node, connect):
+        await publish(await connect(), "log:a", 3)
+        await node.backup(copy)
+        [in_use] = tmp_path.glob("*.db")
+        with pytest.raises(ConfigError, match="locked"):
+            restore_file(in_use, tmp_path / "stolen.db")
+    for source in (copy, in_use):
+        back = restore_file(source, tmp_path / f"back of {source.name}")
+        assert back.positions["log:a"].offset == 3
+    assert list(copies.iterdir()) == [copy]
+    assert not (tmp_path / "stolen.db").exists()
