@@ -36,7 +36,7 @@ export interface ClientState {
 export interface Author {
   /** Client that published. */
   client: string;
-  /** Its mutation, if the event came from one. */
+  /** The mutation of this client that changed the entry; only where an event tells an entry (section 17). */
   mid?: number | null | undefined;
 }
 
