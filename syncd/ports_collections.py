@@ -95,6 +95,8 @@ class AcknowledgeOutcomes:
 
     client: str
     upto: int
+    era: str = ""
+    """Life of the store that the number is of; see `StateStoreHandle.acknowledge`."""
 
 
 @attrs.define

@@ -292,8 +292,12 @@ class StateStoreHandle(Protocol):
         Results come in the order of the group, after the commit.
         """
 
-    def acknowledge(self, client: str, upto: int) -> None:
-        """Drop the outcomes of a client's mutations up to `upto`, soon. Lost in a crash, they go when they are old."""
+    def acknowledge(self, client: str, upto: int, era: str = "") -> None:
+        """Drop the outcomes of a client's mutations up to `upto`, soon. Lost in a crash, they go when they are old.
+
+        Args:
+            era: Life of the store that the numbers are of (`StateReader.era`): in another one nothing is dropped. Empty: of any.
+        """
 
     def acknowledge_forwarded(
         self, channel: ChannelName, key: KeyName, version: int, epoch: Epoch

@@ -134,9 +134,9 @@ class StoreActor:
         """See `StateStoreHandle.commit`."""
         self._ask(Commit(done, group))
 
-    def acknowledge(self, client: str, upto: int) -> None:
+    def acknowledge(self, client: str, upto: int, era: str = "") -> None:
         """See `StateStoreHandle.acknowledge`."""
-        self._acknowledged.note_outcomes(client, upto)
+        self._acknowledged.note_outcomes(client, upto, era)
 
     def acknowledge_forwarded(
         self, channel: ChannelName, key: KeyName, version: int, epoch: Epoch

@@ -20,14 +20,17 @@ class Acknowledgements:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._outcomes: dict[str, int] = {}
+        self._outcomes: dict[str, tuple[int, str]] = {}
+        """By client: up to which mutation, and the life of the store that its numbers are of."""
         self._forwarded: dict[TaggedKey, Position] = {}
 
-    def note_outcomes(self, client: str, upto: int) -> None:
-        """Note that a client has the outcomes up to this one."""
+    def note_outcomes(self, client: str, upto: int, era: str) -> None:
+        """Note that a client has the outcomes up to this one; of two lives of the store the one that is told last is the newer."""
         known = self._outcomes.get(client)
+        if known is not None and known[1] == era:
+            upto = max(upto, known[0])
         if known is not None or len(self._outcomes) < self._capacity:
-            self._outcomes[client] = max(upto, known or 0)
+            self._outcomes[client] = upto, era
 
     def note_forwarded(self, place: TaggedKey, change: Position) -> None:
         """Note that the application has a change."""
@@ -45,7 +48,7 @@ class Acknowledgements:
         """
         self.hand_over_forwarded(store)
         for client in list(itertools.islice(self._outcomes, max_clients)):
-            store.acknowledge(client, self._outcomes.pop(client))
+            store.acknowledge(client, *self._outcomes.pop(client))
         return bool(self._outcomes)
 
     def hand_over_forwarded(self, store: Store) -> None:

@@ -89,7 +89,9 @@ class Collections:
         if client not in connection.clients:
             raise RequestRejected(ErrorCode.CLIENT_DENIED, "This session does not speak for it.")
         if self._hub.cache_owner is not None and not is_stale(connection):
-            self._hub.to_cache_owner.append(AcknowledgeOutcomes(client, message.upto))
+            self._hub.to_cache_owner.append(
+                AcknowledgeOutcomes(client, message.upto, connection.era)
+            )
 
     # ---------------------------------------------------------------- reading, watching
 

@@ -198,11 +198,15 @@ class Store(StateReader, Protocol):
     def era(self) -> str:
         """See `StateReader.era`; may be called at any time, and does not block."""
 
-    def acknowledge(self, client: str, upto: int) -> None:
+    def acknowledge(self, client: str, upto: int, era: str = "") -> None:
         """Drop a client's outcomes up to `upto`: the next `begin_commit` does not know them any more.
 
         Writes nothing itself; the next transaction of mutations or slice of trimming does. Lost with the process, they are
         answered until they are old.
+
+        Args:
+            era: Life of the store that the numbers are of (`StateReader.era`); in another one they are those of other mutations, and
+                nothing is dropped. Empty: of this one.
         """
 
     def acknowledge_forwarded(

@@ -115,7 +115,7 @@ class MemoryStore(AloneReads):
             raise
         return results
 
-    def acknowledge(self, client: str, upto: int) -> None:
+    def acknowledge(self, client: str, upto: int, era: str = "") -> None:
         """See `Store.acknowledge`."""
         self._state.acknowledge(client, upto)
 

@@ -209,10 +209,14 @@ class RedisStore(RedisState):
 
     def commit_batch(self, batch: Batch) -> None:
         """Run a transaction, with what was acknowledged before it; its answers are there on return."""
-        outcomes = dict(self._acknowledged) if batch.has_mutations else {}
-        forwarded = self._some_forwarded()
+        outcomes: dict[str, int] = {}
+        forwarded: dict[bytes, int] = {}
 
         def make() -> list[Any]:
+            # Now and not before: with the connection another era may have been met, in which it counts no more.
+            nonlocal outcomes, forwarded
+            outcomes = dict(self._acknowledged) if batch.has_mutations else {}
+            forwarded = self._some_forwarded()
             return [
                 *self.publishing,
                 [self.describe(channel) for channel in batch.channels],
@@ -242,8 +246,10 @@ class RedisStore(RedisState):
 
     # -------------------------------------------------------------------------------------------- acknowledging
 
-    def acknowledge(self, client: str, upto: int) -> None:
+    def acknowledge(self, client: str, upto: int, era: str = "") -> None:
         """See `Store.acknowledge`."""
+        if era not in ("", self._epochs.era):
+            return  # the numbers may be those of other mutations by now
         self._acknowledged[client] = max(upto, self._acknowledged.get(client, 0))
 
     def acknowledge_forwarded(

@@ -153,7 +153,7 @@ class SqliteStore(AloneReads):
             self.rebuilds.note(group, results)
             return results
 
-    def acknowledge(self, client: str, upto: int) -> None:
+    def acknowledge(self, client: str, upto: int, era: str = "") -> None:
         """See `Store.acknowledge`."""
         self._acknowledged.note_outcomes(client, upto)
 

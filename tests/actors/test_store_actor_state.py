@@ -95,9 +95,9 @@ class WatchedStore(MemoryStore):
         self.calls.append(("begin_commit", len(group)))
         return super().begin_commit(group)
 
-    def acknowledge(self, client, upto):
-        self.calls.append(("acknowledge", client, upto))
-        super().acknowledge(client, upto)
+    def acknowledge(self, client, upto, era=""):
+        self.calls.append(("acknowledge", client, upto, *([era] if era else ())))
+        super().acknowledge(client, upto, era)
 
     def acknowledge_forwarded(self, channel, key, version, epoch=None):
         self.calls.append(("forwarded", channel, key, version))
@@ -392,6 +392,18 @@ async def test_acknowledgements_past_the_capacity_are_dropped(store, nursery, au
     await trio.sleep(1.5)
     assert store.calls[:2] == [("acknowledge", "a", 2), ("acknowledge", "b", 1)]
     assert ("acknowledge", "c", 1) not in store.calls
+
+
+async def test_acknowledgements_of_two_lives_of_the_store_are_not_taken_together(
+    store, nursery, autojump_clock
+):
+    """The highest number of the older life is that of a mutation that is not acknowledged."""
+    desk = desk_of(store)
+    for upto, era in ((5, "old"), (4, "old"), (1, "new"), (2, "new")):
+        desk.actor.acknowledge("c", upto, era)
+    await nursery.start(desk.actor.run)
+    await trio.sleep(1.5)
+    assert store.calls[0] == ("acknowledge", "c", 2, "new")
 
 
 async def test_forwarded_changes_reach_the_store_between_transactions_only(

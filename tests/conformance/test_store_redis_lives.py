@@ -167,6 +167,43 @@ def test_an_acknowledgement_of_another_life_drops_no_outcome(make_server, join):
     assert commit(other, 1) == KnownOutcome(msgpack.packb(1), {})
 
 
+def test_what_was_acknowledged_before_another_life_began_is_forgotten_whoever_finds_that_out(
+    make_server, join
+):
+    """Found by reading: the transaction that met the new life had noted before what to tell of the old one."""
+    server = make_server(None)
+    stays, other = join(server), join(server)
+    commit(stays, 1, writes=[dirty_write()])
+    took = head(stays)
+    stays.acknowledge("c", 1)
+    stays.acknowledge_forwarded(A, KeyName("k"), took.top, took.epoch)
+    restart(server)
+    back(other)
+    commit(other, 1, writes=[dirty_write()])
+    (dirty,) = other.dirty("wide:a", None, 9)
+    assert dirty.version == took.top
+    stays.begin_commit([MutationCommit("d", 1, [], [], b"\x01", 5)])
+    stays.commit()
+    assert commit(other, 1).outcome == msgpack.packb(1)
+    assert other.dirty("wide:a", None, 9) == [dirty]
+
+
+def test_an_acknowledgement_counts_in_the_life_in_which_its_session_began(make_server, join):
+    """A session that outlived it tells numbers that others have by now: their outcomes are still wanted."""
+    server = make_server(None)
+    store = join(server)
+    told = store.era()
+    restart(server)
+    back(store)
+    commit(store, 1)
+    store.acknowledge("c", 1, told)
+    commit(store, 2)
+    assert commit(store, 1) == KnownOutcome(msgpack.packb(1), {})
+    store.acknowledge("c", 1, store.era())
+    commit(store, 3)
+    assert commit(store, 1) == KnownOutcome(None, {})
+
+
 def test_what_an_application_took_in_another_life_leaves_a_key_dirty(make_server, join):
     """The same version is that of another change by now, of which the application has not heard."""
     server = make_server(None)

@@ -166,13 +166,15 @@ def test_answers_of_a_mutation_reach_the_session_and_none_a_closed_one():
     assert desk.hub.errors == {"store_unavailable": 1}
 
 
-def test_an_acknowledgement_is_passed_on_and_not_answered():
+def test_an_acknowledgement_is_passed_on_as_of_its_sessions_life_and_not_answered():
     desk = state_desk()
+    desk.hub.era = lambda: "first"
     client = desk.client()
+    desk.hub.era = lambda: "second"
     client.say("mutate_ack", upto=5)
     command = asked(desk)
     assert isinstance(command, AcknowledgeOutcomes)
-    assert (command.client, command.upto) == (client.id, 5)
+    assert (command.client, command.upto, command.era) == (client.id, 5, "first")
     assert client.heard() == []
 
 

@@ -266,7 +266,7 @@ class CacheOwner(Handle):
             MutateState: self.mutating.mutate,
             GroupDone: self._group_done,
             AcknowledgeOutcomes: lambda message: self._store.acknowledge(
-                message.client, message.upto
+                message.client, message.upto, message.era
             ),
             AddClients: self.greeting.greet,
             ReadEntries: self.watching.read,

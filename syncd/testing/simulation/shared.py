@@ -87,6 +87,11 @@ class SharedStore:
             }
         return found
 
+    def acknowledge(self, client: str, upto: int, era: str = "") -> None:
+        """See `Store.acknowledge`; this store has lives."""
+        if era in ("", self.era()):
+            self._inner.acknowledge(client, upto)
+
     def acknowledge_forwarded(
         self, channel: ChannelName, key: KeyName, version: int, epoch: Epoch | None = None
     ) -> None:
