@@ -341,6 +341,23 @@ describe("tokens", () => {
     expect(driver.actions()).toEqual(["ask-token"]);
   });
 
+  it("are asked for anew when the one that is refused was fetched for a dial that failed", () => {
+    const driver = withSource();
+    driver.core.connect(0);
+    driver.core.tokenSupplied(0, "t1");
+    driver.lose(4401, "expired");
+    driver.core.tokenSupplied(driver.now, "t2");
+    driver.lose(1006, "");
+    driver.pass(500);
+    driver.take();
+    driver.lose(4401, "expired");
+    expect(driver.actions()).toEqual(["ask-token"]);
+    driver.core.tokenSupplied(driver.now, "t3");
+    driver.take();
+    driver.lose(4401, "expired");
+    expect([driver.core.state, driver.actions()]).toEqual(["needs-auth", []]);
+  });
+
   it("may be had later: then the question comes again, with backoff", () => {
     const driver = withSource();
     driver.core.connect(0);

@@ -263,7 +263,11 @@ export class ConnectionCore {
     } else if (isDenied || !reconnect || (code >= 4500 && code <= 4999)) {
       this.#step("stopped", NEVER, code, reason);
       this.error = new ConnectionStopped(code, reason);
-    } else this.#step("lost", now + this.#backoff.nextMs(afterMs), code, reason);
+    } else {
+      // The present token may not have come to the server, and runs out until it does.
+      this.#numRefused = 0;
+      this.#step("lost", now + this.#backoff.nextMs(afterMs), code, reason);
+    }
   }
 
   /** End this connection, and come back. */
