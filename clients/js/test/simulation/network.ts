@@ -12,8 +12,11 @@ export class Network implements Line {
   maxDelayMs = 0;
   /** Chance that a frame comes twice. */
   repeats = 0;
+  /** Every client that a session was welcomed for. */
+  readonly clients = new Set<string>();
   readonly #clock: FakeClock;
   readonly #random: () => number;
+  readonly #areWelcome = new WeakSet<object>();
   /** When the last frame of each way arrives. */
   readonly #lastAt = new WeakMap<object, { up: number; down: number }>();
 
@@ -29,6 +32,7 @@ export class Network implements Line {
       lastAt = { up: 0, down: 0 };
       this.#lastAt.set(socket, lastAt);
     }
+    if (frame !== null && way === "down" && !this.#areWelcome.has(socket)) this.#note(socket, frame);
     const delayMs = this.maxDelayMs === 0 ? 0 : Math.floor(this.#random() * this.maxDelayMs);
     const arrivesAt = Math.max(now + delayMs, lastAt[way]);
     lastAt[way] = arrivesAt;
@@ -36,6 +40,14 @@ export class Network implements Line {
     for (let time = 0; time < times; time++) {
       if (arrivesAt <= now) run();
       else this.#clock.setTimeout(run, arrivesAt - now);
+    }
+  }
+
+  /** A session begins with `welcome`. */
+  #note(socket: object, frame: Uint8Array): void {
+    this.#areWelcome.add(socket);
+    for (const [, body] of decodeFrame(frame)) {
+      for (const { client } of (body["clients"] ?? []) as { client: string }[]) this.clients.add(client);
     }
   }
 

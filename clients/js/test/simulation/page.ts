@@ -106,13 +106,14 @@ export class Page {
       },
       onEvent: (event) => this.#take(event),
     });
+    this.client.onState(({ state }) => {
+      if (state === "connected" && this.#isForgotten) this.serverForgot();
+    });
     // Numbers are of this page; others', which it took over, are told too and are none of ours.
     this.client.onOutcome(({ id, status }) => this.#ids.get(id)?.outcomes.push(status));
   }
 
   readonly #ids = new Map<number, Made>();
-  /** Ids of this client that the server does not know any more. */
-  readonly #forgotten = new Set<string>();
 
   /** ORDER and RECOVER: the next event, in the epoch that is known, and none else. */
   #take({ position }: ChannelEvent): void {
@@ -124,6 +125,11 @@ export class Page {
     this.position = position;
   }
 
+  /** It speaks for a client that the server does not know any more. */
+  get #isForgotten(): boolean {
+    return this.#world.forgotten.has(this.client.clientId ?? "");
+  }
+
   // ------------------------------------------------------------------------------- what it does
 
   /** Increment the page's own counter, or make what the server will refuse. */
@@ -131,7 +137,7 @@ export class Page {
     const uid = `${this.own} ${this.made.length}`;
     const key = isRefused ? `not-${this.own}` : this.own;
     // Sent under an id that the server has forgotten meanwhile, it may end as unknown.
-    const isDoubtful = this.#forgotten.has(this.client.clientId ?? "");
+    const isDoubtful = this.#isForgotten;
     const made = { uid, isRefused, outcomes: [], isDoubtful, isKept: false };
     if (!isRefused) this.numMade += 1;
     this.made.push(made);
@@ -163,7 +169,6 @@ export class Page {
   /** The server begins anew: what is not decided may have been, and what was counted is gone. */
   serverForgot(): void {
     this.isVoid = true;
-    if (this.client.clientId !== null) this.#forgotten.add(this.client.clientId);
     for (const made of this.made) {
       made.isDoubtful ||= !made.outcomes.some((status) => status === "ok" || status === "rejected");
     }

@@ -31,6 +31,8 @@ export class Simulation {
   /** What was done, to read when it fails. */
   readonly history: string[] = [];
   numWiped = 0;
+  /** Clients that the server does not know any more. Tabs may still have one to give to a tab that comes. */
+  readonly forgotten = new Set<string>();
   /**
    * Tabs neither freeze nor are left, disks work and nothing is slow. Then tabs show each other's predictions without a flicker;
    * else what one tab tells another and what the server tells it may meet in any order, and only what a tab made itself is
@@ -165,6 +167,7 @@ export class Simulation {
 
   #wipe(): void {
     this.numWiped += 1;
+    for (const client of this.network.clients) this.forgotten.add(client);
     this.server.restart({ keepsStore: false });
     for (const page of this.pages) page.serverForgot();
   }
