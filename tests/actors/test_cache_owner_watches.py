@@ -252,6 +252,16 @@ async def test_a_request_for_what_is_not_known_yet_waits_and_is_then_told_behind
         assert prelude(world.listener.joins[-1])["entries"][0]["value"] == "y"
 
 
+async def test_a_position_of_another_epoch_asks_for_nothing(autojump_clock):
+    async with running(app_of()) as world:
+        await filled(world, 1)
+        began = trio.current_time()
+        watch(world, Session(), keys=["k0001"], after={"items": Position("another", 5)})
+        await trio.sleep(0.1)
+        assert prelude(world.listener.joins[0])["entries"][0]["key"] == "k0001"
+        assert trio.current_time() - began < 1
+
+
 async def test_entries_that_may_be_old_are_loaded_anew_when_all_are_watched(autojump_clock):
     values = {"a": 1, "b": 1}
     app = App()
