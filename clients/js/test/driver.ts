@@ -3,7 +3,7 @@
 import type { ConnectionOptions, Suspender } from "../src/core/connection.ts";
 import { ClientCore } from "../src/core/core.ts";
 import { type EntriesRoom, openNoEntries } from "../src/core/entries.ts";
-import type { Fact, Output } from "../src/core/facts.ts";
+import type { Fact, Output, StateChanged } from "../src/core/facts.ts";
 import type { SubscriptionCore } from "../src/core/subscription.ts";
 import { decodeFrame, type Message } from "../src/wire/decode.ts";
 import { encodeMessage } from "../src/wire/encode.ts";
@@ -182,4 +182,13 @@ export function event(channel: string, offset: number, data: unknown = offset, e
 /** A position in the epoch of the tests. */
 export function at(offset: number, epoch = "e1"): { epoch: string; offset: number } {
   return { epoch, offset };
+}
+
+/** What a client told of its connection. */
+export function states(driver: Driver): Omit<StateChanged, "kind">[] {
+  return driver.facts().flatMap((fact) => {
+    if (fact.kind !== "state") return [];
+    const { kind: _kind, ...rest } = fact;
+    return [rest];
+  });
 }

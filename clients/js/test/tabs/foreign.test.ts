@@ -10,7 +10,15 @@ function room() {
   return { watch, watching, all, foreign: new Foreign(all, watching as unknown as WatchTable) };
 }
 
-const MADE = { id: "x", client: "other", mid: 7, name: "orders.incr", args: null, madeAtMs: 1, isLeft: false };
+const MADE = {
+  id: "x",
+  client: "other",
+  mid: 7,
+  name: "orders.incr",
+  args: null,
+  madeAtMs: 1,
+  isLeft: false,
+};
 
 it("a mutation of another tab stays predicted until every watch has told what became of it", () => {
   // A watch that went on from a position is live at once, and what it missed comes behind: seen in Chromium as a flicker.
