@@ -121,7 +121,7 @@ export class Hub {
 
   #hello(id: TabId, body: Body, now: number): void {
     if (this.#tabs.get(id)?.isConnected) this.#leave(id);
-    if (!this.#token.offered(id, (body["token"] ?? null) as string | null)) {
+    if (!this.#token.offered(id, (body["token"] ?? null) as string | null, this.#state !== "down")) {
       this.#owner.closeDown([id], UNAUTHORIZED, "The token is not accepted.");
       return;
     }
@@ -218,7 +218,7 @@ export class Hub {
         this.#exchange.pass(id, kind, own);
         break;
       case "auth":
-        this.#token.offered(id, body["token"] as string);
+        this.#token.offered(id, body["token"] as string, false);
         this.#exchange.pass(id, kind, body);
         break;
       default:

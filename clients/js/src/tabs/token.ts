@@ -12,9 +12,14 @@ export class SharedToken {
   #told: string | null = null;
   #refused: string | null = null;
 
-  /** A tab says hello; return false if the server is known to refuse what it comes with: the others are not to suffer for it. */
-  offered(tab: TabId, token: string | null): boolean {
-    if (token !== null && token === this.#refused) return false;
+  /**
+   * A tab comes with this.
+   *
+   * @param hasSession Others have a session, or are about to: they are not to suffer for what was refused before.
+   * @returns False: it is refused.
+   */
+  offered(tab: TabId, token: string | null, hasSession: boolean): boolean {
+    if (hasSession && token !== null && token === this.#refused) return false;
     this.#ofTabs.set(tab, token);
     this.#next = token ?? this.#next;
     return true;

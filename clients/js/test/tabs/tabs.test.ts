@@ -162,6 +162,33 @@ describe("tabs that share a connection", () => {
     ]);
   });
 
+  it("come back with theirs when the server says that the session's token has run out", async () => {
+    const { server } = browser.world;
+    const [first] = [browser.tab({ client: () => ({ getToken: () => "first" }) })];
+    await browser.pass(1_000);
+    const second = browser.tab({ client: () => ({ getToken: () => "second" }) });
+    await browser.pass(1_000);
+    for (const { states } of [first, second]) states.length = 0;
+    server.last.send("bye", { code: 4401, reason: "It ran out.", reconnect: true, after_ms: 0 });
+    await browser.pass(2_000);
+    expect([first.states, second.states]).toEqual([
+      ["needs-auth", "connecting", "connected"],
+      ["offline", "connecting", "connected"],
+    ]);
+  });
+
+  it("may try a token again that was refused, when the application says so", async () => {
+    const { server } = browser.world;
+    server.badTokens.add("only one");
+    const tab = browser.tab({ client: () => ({ getToken: () => "only one" }) });
+    await browser.pass(2_000);
+    expect(tab.client.state).toBe("needs-auth");
+    server.badTokens.clear();
+    tab.client.connect();
+    await browser.pass(1_000);
+    expect(tab.client.state).toBe("connected");
+  });
+
   it("are strangers to a tab without locks, which has a connection of its own", async () => {
     const [first] = await opened(1);
     const solo = browser.tab({ hasLocks: false });
