@@ -1,5 +1,7 @@
 """What the documents point at exists."""
 
+import ast
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -91,3 +93,24 @@ def test_command_lines_are_found_and_wrong_ones_noticed(parse):
         parse(["serve", "--port", "1"])
     with pytest.raises(click.UsageError):
         parse(["cache", "stat"])
+
+
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def _programs_in(path):
+    for text in PYTHON.findall(path.read_text()):
+        yield compile(text, str(path), "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_every_program_in_python_is_one_and_imports_what_there_is(path):
+    for program in _programs_in(path):
+        for node in ast.walk(program):
+            if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "syncd":
+                module = importlib.import_module(node.module)
+                assert [each.name for each in node.names if not hasattr(module, each.name)] == []
+
+
+def test_programs_are_found():
+    assert sum(len(list(_programs_in(path))) for path in DOCUMENTS) > 10
