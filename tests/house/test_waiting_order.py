@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd import ports, ports_collections, ports_operators, ports_state
+from syncd import ports, ports_collections, ports_operators, ports_shared, ports_state
 
 HANDLES = {
     "PresenceHandle": "presence",
@@ -16,6 +16,8 @@ HANDLES = {
     "CacheOwnerHandle": "cache_owner",
     "WatchingHandle": "broadcaster",
     "StateStoreHandle": "store",
+    "BridgeHandle": "bridge",
+    "InterestHandle": "bridge",
 }
 """What one may wait on (or ask downwards), and whose it is."""
 
@@ -42,6 +44,7 @@ ROOMS = {
     "cache_owner": "syncd/actors/cache_owner*",
     "presence": "syncd/actors/presence*",
     "broadcaster": "syncd/actors/broadcaster*",
+    "bridge": "syncd/actors/bridge",
     "store": "syncd/actors/store*",
 }
 
@@ -93,6 +96,7 @@ def test_every_handle_of_the_ports_is_known_here():
         *ports_operators.__all__,
         *ports_collections.__all__,
         *ports_state.__all__,
+        *ports_shared.__all__,
     ]
     assert {name for name in names if name.endswith("Handle")} == set(HANDLES)
 
@@ -107,6 +111,20 @@ def test_what_points_upward_cannot_be_awaited(port):
 def test_nobody_awaits_the_store():
     """Its answers come as calls of `done`, so that a slow disk stops nobody."""
     for handle in (ports.StoreHandle, ports_state.StateStoreHandle):
+        members = vars(handle).items()
+        assert [name for name, member in members if inspect.iscoroutinefunction(member)] == []
+
+
+def test_the_bridge_waits_for_its_bus_and_for_time_alone():
+    """What it is asked returns at once, and what it has to tell goes up if there is room."""
+    waited = {
+        ast.unparse(node.value.func) if isinstance(node.value, ast.Call) else ast.unparse(node)
+        for path in _files("bridge")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Await)
+    }
+    assert waited == {"nursery.start", "self._tick", "trio.sleep"}
+    for handle in (ports_shared.BridgeHandle, ports_shared.InterestHandle):
         members = vars(handle).items()
         assert [name for name, member in members if inspect.iscoroutinefunction(member)] == []
 
