@@ -8,6 +8,7 @@ import pytest
 
 from syncd.ids import ChannelName
 from syncd.ports_state import Committed, KeyName
+from syncd.store.loads import FinishedLoad
 from syncd.store.rebuilds import RebuildLease, ScannedRow, SwapPlan
 from syncd.store.sqlite import SqliteStore
 
@@ -40,6 +41,11 @@ def prepare(store, lease, plan):
     while has_more := store.rebuilds.prepare(lease, plan, 0.0):
         pass
     assert has_more is False
+
+
+def tags_of(value):
+    """Tags that change with a value, now and then."""
+    return (f"t{value[-1] % 3}", "all") if value[-1] % 2 else (f"t{value[-1] % 3}",)
 
 
 def values(log, channel="orders"):
@@ -251,6 +257,24 @@ def test_an_entry_that_stays_keeps_its_version_over_any_number_of_swaps(
     read = ("orders", "d", versions[0]["d"])
     (result,) = filled.mutate(mutation("c", 1, put("orders", "d", b"mine"), reads=[read]))
     assert isinstance(result, Committed), "the version that was read still stands"
+
+
+@pytest.mark.parametrize("plan", [PLAN, WHOLE])
+def test_all_who_read_an_entry_see_the_same_version_of_it(filled, plan):
+    lease = acquire(filled.store)
+    filled.store.rebuilds.write_page(lease, [row("a"), row("b", b"old", ["t"])], "b", 2)
+    filled.store.rebuilds.swap(lease, plan)
+    keys = [KeyName("a"), KeyName("b")]
+    versions = [entry.version for entry in filled.store.entries(ORDERS, keys)]
+    assert versions == [4, 2]
+    looked_up = filled.store.look_up(ORDERS, keys)
+    assert [entry.version for entry in looked_up.entries] == versions
+    assert [entry.version for entry in filled.scan("orders").entries] == versions
+    loads, places = filled.store.rebuilds.loads, [(ORDERS, key) for key in keys]
+    loads.claim(places, "n", 9.0, 2)
+    loads.finish("n", [FinishedLoad(place, None) for place in places])
+    told = [claim.entry for claim in loads.claim(places, "m", 9.0, 2)]
+    assert [entry.version for entry in told if entry is not None] in ([], versions)
 
 
 @pytest.mark.parametrize("plan", [PLAN, WHOLE])
@@ -468,7 +492,7 @@ class Play:
         write = (
             self.delete("orders", key, is_forwarded=is_forwarded)
             if value is None
-            else self.put("orders", key, value, is_forwarded=is_forwarded)
+            else self.put("orders", key, value, tags_of(value), is_forwarded=is_forwarded)
         )
         is_undone = self.chance.random() < 0.2
         results = self.log.mutate(self.mutation(None, 0, write), commit=not is_undone)
@@ -527,7 +551,7 @@ class Play:
         keys = sorted(key for key in self.source if key > self.after)[:2]
         self.is_complete = len(keys) < 2
         wanted = [key for key in keys if self.among is None or key in self.among]
-        rows = [row(key, self.source[key]) for key in wanted]
+        rows = [row(key, self.source[key], tags_of(self.source[key])) for key in wanted]
         for each in rows:
             if each.key not in self.kept:
                 self.scanned[each.key] = each.value
@@ -575,6 +599,9 @@ class Play:
     def check(self):
         assert values(self.log) == self.entries
         assert self.log.store.count(ORDERS) == len(self.entries)
+        for tag in ("all", "t0", "t1", "t2"):
+            tagged = [key for key, value in sorted(self.entries.items()) if tag in tags_of(value)]
+            assert [key for _, key in self.log.tagged("orders", tag)] == tagged
         tops = [entry.version for entry in self.log.scan("orders").entries]
         assert max(tops, default=0) <= self.log.head("orders").top
 
