@@ -73,7 +73,6 @@ class RedisLink:
             ConfigError: the URL cannot be used.
         """
         self._key = names.meta
-        self._timeout_s = timeout_s
         self._greet = greet
         self._clock = clock
         limits = {
@@ -92,8 +91,8 @@ class RedisLink:
         """Whether channels of pub/sub are spread over slots."""
         return self._source.is_cluster
 
-    def run(self, script: Script, *args: bytes | str | int, timeout_s: float | None = None) -> Any:
-        """Run a script and return its reply, waiting for it as long as always or for `timeout_s`.
+    def run(self, script: Script, *args: bytes | str | int) -> Any:
+        """Run a script and return its reply.
 
         Raises:
             StoreUnavailable: no answer, or not now; `is_unknown` if it may have run all the same.
@@ -103,7 +102,7 @@ class RedisLink:
         words = (1, self._key, *args)
         for is_last in (False, True):
             try:
-                return self._ask("EVALSHA", script.sha, *words, timeout_s=timeout_s)
+                return self._ask("EVALSHA", script.sha, *words)
             except errors.NoScriptError:
                 pass
             except errors.MovedError as error:
@@ -113,7 +112,7 @@ class RedisLink:
                     raise StoreUnavailable(_HERE) from error
                 continue
             try:
-                return self._ask("EVAL", script.text, *words, timeout_s=timeout_s)
+                return self._ask("EVAL", script.text, *words)
             except errors.MovedError as error:
                 self._source.look_again()
                 self.drop()
@@ -184,11 +183,11 @@ class RedisLink:
 
     # -------------------------------------------------------------------------------------------- one command
 
-    def _ask(self, *words: bytes | str | int, timeout_s: float | None = None) -> Any:
+    def _ask(self, *words: bytes | str | int) -> Any:
         connection = self._connected()
         try:
             connection.send_command(*words)
-            return self._reply(connection, timeout_s)
+            return connection.read_response()
         except errors.BusyLoadingError as error:
             self._fail()
             raise StoreUnavailable(_HERE, after_ms=AFTER_MS) from error
@@ -204,15 +203,6 @@ class RedisLink:
         except BaseException:
             self.drop()  # its answer would be the next one's
             raise
-
-    def _reply(self, connection: Connection, timeout_s: float | None) -> Any:
-        if timeout_s is None:
-            return connection.read_response()
-        # Not an option of `read_response` before redis-py 8.
-        connection._sock.settimeout(timeout_s)  # noqa: SLF001
-        reply = connection.read_response()
-        connection._sock.settimeout(self._timeout_s)  # noqa: SLF001
-        return reply
 
     def _translated(self, error: errors.ResponseError, command: object) -> Exception:
         text = str(error)

@@ -21,9 +21,7 @@ RENEWED_A_CALL = 1000
 class _Scripts(Protocol):
     """What of its store this uses."""
 
-    def run(
-        self, script: Script, make: Callable[[], list[Any]], timeout_s: float | None = None
-    ) -> Any: ...
+    def run(self, script: Script, make: Callable[[], list[Any]]) -> Any: ...
     def describe(self, channel: ChannelName) -> list[Any]: ...
 
 
@@ -48,11 +46,11 @@ class RedisLoads:
             ) -> list[Any]:
                 return ["claim", holder, self._store.describe(channel), keys, lease_ms, left]
 
-            epoch, top, *found = self._store.run(LOADS, make)
+            epoch, top, swapped_at, *found = self._store.run(LOADS, make)
             position = Position(Epoch(epoch.decode()), top)
             for n, (index, key) in enumerate(wanted):
                 state, fresh_ms, raw = found[3 * n : 3 * n + 3]
-                entry = None if raw is None else entry_from(key, raw)
+                entry = None if raw is None else entry_from(key, raw, swapped_at)
                 fresh_s = None if fresh_ms == _FOR_EVER else fresh_ms / 1000
                 claims[index] = LoadClaim(ClaimState(state), position, fresh_s, entry)
         return [claims[index] for index in range(len(places))]

@@ -1,30 +1,31 @@
 """Rebuilds in Redis; see `store.rebuilds`. Owned by `RedisStore`.
 
-A swap in which each change is told is planned in reads, since its records are made here, and then done by the script of commits, which
-leaves out what was touched meanwhile. A larger one is one script of its own.
+Scanned rows are written once, beside the entries, as a generation that is whole; a large swap exchanges names. What can be done before that is done in steps
+(`redis_preparing`), what is left of former generations is swept in steps (`redis_trim`). A swap in which each change is told is planned in reads, since its
+records are made here, and done by the script of commits, which leaves out what was touched meanwhile. No script grows with the entries of a collection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgpack
 
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports_state import EntryWrite
+from syncd.ports_state import EntryWrite, TaggedKey
+from syncd.store.base import Slice
 from syncd.store.rebuilds import RebuildLease, RebuildStanding, ScannedRow, Swapped, SwapPlan
-from syncd.store.redis_batch import Batch, event_bytes
+from syncd.store.redis_batch import Batch
 from syncd.store.redis_loads import RedisLoads
+from syncd.store.redis_preparing import MAX_LATE, Preparing
 from syncd.store.redis_scripts import LEASE, REBUILD, REBUILD_PLAN, Script
 from syncd.store.redis_state import place_from, ranges_inside
 
 __all__ = ["RedisRebuilds"]
 
-_ALL = 2**31
-
-SWAP_S = 120.0
-"""A large swap is one script, which holds the server for some 10 to 20 µs a row."""
+MAX_ROWS, MAX_WEIGHT = 200, 256 * 1024
+"""Of one script: some ms. A page is as many of them as it needs, the last of which moves the checkpoint."""
 
 
 class _Scripts(Protocol):
@@ -32,12 +33,12 @@ class _Scripts(Protocol):
 
     @property
     def publishing(self) -> list[Any]: ...
-    def run(
-        self, script: Script, make: Callable[[], list[Any]], timeout_s: float | None = None
-    ) -> Any: ...
+    def run(self, script: Script, make: Callable[[], list[Any]]) -> Any: ...
     def describe(self, channel: ChannelName) -> list[Any]: ...
     def hand_over(self) -> None: ...
-    def channels(self, collection: str, limit: int) -> list[ChannelName]: ...
+    def channels(
+        self, collection: str, limit: int, after: ChannelName | None = None
+    ) -> list[ChannelName]: ...
     def new_batch(self) -> Batch: ...
     def commit_batch(self, batch: Batch) -> None: ...
 
@@ -45,10 +46,15 @@ class _Scripts(Protocol):
 class RedisRebuilds:
     """`RebuildStore` on a server."""
 
-    def __init__(self, store: _Scripts, *, server_clock: bool) -> None:
+    def __init__(self, store: _Scripts, timer: Callable[[], float], *, server_clock: bool) -> None:
         self._store = store
         self.loads = RedisLoads(store)
         self._server_clock = server_clock
+        self._timer = timer
+        self._preparing: dict[str, tuple[int, Preparing]] = {}
+        """With the token that it was begun under, by collection."""
+        self._done: dict[str, tuple[int, int]] = {}
+        """Token, and rows that it is known to have written, by collection: fewer there are when Redis has lost the end of its data."""
 
     def _now(self, now_ms: int) -> int | bool:
         return False if self._server_clock else now_ms
@@ -80,17 +86,29 @@ class RedisRebuilds:
     ) -> RebuildLease | str | None:
         """See `RebuildStore.acquire`."""
         self._store.hand_over()
-        ranges = ranges_inside(collection, None)
+        self._preparing.pop(collection, None)
         # One that only fills deletes nothing, so that resuming a part of it as if it were all does no harm.
         kind = "part" if is_partial and not fills else fills
-        args = (job, self._now(now_ms), lease_ms, resumes, kind, ranges, is_partial)
+        args = (job, self._now(now_ms), lease_ms, resumes, kind, is_partial)
         found = self._change("acquire", collection, *args, note, takes_over or False)
         if found is None:
             return None
         if isinstance(found, bytes):
             return found.decode()
-        token, after, done = found
+        token, after, done, is_marked = found
+        if not is_marked:
+            self._mark_dirty(collection, token)
+        self._done[collection] = token, done
         return RebuildLease(collection, job, token, None if after is None else after.decode(), done)
+
+    def _mark_dirty(self, collection: str, token: int) -> None:
+        """Count what the application was not told of as touched. What is acknowledged now is in the source before it is scanned."""
+        after: TaggedKey | None = None
+        while True:
+            found = self._change("mark", collection, token, ranges_inside(collection, after))
+            if found is None:
+                return
+            after = place_from(found)
 
     def renew(self, lease: RebuildLease, now_ms: int, lease_ms: int) -> bool:
         """See `RebuildStore.renew`."""
@@ -99,6 +117,7 @@ class RedisRebuilds:
 
     def release(self, lease: RebuildLease, *, keeps_generation: bool) -> bool:
         """See `RebuildStore.release`."""
+        self._preparing.pop(lease.collection, None)
         return bool(self._change("release", lease.collection, lease.token, keeps_generation))
 
     def revoke(self, collection: str, job: str) -> bool:
@@ -133,49 +152,77 @@ class RedisRebuilds:
         self, lease: RebuildLease, rows: Sequence[ScannedRow], after: str, done: int
     ) -> bool:
         """See `RebuildStore.write_page`."""
-        scanned = [[row.channel, row.key, row.value, list(row.tags)] for row in rows]
-        return bool(self._change("page", lease.collection, lease.token, scanned, after, done))
+        *first, last = _parts(rows)
+        about = (lease.collection, lease.token, self._known_done(lease), done)
+        steps: list[tuple[Any, ...]] = [*((part,) for part in first), (last, after)]
+        if not all(self._change("page", *about, *step) for step in steps):
+            return False
+        self._done[lease.collection] = lease.token, done
+        return True
+
+    def _known_done(self, lease: RebuildLease) -> int | bool:
+        token, done = self._done.get(lease.collection, (0, 0))
+        return token == lease.token and done
+
+    def _holds(self, lease: RebuildLease) -> bool:
+        done = self._known_done(lease)
+        return bool(self._plan("holds", lease.collection, lease.token, done))
 
     def prepare(self, lease: RebuildLease, plan: SwapPlan, budget_s: float) -> bool | None:
-        """See `RebuildStore.prepare`: so far the swap does everything."""
-        return False if self._plan("holds", lease.collection, lease.token) else None
+        """See `RebuildStore.prepare`."""
+        try:
+            if not self._holds(lease):
+                return None
+            return self._prepared(lease, plan).go_on(Slice(self._timer, budget_s))
+        except BaseException:
+            self._preparing.pop(lease.collection, None)
+            raise
+
+    def _prepared(self, lease: RebuildLease, plan: SwapPlan) -> Preparing:
+        token, found = self._preparing.get(lease.collection, (0, None))
+        if found is None or token != lease.token:
+            found = Preparing(self._plan, self._change, self._store.channels, lease, plan)
+            self._preparing[lease.collection] = (lease.token, found)
+        return found
 
     def swap(self, lease: RebuildLease, plan: SwapPlan) -> Swapped | None:
         """See `RebuildStore.swap`."""
-        collection = lease.collection
-        if not self._plan("holds", collection, lease.token):
-            return None
-        channels = set(self._store.channels(collection, _ALL))
-        scanned = self._plan("channels", collection)
-        channels |= {ChannelName(name.decode()) for name in scanned}
-        writes = self._writes(collection, sorted(channels), plan)
-        if len(writes) > plan.max_events and plan.among is None:
-            return self._swap_whole(lease, sorted(channels), plan)
-        return self._swap_each(lease, writes, plan)
+        try:
+            if not self._holds(lease):
+                return None
+            prepared = self._prepared(lease, plan)
+            prepared.finish()
+            if prepared.is_whole:
+                return self._swap_whole(lease, prepared)
+            return self._swap_each(lease, plan, prepared)
+        finally:
+            self._preparing.pop(lease.collection, None)
 
-    def _writes(
-        self, collection: str, channels: Sequence[ChannelName], plan: SwapPlan
-    ) -> list[EntryWrite]:
-        """Return what would change, one more than can be told each for itself at most."""
-        among = None if plan.among is None else frozenset(plan.among)
-        most, record = plan.max_events + 1 if among is None else _ALL, plan.entry_record
-        writes = []
-        found = self._plan("changed", collection, most)
-        for n in range(0, len(found), 2):
-            channel, key = place_from(found[n])
-            tags, value = _row_from(found[n + 1])
-            writes.append(EntryWrite(channel, key, value, record(key, value), tags))
-        if plan.deletes_missing and len(writes) < most:
-            for place in self._plan("missing", collection, most - len(writes), list(channels)):
-                channel, key = place_from(place)
-                if among is None or (channel, key) in among:
-                    writes.append(EntryWrite(channel, key, None, record(key, None)))
-        return writes
+    def _writes(self, lease: RebuildLease, plan: SwapPlan, prepared: Preparing) -> list[EntryWrite]:
+        record = plan.entry_record
+        writes = [
+            EntryWrite(*place, value, record(place[1], value), tags)
+            for place, tags, value in self._listed(lease.collection)
+        ]
+        return writes + [
+            EntryWrite(*place, None, record(place[1], None)) for place in prepared.missing
+        ]
+
+    def _listed(self, collection: str) -> Iterator[tuple[TaggedKey, tuple[str, ...], bytes]]:
+        """Yield what changes, in order."""
+        after = b"-"
+        while True:
+            last, *found = self._plan("listed", collection, after)
+            if last is None:
+                return
+            for n in range(0, len(found), 2):
+                yield place_from(found[n]), *_row_from(found[n + 1])
+            after = b"(" + last
 
     def _swap_each(
-        self, lease: RebuildLease, writes: Sequence[EntryWrite], plan: SwapPlan
+        self, lease: RebuildLease, plan: SwapPlan, prepared: Preparing
     ) -> Swapped | None:
-        batch = self._store.new_batch()
+        writes, batch = self._writes(lease, plan, prepared), self._store.new_batch()
         results = batch.swap(lease.collection, lease.token, writes, plan.at_ms)
         self._store.commit_batch(batch)
         done = results[0]
@@ -185,24 +232,17 @@ class RedisRebuilds:
         told = [write for write, _ in done]
         return Swapped(len(done), positions, told, [position.offset for _, position in done])
 
-    def _swap_whole(
-        self, lease: RebuildLease, channels: Sequence[ChannelName], plan: SwapPlan
-    ) -> Swapped | None:
-        blob = event_bytes(plan.at_ms, None, plan.whole_record)
-        described = self._store.describe
-        reply = self._store.run(
-            REBUILD,
-            lambda: [
-                "whole",
-                lease.collection,
-                lease.token,
-                [described(channel) for channel in channels],
-                plan.deletes_missing,
-                blob,
-                *self._store.publishing,
-            ],
-            timeout_s=SWAP_S,
-        )
+    def _swap_whole(self, lease: RebuildLease, prepared: Preparing) -> Swapped | None:
+        changes = prepared.changes()
+
+        def make() -> list[Any]:
+            # Counted anew there, for less may have changed by now; what is missing is not among the rows.
+            channels = [[self._store.describe(name), missing] for name, missing in changes]
+            swap = ["whole", lease.collection, lease.token, channels]
+            return [*swap, *self._store.publishing, MAX_LATE]
+
+        while isinstance(reply := self._store.run(REBUILD, make), int):
+            prepared.finish()  # others were faster: so much was touched since
         if reply is None:
             return None
         positions = {
@@ -212,8 +252,20 @@ class RedisRebuilds:
         return Swapped(reply[0], positions)
 
 
+def _parts(rows: Sequence[ScannedRow]) -> list[list[Any]]:
+    """Return rows as scripts take them, some for each script, one of them at least; of two rows of a key the later one counts."""
+    parts, size, weight = [dict[ChannelName, list[Any]]()], 0, 0
+    for row in {(row.channel, row.key): row for row in rows}.values():
+        if size == MAX_ROWS or (size and weight + len(row.value) > MAX_WEIGHT):
+            parts.append({})
+            size = weight = 0
+        size, weight = size + 1, weight + len(row.value)
+        parts[-1].setdefault(row.channel, []).extend((row.key, row.value, list(row.tags)))
+    return [[each for item in part.items() for each in item] for part in parts]
+
+
 def _row_from(raw: bytes) -> tuple[tuple[str, ...], bytes]:
     unpacker = msgpack.Unpacker()
     unpacker.feed(raw)
-    tags = tuple(unpacker.unpack())
-    return tags, raw[unpacker.tell() :]
+    _version, tags = unpacker.unpack()
+    return tuple(tags), raw[unpacker.tell() :]

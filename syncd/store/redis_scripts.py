@@ -18,6 +18,7 @@ __all__ = [
     "REBUILD",
     "REBUILD_PLAN",
     "STATE",
+    "SWEEP",
     "TRIM",
     "TRIM_LOGS",
     "Script",
@@ -33,24 +34,28 @@ class Script:
     sha: str
 
 
-def _script(name: str, *, writes: bool = True, is_plain: bool = False) -> Script:
-    """Read a script. What writes is refused before it starts when the server is out of memory; what reads is not."""
+def _script(
+    name: str, *shared: str, writes: bool = True, is_plain: bool = False, frees: bool = False
+) -> Script:
+    """Read a script and what it shares with others. What writes is refused before it starts when the server is out of memory, unless it frees some."""
     folder = resources.files("syncd.store") / "lua"
-    head = "#!lua\n" if writes else "#!lua flags=no-writes\n"
-    common = "" if is_plain else (folder / "common.lua").read_text("utf-8")
-    text = head + common + (folder / f"{name}.lua").read_text("utf-8")
+    flags = " flags=no-writes" if not writes else " flags=allow-oom" if frees else ""
+    parts = [name] if is_plain else ["common", *shared, name]
+    texts = [(folder / f"{part}.lua").read_text("utf-8") for part in parts]
+    text = f"#!lua{flags}\n" + "".join(texts)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 OPEN = _script("open", is_plain=True)
-COMMIT = _script("commit")
+COMMIT = _script("commit", "generation")
 LEASE = _script("lease")
 LOADS = _script("loads")
 META = _script("meta")
 META_GET = _script("meta", writes=False)
 READ = _script("read", writes=False)
 STATE = _script("state", writes=False)
+SWEEP = _script("sweep", "generation", frees=True)
 TRIM = _script("trim")
 TRIM_LOGS = _script("trim_logs")
-REBUILD = _script("rebuild")
-REBUILD_PLAN = _script("rebuild_plan", writes=False)
+REBUILD = _script("rebuild", "generation")
+REBUILD_PLAN = _script("rebuild_plan", "generation", writes=False)

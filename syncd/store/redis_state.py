@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -20,9 +21,7 @@ _MAX_LIMIT = 2**31
 class RedisState:
     """`StateReader` but for the log, on whatever runs scripts."""
 
-    def run(
-        self, script: Script, make: Callable[[], list[Any]], timeout_s: float | None = None
-    ) -> Any:
+    def run(self, script: Script, make: Callable[[], list[Any]]) -> Any:
         """Run a script, as `RedisStore.run`."""
         raise NotImplementedError
 
@@ -43,9 +42,9 @@ class RedisState:
     def entries(self, channel: ChannelName, keys: Sequence[KeyName]) -> list[Entry]:
         """See `StateReader.entries`."""
         wanted = list(keys)
-        raws = self.run(STATE, lambda: ["entries", channel, wanted])
+        swapped_at, raws = self.run(STATE, lambda: ["entries", channel, wanted])
         found = zip(wanted, raws, strict=True)
-        return [entry_from(key, raw) for key, raw in found if raw is not None]
+        return [entry_from(key, raw, swapped_at) for key, raw in found if raw is not None]
 
     def look_up(
         self,
@@ -57,11 +56,11 @@ class RedisState:
     ) -> LookedUp:
         """See `StateReader.look_up`."""
         wanted, names = list(keys), list(clients)
-        epoch, top, raws, dirty, mids = self.run(
+        epoch, top, swapped_at, raws, dirty, mids = self.run(
             STATE, lambda: ["look_up", self.describe(channel), wanted, with_dirty, names]
         )
         found = zip(wanted, raws, strict=True)
-        entries = [entry_from(key, raw) for key, raw in found if raw is not None]
+        entries = [entry_from(key, raw, swapped_at) for key, raw in found if raw is not None]
         unheard = {KeyName(dirty[n].decode()): dirty[n + 1] for n in range(0, len(dirty), 2)}
         return LookedUp(Position(Epoch(epoch.decode()), top), entries, unheard, mids)
 
@@ -86,7 +85,8 @@ class RedisState:
             STATE, lambda: ["scan", self.describe(channel), after, limit, max_bytes, names]
         )
         entries = [
-            entry_from(KeyName(reply[n].decode()), reply[n + 1]) for n in range(4, len(reply), 2)
+            entry_from(KeyName(reply[n].decode()), reply[n + 1], reply[4])
+            for n in range(5, len(reply), 2)
         ]
         position = Position(Epoch(reply[0].decode()), reply[1])
         return EntryPage(position, entries, is_complete=bool(reply[2])), reply[3]
@@ -95,8 +95,16 @@ class RedisState:
         self, collection: str, tag: str, after: TaggedKey | None, limit: int
     ) -> list[TaggedKey]:
         """See `StateReader.keys_by_tag`."""
-        found = self._places(f":t:{tag}", collection, after, limit)
-        return [place_from(place) for place in found]
+        found: list[TaggedKey] = []
+        while len(found) < limit:
+            # A script looks at so many places at most, whether they count or not.
+            ranges, most = ranges_inside(collection, after), min(limit - len(found), _MAX_LIMIT)
+            last, *places = self.run(STATE, partial(_tagged, tag, collection, ranges, most))
+            found += [place_from(place) for place in places]
+            if last is None:
+                break
+            after = place_from(last)
+        return found
 
     def dirty(self, collection: str, after: TaggedKey | None, limit: int) -> list[DirtyKey]:
         """See `StateReader.dirty`."""
@@ -123,10 +131,15 @@ class RedisState:
         """See `StateReader.count`."""
         return int(self.run(STATE, lambda: ["count", channel]))
 
-    def channels(self, collection: str, limit: int) -> list[ChannelName]:
-        """See `StateReader.channels`."""
+    def channels(
+        self, collection: str, limit: int, after: ChannelName | None = None
+    ) -> list[ChannelName]:
+        """See `StateReader.channels`; those after one if it is named."""
         name = collection.encode()
         ranges = [[b"[" + name, b"[" + name], [b"[" + name + b"/", b"(" + name + b"0"]]
+        if after is not None:
+            partition = b"[" + name + b"/" if after == collection else b"(" + after.encode()
+            ranges = [[partition, b"(" + name + b"0"]]
         most = min(limit, _MAX_LIMIT)
         found = self.run(STATE, lambda: ["places", ":channels", ranges, most, False])
         return [ChannelName(channel.decode()) for channel in found]
@@ -150,9 +163,13 @@ def place_from(member: bytes) -> TaggedKey:
     return ChannelName(channel.decode()), KeyName(key.decode())
 
 
-def entry_from(key: KeyName, raw: bytes) -> Entry:
-    """Decode an entry as it lies in its channel's hash: version and tags in msgpack, its value behind."""
+def _tagged(tag: str, collection: str, ranges: list[list[bytes]], most: int) -> list[Any]:
+    return ["tagged", tag, collection, ranges, most]
+
+
+def entry_from(key: KeyName, raw: bytes, swapped_at: int) -> Entry:
+    """Decode an entry as it lies in its channel's hash: version and tags in msgpack, its value behind. Version 0 is that of the last swap."""
     unpacker = msgpack.Unpacker()
     unpacker.feed(raw)
     version, tags = unpacker.unpack()
-    return Entry(key, version, raw[unpacker.tell() :], tuple(tags))
+    return Entry(key, version or swapped_at, raw[unpacker.tell() :], tuple(tags))

@@ -104,7 +104,7 @@ class RedisStore(RedisState):
         self._forwarded: dict[bytes, int] = {}
         self._timer = timer
         self._trimmer = Trimmer(self, options, timer)
-        self.rebuilds = RedisRebuilds(self, server_clock=server_clock)
+        self.rebuilds = RedisRebuilds(self, timer, server_clock=server_clock)
 
     # -------------------------------------------------------------------------------------------- coming and going
 
@@ -134,9 +134,7 @@ class RedisStore(RedisState):
             self._acknowledged.clear()
             self._forwarded.clear()
 
-    def run(
-        self, script: Script, make: Callable[[], list[Any]], timeout_s: float | None = None
-    ) -> Any:
+    def run(self, script: Script, make: Callable[[], list[Any]]) -> Any:
         """Run a script; `make` returns its arguments behind the era, and is asked again if the era has changed.
 
         Raises: as `commit`.
@@ -146,7 +144,7 @@ class RedisStore(RedisState):
             self._link.ready()
             try:
                 arguments = for_script([self._epochs.era, *make()])
-                return self._link.run(script, arguments, timeout_s=timeout_s)
+                return self._link.run(script, arguments)
             except EraChanged:
                 self._link.drop()
             except StoreUnavailable as error:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from syncd.ids import ChannelName
 from syncd.store.base import Slice, StoreOptions, TrimReport, client_cutoff_ms, cutoff_ms
-from syncd.store.redis_scripts import TRIM, TRIM_LOGS, Script
+from syncd.store.redis_scripts import SWEEP, TRIM, TRIM_LOGS, Script
 
 __all__ = ["Trimmer"]
 
@@ -21,7 +21,7 @@ class _Scripts(Protocol):
 
 
 class Trimmer:
-    """Walks what is due, and counts what went. A step is one or two scripts, each within some ms."""
+    """Walks what is due, and counts what went. A step is some scripts, each within some ms."""
 
     def __init__(self, store: _Scripts, options: StoreOptions, timer: Callable[[], float]) -> None:
         self._store = store
@@ -65,4 +65,5 @@ class Trimmer:
             )
             self.num_events += events
             is_more = is_more or is_late
-        return bool(is_more or are_left)
+        is_left = self._store.run(SWEEP, list)
+        return bool(is_more or are_left or is_left)

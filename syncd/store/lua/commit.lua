@@ -116,17 +116,21 @@ end
 
 local function put_entry(head, key, version, value, tags)
   local entries, place = T .. ':e:' .. head.name, head.name .. '\0' .. key
-  local old = call('HGET', entries, key)
+  local old, old_tags = call('HGET', entries, key), {}
   if old then
-    local _, old_tags = entry_of(old)
-    for _, tag in ipairs(old_tags) do
+    old_tags = select(2, entry_of(old))
+  end
+  for _, tag in ipairs(old_tags) do
+    if not (value and contains(tags, tag)) then
       call('ZREM', T .. ':t:' .. tag, place)
     end
   end
   if value then
     call('HSET', entries, key, pack({version, tags}) .. value)
     for _, tag in ipairs(tags) do
-      call('ZADD', T .. ':t:' .. tag, 0, place)
+      if not contains(old_tags, tag) then
+        call('ZADD', T .. ':t:' .. tag, 0, place)
+      end
     end
     if not old then
       call('ZADD', T .. ':s:' .. head.name, 0, key)
@@ -234,7 +238,11 @@ local function is_so(read, writers)
     return writers[name .. '\0' .. read[2]] == read[4]
   end
   local raw = call('HGET', T .. ':e:' .. name, read[2])
-  return (raw and entry_of(raw) or 0) == read[3]
+  local version = raw and entry_of(raw) or 0
+  if raw and version == 0 then
+    version = heads[read[1]].at
+  end
+  return version == read[3]
 end
 
 local function advance(name, mutation, positions)
@@ -311,27 +319,24 @@ end
 
 -- ------------------------------------------------------------------------------------------ the swap of a rebuild
 
-local function end_generation(collection)
-  call('HSET', T .. ':r:' .. collection, 'expires', 0, 'open', 0)
-  call('UNLINK', T .. ':rr:' .. collection, T .. ':rs:' .. collection, T .. ':rt:' .. collection)
-end
-
-local function is_held(collection, token)
-  local row = call('HMGET', T .. ':r:' .. collection, 'token', 'expires', 'open')
-  return row[1] and tonumber(row[1]) == token and tonumber(row[2]) > 0 and row[3] == '1'
-end
-
 -- Each change told: {3, collection, token, writes}. What was touched since the plan was made stays as it is, its version is 0.
 local function run_swap(operation)
   local collection, versions = operation[2], {}
   if not is_held(collection, operation[3]) then
     return false
   end
-  for index, entry in ipairs(operation[4]) do
-    local place = heads[entry[1]].name .. '\0' .. entry[2]
-    local is_touched = call('SISMEMBER', T .. ':rt:' .. collection, place) == 1
-    versions[index] = is_touched and 0 or write(entry)
-    heads[entry[1]].invalidated = heads[entry[1]].top
+  open_generations[collection] = false  -- it ends here: nothing of it has to be marked
+  for first = 1, #operation[4], 200 do
+    local places = {}
+    for index = first, math.min(first + 199, #operation[4]) do
+      local entry = operation[4][index]
+      places[#places + 1] = heads[entry[1]].name .. '\0' .. entry[2]
+    end
+    for offset, is_touched in ipairs(are_touched(collection, places)) do
+      local entry = operation[4][first + offset - 1]
+      versions[first + offset - 1] = is_touched and 0 or write(entry)
+      heads[entry[1]].invalidated = heads[entry[1]].top
+    end
   end
   end_generation(collection)
   return versions

@@ -20,8 +20,8 @@ end
 -- A channel as the caller describes it is {name, epoch it would get now, size, age in ms or -1, is latest}. A row of another era
 -- is of an epoch that may have gone on without us: it reads as the new one, with nothing in it, and is written so by the next event.
 local function head_of(channel)
-  local row = call('HMGET', T .. ':c:' .. channel[1], 'e', 't', 'f', 'a')
-  local head = {name = channel[1], size = channel[3], age = channel[4], latest = channel[5]}
+  local row = call('HMGET', T .. ':c:' .. channel[1], 'e', 't', 'f', 'a', 'g')
+  local head = {name = channel[1], size = channel[3], age = channel[4], latest = channel[5], at = tonumber(row[5] or 0)}
   if not row[1] then
     head.epoch, head.top, head.floor, head.is_new = channel[2], 0, 0, true
   elseif row[4] == era then
@@ -53,10 +53,24 @@ local function record_length(blob)
   return length - 5
 end
 
--- An entry lies as {version, tags} in msgpack, with its value behind.
+-- An entry lies as {version, tags} in msgpack, with its value behind; version 0 stands for `swapped_at`.
 local function entry_of(raw)
   local at, head = cmsgpack.unpack_one(raw)
   return head[1], head[2], at == -1 and '' or string.sub(raw, at + 1)
+end
+
+-- The offset that stands behind version 0 in a channel: its entries were swapped in together, and which it was is noted once.
+local function swapped_at(name)
+  return tonumber(call('HGET', T .. ':c:' .. name, 'g') or 0)
+end
+
+local function contains(list, wanted)
+  for _, each in ipairs(list) do
+    if each == wanted then
+      return true
+    end
+  end
+  return false
 end
 
 -- A time as the caller gives it in ms, or the server's own.

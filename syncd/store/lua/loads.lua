@@ -21,9 +21,9 @@ local function valid(lease)
   end
 end
 
--- Reply: epoch, top, then of each key: 0 free, 1 granted, 2 held, 3 loaded; ms that it is fresh, -1 for ever; the entry.
+-- Reply: epoch, top, the version that 0 stands for, then of each key: 0 free, 1 granted, 2 held, 3 loaded; ms that it is fresh, -1 for ever; the entry.
 function loads.claim(keys, lease_ms, left)
-  local reply = {head.epoch, head.top}
+  local reply = {head.epoch, head.top, head.at}
   for _, key in ipairs(keys) do
     local lease, state, fresh, entry = lease_of(key), 2, 0, false
     local claim = valid(lease)

@@ -1,7 +1,6 @@
--- What a swap would change. A: era, what, collection, and its arguments.
+-- What there is to know of leases and generations. A: era, what, collection, and its arguments. Each looks at a bounded number of rows.
 local collection = A[3]
-local lease, rows, order, touched =
-  T .. ':r:' .. collection, T .. ':rr:' .. collection, T .. ':rs:' .. collection, T .. ':rt:' .. collection
+local lease = T .. ':r:' .. collection
 local plan = {}
 
 function plan.checkpoint()
@@ -9,9 +8,10 @@ function plan.checkpoint()
   return row[3] == '1' and {row[1], tonumber(row[2])} or false
 end
 
-function plan.holds(token)
-  local row = call('HMGET', lease, 'token', 'expires', 'open')
-  return row[1] and tonumber(row[1]) == token and tonumber(row[2]) > 0 and row[3] == '1' and 1 or 0
+-- Whether a token is good, and the rows that were written with it are there.
+function plan.holds(token, done)
+  local is_whole = not done or tonumber(call('HGET', lease, 'done')) == done
+  return is_whole and is_held(collection, token) and 1 or 0
 end
 
 -- Of each collection that had a rebuild: name, job, token, whether its generation is open, its lease runs, it was abandoned, rows, note.
@@ -31,55 +31,80 @@ function plan.standings(now, collections)
   return reply
 end
 
--- Rows that change something: place and row by turns, at most `limit` of them.
-function plan.changed(limit)
-  local reply = {}
-  each_lex(order, {{'-', '+'}}, function(places)
-    for _, place in ipairs(places) do
-      local raw = call('HGET', rows, place)
-      if raw ~= '' and call('SISMEMBER', touched, place) == 0 then
-        reply[#reply + 1] = place
-        reply[#reply + 1] = raw
-        if #reply >= 2 * limit then
-          return true
-        end
-      end
-    end
-  end)
-  return reply
-end
+-- A generation that ended meanwhile reads as one without rows: what would be done of that is refused.
+local id = call('HGET', lease, 'generation') or '0:' .. collection
 
--- Entries of some channels that were not scanned: their places, at most `limit` of them.
-function plan.missing(limit, names)
-  local reply = {}
-  for _, name in ipairs(names) do
-    each_lex(T .. ':s:' .. name, {{'-', '+'}}, function(keys)
-      for _, key in ipairs(keys) do
-        local place = name .. '\0' .. key
-        if call('HEXISTS', rows, place) == 0 and call('SISMEMBER', touched, place) == 0 then
-          reply[#reply + 1] = place
-          if #reply >= limit then
-            return true
-          end
-        end
-      end
-    end)
+-- How many rows have changed, for some channels after one. Reply: how many are listed one by one, then channel and number by turns.
+function plan.counts(after)
+  local reply = {call('ZCARD', T .. ':rl:' .. collection)}
+  local names = call('ZRANGEBYLEX', T .. ':gc:' .. id, after, '+', 'LIMIT', 0, 500)
+  if #names > 0 then
+    for index, count in ipairs(call('HMGET', T .. ':gn:' .. id, unpack(names))) do
+      reply[2 * index], reply[2 * index + 1] = names[index], tonumber(count or 0)
+    end
   end
   return reply
 end
 
--- Channels that rows were scanned of.
-function plan.channels()
-  local reply, from = {}, '-'
-  while true do
-    local found = call('ZRANGEBYLEX', order, from, '+', 'LIMIT', 0, 1)
-    if #found == 0 then
-      return reply
+-- Of listed rows after a place, those that change something still. Reply: the last place looked at or nothing, then place and row by turns.
+function plan.listed(after)
+  local places = call('ZRANGEBYLEX', T .. ':rl:' .. collection, after, '+', 'LIMIT', 0, 200)
+  local is_touched, reply, room = are_touched(collection, places), {false}, 1024 * 1024
+  for index, place in ipairs(places) do
+    local name, key = string.match(place, '^([^%z]*)%z(.*)$')
+    local raw = call('HGET', stage_of(id, name), key)
+    reply[1] = place
+    if raw and not is_touched[index] and is_change(raw) then
+      reply[#reply + 1], reply[#reply + 2] = place, raw
+      room = room - #raw
+      if room < 0 then
+        break
+      end
     end
-    local name = string.match(found[1], '^[^%z]*')
-    reply[#reply + 1] = name
-    from = '[' .. name .. '\1'
   end
+  return reply
 end
 
-return plan[A[2]](A[4], A[5])
+-- Which keys are neither in the generation nor touched.
+local function not_scanned(name, keys)
+  local places, reply, _, order = {}, {}, stage_of(id, name)
+  for index, key in ipairs(keys) do
+    places[index] = name .. '\0' .. key
+  end
+  local is_touched = are_touched(collection, places)
+  for index, score in ipairs(call('ZMSCORE', order, unpack(keys))) do
+    if not score and not is_touched[index] then
+      reply[#reply + 1] = keys[index]
+    end
+  end
+  return reply
+end
+
+-- Of the next entries of some channels, `count` in all, those that were not scanned; in the first one after a key. Reply: the key that was the
+-- last to be looked at, if its channel may have more, then the keys of each channel that was come to.
+function plan.missing(names, after, count)
+  local reply = {false}
+  for index, name in ipairs(names) do
+    local keys = call('ZRANGEBYLEX', T .. ':s:' .. name, index == 1 and after or '-', '+', 'LIMIT', 0, count)
+    reply[#reply + 1] = #keys > 0 and not_scanned(name, keys) or {}
+    if #keys == count then
+      reply[1] = keys[#keys]
+      break
+    end
+    count = count - #keys
+  end
+  return reply
+end
+
+-- Of some keys, those that are entries and were not scanned.
+function plan.missing_among(name, keys)
+  local found = {}
+  for index, score in ipairs(call('ZMSCORE', T .. ':s:' .. name, unpack(keys))) do
+    if score then
+      found[#found + 1] = keys[index]
+    end
+  end
+  return #found > 0 and not_scanned(name, found) or {}
+end
+
+return plan[A[2]](A[4], A[5], A[6])
