@@ -35,6 +35,8 @@ export class Foreign implements Others {
   readonly #heard = new Heard();
   /** Those of pages that have ended, of which what is shown holds nothing but what was heard since. */
   readonly #left = new Set<string>();
+  /** Those that what was loaded may hold, and the client they were sent under. */
+  readonly #untold = new Map<string, string | null | undefined>();
   /** As of which mutations entries were loaded, as the server said it of its session's clients, since somebody looked. */
   #loads: Body[] = [];
   #numMade = 0;
@@ -48,12 +50,10 @@ export class Foreign implements Others {
 
   /** Predict these; those that are there already have another client or number now. */
   add(mutations: readonly Foreseen[]): void {
-    for (const { id, client, mid, name, args, madeAtMs, isLeft } of mutations) {
+    for (const mutation of mutations) {
+      const { id, client, mid, name, args, madeAtMs } = mutation;
       const known = this.#own.get(id);
-      // What is shown holds it already: tabs tell each other in one way, the server in another.
-      if (!known && client !== null && this.#heard.upTo(client) >= mid) continue;
-      // Or it may: better shown later than twice.
-      if (!known && isLeft && !this.#left.delete(id)) continue;
+      if (!known && this.#mayBeShown(mutation)) continue;
       const pending = known ?? new Pending(-++this.#numMade, 0, name, args, madeAtMs);
       pending.foreignClient = client;
       pending.mid = mid;
@@ -65,6 +65,13 @@ export class Foreign implements Others {
     this.#hasNews = true;
   }
 
+  /** What is shown holds it, or may, as tabs tell each other in one way, the server in another: better shown later than twice. */
+  #mayBeShown({ id, client, mid, isLeft }: Foreseen): boolean {
+    if (client === null) return false;
+    if (this.#heard.upTo(client) >= mid) return true;
+    return isLeft ? !this.#left.delete(id) : this.#untold.get(id) === client;
+  }
+
   /**
    * The tab that made these knows what became of them, or (not `isDecided`) is gone and will not send them.
    *
@@ -73,6 +80,7 @@ export class Foreign implements Others {
    */
   drop(ids: readonly string[], isDecided: boolean): void {
     for (const id of ids) {
+      this.#untold.delete(id);
       if (!this.#own.has(id)) continue;
       if (isDecided) this.#decided.add(id);
       else {
@@ -116,7 +124,9 @@ export class Foreign implements Others {
   /** Entries were loaded, as of these mutations; whether they hold what other clients sent nobody knows: better shown later than twice. */
   #dropUntold(told: Body): void {
     for (const [id, { foreignClient, isSent }] of this.#own) {
-      if (isSent && !((foreignClient ?? "") in told)) this.#drop(id);
+      if (!isSent || (foreignClient ?? "") in told) continue;
+      this.#drop(id);
+      this.#untold.set(id, foreignClient);
     }
   }
 

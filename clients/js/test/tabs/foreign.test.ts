@@ -86,3 +86,16 @@ it("a mutation of a page that has ended is predicted where it was before, until 
   foreign.add([left]);
   expect(all.size).toBe(0);
 });
+
+it("a mutation that loaded entries may hold is not predicted when its tab tells it once more", () => {
+  // Whenever a tab comes all others tell what they have pending.
+  const { all, foreign } = room();
+  foreign.add([MADE]);
+  foreign.loaded({});
+  foreign.takeNews();
+  foreign.add([MADE]);
+  expect(all.size).toBe(0);
+  // Under another client it was not decided under this one.
+  foreign.add([{ ...MADE, client: "another", mid: 1 }]);
+  expect(all.size).toBe(1);
+});
