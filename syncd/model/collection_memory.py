@@ -126,11 +126,16 @@ class CollectionMemory:
 
     def keep(self, place: Place, entry: CachedEntry, now: float) -> None:
         """Keep an entry as the newest; the least recently used make room."""
-        size = OBJECT_BYTES + len(place[1]) + len(entry.value or b"")
-        if entry.tags:
-            size += sum(map(len, entry.tags))
+        value, tags = entry.value, entry.tags
+        size = OBJECT_BYTES + len(place[1])
+        if value is not None:
+            size += len(value)
         entry.num_expiries = len(self._expired_at)
-        self._lru.put(place, entry, size, now, tags=entry.tags)
+        if not tags and self._lru.renew(place, entry, size):
+            return
+        for tag in tags:
+            size += len(tag)
+        self._lru.put(place, entry, size, now, tags=tags)
 
     def expire(self, place: Place, now: float) -> None:
         """The entry may have changed at its source: it is fresh no more."""

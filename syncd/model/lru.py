@@ -217,6 +217,36 @@ class Lru(LruColumns[K], Generic[K, V]):
             return not self._pinned or key in table
         return True
 
+    def renew(self, key: K, value: V, size_bytes: int) -> bool:
+        """Give an entry without lifetime and tags another value, and make it the newest.
+
+        The fast half of `put`: callers that get False, upon which nothing has changed, call that.
+
+        Args:
+            value: Not ABSENT.
+            size_bytes: As for `put`.
+        """
+        slot = self._tables[hash(key) % NUM_TABLES].get(key)
+        if slot is None or self._fresh[slot] != inf or self._pinned or self._tags.tags_of:
+            return False
+        sizes = self._sizes
+        size_bytes += ENTRY_BYTES
+        num_bytes = self.num_bytes + size_bytes - sizes[slot]
+        if num_bytes > self._max_bytes:
+            return False
+        self.num_bytes = num_bytes
+        self.replacements += 1
+        older, newer = self._older, self._newer
+        if slot != (last := older[0]):
+            before, after = older[slot], newer[slot]
+            newer[before], older[after] = after, before
+            older[slot], newer[last], newer[slot], older[0] = last, slot, 0, slot
+        sizes[slot] = size_bytes
+        values = self._values
+        _former = values[slot]  # freed on return: its end may run code that comes back
+        values[slot] = value
+        return True
+
     def remove(self, key: K, now: float) -> bool:
         """Drop a key. Returns whether it was there, fresh or stale; a pinned one is not dropped."""
         slot = self._alive(key, now)

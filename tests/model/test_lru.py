@@ -317,3 +317,34 @@ def test_the_end_of_a_value_may_use_the_cache_while_it_is_cleared():
     assert lru.clear() == 50
     assert lru.keys() == list(range(50))
     assert lru.num_bytes == 50 * (ENTRY_BYTES + 1)
+
+
+def test_renew_replaces_a_value_and_makes_it_the_newest():
+    lru = Lru(max_entries=2)
+    lru.put("a", 1, 10, now=0.0)
+    lru.put("b", 2, 10, now=0.0)
+    assert lru.renew("a", 3, 30)
+    assert lru.num_bytes == 2 * ENTRY_BYTES + 40
+    lru.put("c", 4, 10, now=0.0)
+    assert lru.keys() == ["a", "c"]
+    assert lru.look("a", 0.0) == (State.FRESH, 3)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "size"),
+    [
+        (lambda lru: lru.remove("a", 0.0), 10),
+        (lambda lru: lru.put("a", 1, 10, 0.0, ttl_s=5.0), 10),
+        (lambda lru: lru.put("a", 1, 10, 0.0, tags=["red"]), 10),
+        (lambda lru: lru.put_pinned("a", 1, 10, 0.0), 10),
+        (lambda _lru: None, 1000),
+    ],
+    ids=["not there", "with a lifetime", "with tags", "pinned", "too large"],
+)
+def test_renew_leaves_to_put_what_is_not_plain(prepare, size):
+    lru = Lru(max_bytes=1000)
+    lru.put("a", 1, 10, now=0.0)
+    prepare(lru)
+    before = lru.statistics(), lru.keys(), lru.peek("a", 0.0)
+    assert not lru.renew("a", 2, size)
+    assert (lru.statistics(), lru.keys(), lru.peek("a", 0.0)) == before

@@ -165,6 +165,20 @@ class LruAgainstModel(RuleBasedStateMachine):
         kept = self.lru.put(key, value, size, now, ttl_s=life[0], stale_s=life[1], tags=tags)
         assert kept == (naive.find(key) is entry)
 
+    @rule(key=KEYS, size=SIZES)
+    def renew(self, key, size):
+        """Does what `put` does, or nothing."""
+        self.serial += 1
+        naive, former = self.swept(), self.naive.find(key)
+        entry = Entry(key, self.serial, size, [])
+        entry.live(self.now, math.inf, 0.0)
+        is_done = former is not None and former.fresh == math.inf
+        is_done = is_done and not any(each.is_pinned or each.tags for each in naive.all)
+        is_done = is_done and naive.num_bytes - former.size + entry.size <= self.most[1]
+        if is_done:
+            naive.replace(entry, self.now)
+        assert self.lru.renew(key, self.serial, size) == is_done
+
     @rule(key=KEYS, size=SIZES, tags=TAGS, known=st.integers(0, 4))
     def put_pinned(self, key, size, tags, known):
         self.serial += 1

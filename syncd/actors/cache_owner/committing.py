@@ -211,12 +211,17 @@ def _volatile_event(write: EntryWrite, position: Position, at_ms: int) -> Commit
 def write_memory(
     holdings: Holdings, item: Item, result: Committed, *, is_old: bool = False
 ) -> None:
-    """Bring memory to what a commit made so. `is_old`: its source is to be asked again."""
-    holdings.committed(item.commit, result)
-    client = item.commit.client
+    """Bring memory to what a commit made so. `is_old`: its source is to be asked again.
+
+    Callers say afterwards, for all at once, up to where memory is (`Holdings.committed_alone`).
+    """
+    commit = item.commit
+    if holdings.is_shared:
+        holdings.committed_among_others(commit, result)
+    client = commit.client
     if client is not None:
-        holdings.decided.note(client, item.commit.mid)
-    for write, version in zip(item.commit.writes, result.versions, strict=True):
+        holdings.decided.note(client, commit.mid)
+    for write, version in zip(commit.writes, result.versions, strict=True):
         _write_entry(holdings, write, version, client)
         if is_old:
             holdings.expire((write.channel, write.key))

@@ -261,14 +261,17 @@ class Holdings:
         if self.heads.note(channel, position):
             self._forget_entries(channel)
 
-    def committed(self, commit: MutationCommit, result: Committed) -> None:
+    def committed_alone(self, positions: Mapping[ChannelName, Position]) -> None:
+        """Memory has all up to these positions, if nobody else writes to the store."""
+        if self.is_shared:
+            return
+        for channel, position in positions.items():
+            if self.of_channel(channel) is not None:
+                self.heads.note(channel, position)
+
+    def committed_among_others(self, commit: MutationCommit, result: Committed) -> None:
         """Memory has, or is to have at once, all that a commit of this node has changed."""
         positions = result.positions
-        if self._interest is None:
-            for channel, position in positions.items():
-                if self.of_channel(channel) is not None:
-                    self.heads.note(channel, position)
-            return
         offsets = [
             *zip((write.channel for write in commit.writes), result.versions, strict=True),
             *((e.channel, a.offset) for e, a in zip(commit.events, result.appended, strict=False)),

@@ -32,7 +32,7 @@ from syncd.actors.cache_owner.messages import GroupDone, Turn
 from syncd.actors.kit import origin_of
 from syncd.codes import ErrorCode
 from syncd.errors import SyncdError, internal_error
-from syncd.ids import ChannelName
+from syncd.ids import ChannelName, Position
 from syncd.model.mutation_group import (
     Decided,
     MutationGroup,
@@ -265,6 +265,7 @@ class Mutating:
         for item, result in zip(group.items, answer, strict=True):
             if isinstance(result, Committed):
                 write_memory(self._holdings, item, result, is_old=item.settle is not None)
+                self._holdings.committed_alone(result.positions)
                 self._follow(item, result)
 
     def _failed(self, items: Iterable[Item], error: SyncdError) -> None:
@@ -297,15 +298,19 @@ class Mutating:
 
     def _decided(self, items: list[Item], results: list[MutationResult]) -> None:
         failed: list[tuple[Item, MutationResult]] = []
+        holdings = self._holdings
+        heads: dict[ChannelName, Position] = {}
         for item, result in zip(items, results, strict=True):
             if item.settle is not None:
                 item.is_told = True
                 item.settle(result)
             elif type(result) is Committed:
-                write_memory(self._holdings, item, result)
+                write_memory(holdings, item, result)
+                heads.update(result.positions)
                 self._committed(item, result)
             else:
                 failed.append((item, result))
+        holdings.committed_alone(heads)
         if failed:
             self._not_committed(failed)
 

@@ -131,6 +131,7 @@ class Swapping:
         result = Committed(list(swapped.versions), dict(swapped.positions))
         item = Item(MutationCommit(None, 0, [], writes, b"", at_ms))
         write_memory(self._holdings, item, result, is_old=is_old)
+        self._holdings.committed_alone(result.positions)
         if is_old:
             keys: list[KeyName] = [write.key for write in writes]
             self._reloading.reload(holding, keys, (), ())
