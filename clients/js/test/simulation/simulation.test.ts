@@ -14,6 +14,7 @@ const FOUND: readonly (readonly [seed: number, what: string])[] = [
   [378, "a client with a new id forgot what entries hold of other tabs' mutations"],
   [575, "tabs took the refusal of another's old token for one of theirs, and waited for their application"],
   [437, "what lay on the disk as never sent was sent, and another tab found it there"],
+  [30_751, "the network let a frame overtake others that arrive at the same time"],
   [20_551, "the oracle wanted decided what a tab made under a client that the server had just forgotten"],
   [20_312, "a token that ran out while the server could not be reached was taken for one that is no good"],
   [1072, "what a page had sent and left on the disk was predicted by others over entries that held it"],
