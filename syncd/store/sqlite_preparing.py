@@ -15,7 +15,7 @@ from syncd.ids import ChannelName
 from syncd.ports_state import KeyName, TaggedKey
 from syncd.store.base import Slice
 from syncd.store.rebuilds import SwapPlan
-from syncd.store.sqlite_generations import Generation, Generations, keys_text
+from syncd.store.sqlite_generations import MAX_LISTED, Generation, Generations, keys_text
 from syncd.store.sqlite_rows import ChannelRows
 
 __all__ = ["Preparing"]
@@ -35,6 +35,8 @@ _MISSING_AMONG = f"""SELECT json_group_array(key) FROM entry o
     WHERE o.generation = ?1 AND o.key IN (SELECT value FROM json_each(?3)) AND {_IS_MISSING}"""  # noqa: S608 - constants
 _TOUCHED = f"""SELECT max(key), json_group_array(key) FROM (
     SELECT key FROM touched WHERE generation = ? AND key > ? ORDER BY key LIMIT {_KEYS_A_STEP})"""  # noqa: S608 - constants
+_TOUCHED_AMONG = """SELECT json_group_array(key) FROM touched
+    WHERE generation = ? AND key IN (SELECT value FROM json_each(?))"""
 _ARE_MIXED = "UPDATE rebuild SET is_mixed = 1 WHERE collection = ?"
 
 
@@ -65,7 +67,7 @@ class Preparing:
             for channel, key in plan.among:
                 self._among.setdefault(channel, []).append(key)
         self._late: dict[ChannelName, set[KeyName]] = {}
-        """Touched since this was begun."""
+        """Touched since this was begun, or about to be by a transaction that was undone."""
         self._steps = self._run()
 
     @property
@@ -108,7 +110,9 @@ class Preparing:
         plan = self._plan
         if plan.deletes_missing:
             yield from self._find_missing()
-        self.is_whole = sum(self.changes().values()) > plan.max_events
+        # More may be listed than change: what was scanned again.
+        num_listed = self._generations.of(self._collection).num_listed
+        self.is_whole = sum(self.changes().values()) > plan.max_events or num_listed > MAX_LISTED
         if not self.is_whole:
             return
         if self._among is not None or not plan.deletes_missing:
@@ -185,7 +189,9 @@ class Preparing:
         channel, keys = self._late.popitem()
         if channel in self.changes():
             some = list(itertools.islice(keys, _KEYS_A_STEP))
-            self._copy(channel, some)
+            here = (self._generation(channel).id, keys_text(some))
+            (text,) = self._connection.execute(_TOUCHED_AMONG, here).fetchone()
+            self._copy(channel, json.loads(text))
             keys.difference_update(some)
             if keys:
                 self._late[channel] = keys

@@ -11,7 +11,7 @@ from syncd.ports_state import KeyName
 from syncd.store.loads import ClaimState, FinishedLoad
 from syncd.store.rebuilds import RebuildLease
 from syncd.store.sqlite import SqliteStore
-from tests.conformance.test_store_rebuild import PLAN, acquire, row
+from tests.conformance.rebuild_play import PLAN, acquire, row
 
 ORDERS = ChannelName("orders")
 FREE, GRANTED, HELD, LOADED = ClaimState

@@ -1,55 +1,16 @@
 """Rebuilds, the same in every store: leases, pages, and a swap that never overwrites what was changed meanwhile (REBUILD)."""
 
-import itertools
 import random
 
 import attrs
 import pytest
 
-from syncd.ids import ChannelName
-from syncd.ports_state import Committed, KeyName
+from syncd.ports_state import Committed, Conflict, KeyName
 from syncd.store.loads import FinishedLoad
-from syncd.store.rebuilds import RebuildLease, ScannedRow, SwapPlan
+from syncd.store.rebuilds import RebuildLease
+from syncd.store.redis_store import RedisStore
 from syncd.store.sqlite import SqliteStore
-
-ORDERS = ChannelName("orders")
-PLAN = SwapPlan(
-    at_ms=5,
-    deletes_missing=True,
-    max_events=1000,
-    entry_record=lambda key, value: b"e:" + (b"-" if value is None else value),
-    whole_record=b"all",
-)
-WHOLE = attrs.evolve(PLAN, max_events=0)
-
-
-def row(key, value=b"new", tags=(), channel="orders"):
-    return ScannedRow(ChannelName(channel), KeyName(key), value, tuple(tags))
-
-
-_number = itertools.count()
-
-
-def acquire(store, job=None, now_ms=0, *, lease_ms=100, **kind):
-    job = job or f"j{next(_number)}"
-    wanted = {"resumes": False, "fills": False, **kind}
-    return store.rebuilds.acquire("orders", job, now_ms, lease_ms=lease_ms, **wanted)
-
-
-def prepare(store, lease, plan):
-    """Have everything prepared, a step at a time."""
-    while has_more := store.rebuilds.prepare(lease, plan, 0.0):
-        pass
-    assert has_more is False
-
-
-def tags_of(value):
-    """Tags that change with a value, now and then."""
-    return (f"t{value[-1] % 3}", "all") if value[-1] % 2 else (f"t{value[-1] % 3}",)
-
-
-def values(log, channel="orders"):
-    return {entry.key: entry.value for entry in log.scan(channel).entries}
+from tests.conformance.rebuild_play import ORDERS, PLAN, WHOLE, Play, acquire, prepare, row, values
 
 
 @pytest.fixture
@@ -260,7 +221,7 @@ def test_an_entry_that_stays_keeps_its_version_over_any_number_of_swaps(
 
 
 @pytest.mark.parametrize("plan", [PLAN, WHOLE])
-def test_all_who_read_an_entry_see_the_same_version_of_it(filled, plan):
+def test_all_who_read_an_entry_see_the_same_version_of_it(filled, mutation, put, plan):
     lease = acquire(filled.store)
     filled.store.rebuilds.write_page(lease, [row("a"), row("b", b"old", ["t"])], "b", 2)
     filled.store.rebuilds.swap(lease, plan)
@@ -275,6 +236,12 @@ def test_all_who_read_an_entry_see_the_same_version_of_it(filled, plan):
     loads.finish("n", [FinishedLoad(place, None) for place in places])
     told = [claim.entry for claim in loads.claim(places, "m", 9.0, 2)]
     assert [entry.version for entry in told if entry is not None] in ([], versions)
+    reads = [("orders", *each) for each in zip("ab", versions, strict=True)]
+    stale, fresh = filled.mutate(
+        mutation("c", 1, put("orders", "a"), reads=[("orders", "a", versions[0] - 1)]),
+        mutation("c", 1, put("orders", "a"), reads=reads),
+    )
+    assert (type(stale), type(fresh)) == (Conflict, Committed)
 
 
 @pytest.mark.parametrize("plan", [PLAN, WHOLE])
@@ -310,6 +277,35 @@ def test_what_is_prepared_is_seen_by_nobody_and_changes_made_after_it_win(
     assert tagged == ["c", "d", *kept]
     assert filled.tagged("orders", "u") == [("orders", "b")]
     assert filled.entry("orders", "c").version == 3
+
+
+@pytest.mark.parametrize("plan", [PLAN, WHOLE])
+def test_a_change_that_was_undone_after_it_was_prepared_is_none(filled, mutation, put, plan):
+    """Its key was copied into what was prepared as if it had changed: what the source had of it was lost."""
+    lease = acquire(filled.store)
+    filled.store.rebuilds.write_page(lease, [row("a"), row("b"), row("c")], "c", 3)
+    prepare(filled.store, lease, plan)
+    filled.mutate(mutation(None, 0, put("orders", "a", b"undone")), commit=False)
+    filled.store.rollback()
+    assert filled.store.rebuilds.swap(lease, plan).num_changed == 3
+    assert values(filled) == dict.fromkeys("abc", b"new")
+
+
+def test_a_change_wins_also_where_the_source_yielded_more_and_took_it_back(filled, mutation, put):
+    """Then more rows are noted as changed than have changed: the swap is large, without its having been prepared as such."""
+    keys = [f"k{n:04}" for n in range(1100)]
+    filled.mutate(mutation(None, 0, *(put("orders", key, b"old", ["t"]) for key in keys)))
+    lease = acquire(filled.store)
+    filled.store.rebuilds.write_page(lease, [row(key, b"first") for key in keys], "k1099", 1100)
+    rows = [row(key, b"old", ["t"]) for key in ("a", "b", *keys)]
+    filled.store.rebuilds.write_page(lease, [*rows, row("c")], "k1099", 2203)
+    filled.mutate(mutation(None, 0, put("orders", "a", b"mine"), put("orders", "x", b"mine")))
+    prepare(filled.store, lease, PLAN)
+    filled.store.rebuilds.swap(lease, PLAN)
+    expected = {**dict.fromkeys(keys, b"old"), "a": b"mine", "b": b"old", "c": b"new", "x": b"mine"}
+    assert {
+        entry.key: entry.value for entry in filled.scan("orders", limit=2000).entries
+    } == expected
 
 
 @pytest.mark.parametrize("plan", [PLAN, WHOLE])
@@ -469,158 +465,21 @@ def test_a_kill_in_the_middle_leaves_the_old_entries_and_the_checkpoint(
 # ------------------------------------------------------------------------------------------------ any order
 
 
-class Play:
-    """Random changes, acknowledgements, scans, lost leases and crashes, beside what must come of them."""
-
-    def __init__(self, log, chance, mutation, put, delete, reopen):
-        self.log, self.chance, self.reopen = log, chance, reopen
-        self.mutation, self.put, self.delete = mutation, put, delete
-        self.source, self.entries, self.dirty = {}, {}, {}
-        self.now_ms = 0
-        self.stale = []
-        self.begin()
-
-    def begin(self):
-        self.lease, self.is_open, self.among, self.may_begin_anew = None, False, None, False
-        self.after = ""
-        self.kept, self.scanned = set(), {}
-
-    def change(self):
-        key = self.chance.choice("abcdefgh")
-        value = None if self.chance.random() < 0.3 else b"%d" % self.chance.randrange(100)
-        is_forwarded = self.chance.random() < 0.7
-        write = (
-            self.delete("orders", key, is_forwarded=is_forwarded)
-            if value is None
-            else self.put("orders", key, value, tags_of(value), is_forwarded=is_forwarded)
-        )
-        is_undone = self.chance.random() < 0.2
-        results = self.log.mutate(self.mutation(None, 0, write), commit=not is_undone)
-        if is_undone:
-            self.log.store.rollback()
-            return
-        self.kept.add(key)
-        self.entries.pop(key, None)
-        if value is not None:
-            self.entries[key] = value
-        if is_forwarded:
-            self.dirty[key] = (results[0].versions[0], value)
-
-    def acknowledge(self):
-        if self.dirty:
-            key = self.chance.choice(sorted(self.dirty))
-            version, value = self.dirty.pop(key)
-            self.source.pop(key, None)
-            if value is not None:
-                self.source[key] = value
-            self.log.forwarded("orders", key, version)
-            if self.chance.random() < 0.5:
-                self.log.trim()
-
-    def change_source(self):
-        key = self.chance.choice("abcdefgh")
-        if key not in self.dirty:
-            self.source[key] = b"s%d" % self.chance.randrange(100)
-            if self.chance.random() < 0.4:
-                del self.source[key]
-
-    def acquire(self):
-        if self.lease is not None:
-            self.now_ms += 100  # it was not renewed
-            self.stale.append(self.lease)
-        self.log.trim()  # what is acknowledged is dirty no more; after a crash it may be once more
-        resumes = self.chance.random() < 0.6
-        among = None
-        if self.chance.random() < 0.3:
-            resumes, among = False, set(self.chance.sample("abcdefgh", 3))
-        is_partial = among is not None
-        lease = acquire(self.log.store, None, self.now_ms, resumes=resumes, is_partial=is_partial)
-        assert isinstance(lease, RebuildLease)
-        begins_anew = self.may_begin_anew and self.after != "" and lease.after is None
-        if begins_anew or not (resumes and self.is_open and self.among is None):
-            assert (lease.after, lease.done) == (None, 0)
-            self.begin()
-            self.among = among
-            self.kept = {key for _channel, key, _version in self.log.dirty("orders")}
-        self.lease, self.is_open = lease, True
-        assert (lease.after or "") == self.after
-
-    def scan(self):
-        if self.lease is None:
-            return
-        keys = sorted(key for key in self.source if key > self.after)[:2]
-        self.is_complete = len(keys) < 2
-        wanted = [key for key in keys if self.among is None or key in self.among]
-        rows = [row(key, self.source[key], tags_of(self.source[key])) for key in wanted]
-        for each in rows:
-            if each.key not in self.kept:
-                self.scanned[each.key] = each.value
-        if keys:
-            self.after = keys[-1]
-            assert self.log.store.rebuilds.write_page(self.lease, rows, self.after, 1)
-
-    def swap(self):
-        if self.lease is None:
-            return
-        self.is_complete = False
-        while not self.is_complete:
-            self.scan()
-        plan = self.chance.choice((PLAN, WHOLE))
-        keeps_missing = self.chance.random() < 0.2
-        among = None if self.among is None else [(ORDERS, KeyName(key)) for key in self.among]
-        plan = attrs.evolve(plan, deletes_missing=not keeps_missing, among=among)
-        for _ in range(self.chance.choice((0, 2, 10))):
-            # Entries that are kept may be among the rows by now: what is scanned later could not be told from them.
-            self.may_begin_anew = keeps_missing
-            self.log.store.rebuilds.prepare(self.lease, plan, 0.0)
-            self.chance.choice((self.change, self.acknowledge, self.check))()
-        if self.chance.random() < 0.3:
-            self.crash()
-            self.acquire()  # it was prepared and is not swapped: what comes next resumes it, or begins anew
-            return
-        self.log.store.rebuilds.swap(self.lease, plan)
-        before = self.entries
-        stays = set(before) if keeps_missing else set(self.kept)
-        if self.among is not None:
-            stays |= set(before) - self.among
-        self.entries = {key: before[key] for key in stays & set(before)}
-        self.entries |= {key: value for key, value in self.scanned.items() if key not in self.kept}
-        self.begin()
-
-    def crash(self):
-        self.log.store = self.reopen(self.log.store)
-
-    def refuse_stale(self):
-        for lease in self.stale:
-            assert not self.log.store.rebuilds.write_page(lease, [row("a", b"stale")], "z", 1)
-            assert self.log.store.rebuilds.swap(lease, PLAN) is None
-        self.stale.clear()
-
-    def check(self):
-        assert values(self.log) == self.entries
-        assert self.log.store.count(ORDERS) == len(self.entries)
-        for tag in ("all", "t0", "t1", "t2"):
-            tagged = [key for key, value in sorted(self.entries.items()) if tag in tags_of(value)]
-            assert [key for _, key in self.log.tagged("orders", tag)] == tagged
-        tops = [entry.version for entry in self.log.scan("orders").entries]
-        assert max(tops, default=0) <= self.log.head("orders").top
-
-
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_happens_no_key_is_lost_resurrected_or_seen_early(
-    seed, log, mutation, put, delete, make_sqlite
+    seed, log, mutation, put, delete, make_sqlite, request
 ):
     """Invariant: readers see the old entries with later changes until the swap, then rows scanned, but for what was touched."""
+    chance, nodes = random.Random(seed), [log.store]
 
     def reopen(store):
-        if not hasattr(store, "_path"):
-            return store
-        store.close()
-        return make_sqlite()
+        if isinstance(store, SqliteStore):
+            store.close()
+            return make_sqlite()
+        if isinstance(store, RedisStore):
+            if len(nodes) < 3:
+                nodes.append(request.getfixturevalue("make_redis")(node=f"n{len(nodes)}"))
+            return chance.choice(nodes)
+        return store
 
-    play = Play(log, random.Random(seed), mutation, put, delete, reopen)
-    steps = [play.change, play.change, play.acknowledge, play.change_source, play.acquire]
-    steps += [play.scan, play.scan, play.swap, play.crash, play.refuse_stale]
-    for _ in range(120):
-        play.chance.choice(steps)()
-        play.check()
+    Play(log, chance, mutation, put, delete, reopen).run(120)
