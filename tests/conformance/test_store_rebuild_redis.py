@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import random
 import socket
 
 import attrs
@@ -10,10 +11,13 @@ import pytest
 from syncd.errors import StoreUnavailable
 from syncd.ids import ChannelName
 from syncd.ports_state import EntryWrite, KeyName, MutationCommit
+from syncd.store import redis_preparing, redis_rebuild
 from syncd.store.base import Retention
 from syncd.store.loads import ClaimState, FinishedLoad
 from syncd.store.rebuilds import RebuildLease, ScannedRow, SwapPlan
 from syncd.store.redis_preparing import MAX_LATE
+from tests.conformance.conftest import Asked
+from tests.conformance.rebuild_play import Play
 
 ORDERS = ChannelName("orders")
 PLAN = SwapPlan(
@@ -291,6 +295,19 @@ def test_a_page_that_comes_after_a_crash_does_not_undo_what_was_copied(make_redi
     assert [e.value for e in found] == [b"mine"] * 300 + [b"new"] * 1_800
 
 
+def test_a_rebuild_that_died_while_it_was_prepared_with_what_it_keeps_begins_anew(filled):
+    """What is kept could not be told from what was scanned: the job that resumes it may delete what is missing."""
+    lease = acquire(filled, "j")
+    write(filled, lease, rows_of(range(2_000), b"new"))
+    for _ in range(5):
+        assert filled.rebuilds.prepare(lease, KEEP, 0.0)
+    again = acquire(filled, "k", 200, resumes=True)
+    assert (again.after, again.done) == (None, 0)
+    write(filled, again, rows_of(range(1_500), b"newer"))
+    assert filled.rebuilds.swap(again, PLAN).num_changed == NUM_ROWS
+    assert filled.count(ORDERS) == 1_500
+
+
 def test_a_step_that_failed_is_not_taken_for_done(filled, redis_server):
     """Redis was full in the middle of it: what was found until then is not all there is."""
     lease = acquire(filled, "j")
@@ -345,3 +362,27 @@ def test_a_load_is_told_the_version_that_all_others_see(filled):
     (claim,) = loads.claim([place], "m", 9.0, 1)
     assert claim.state is ClaimState.LOADED
     assert claim.entry.version == filled.entries(*[ORDERS, [place[1]]])[0].version > 0
+
+
+# ------------------------------------------------------------------------------------------------ any order
+
+
+@pytest.fixture
+def tiny_steps(monkeypatch):
+    """Every step does as little as it can, so that anything may come between."""
+    for name in ("_KEYS_A_STEP", "_ROWS_A_STEP", "_CHANNELS_A_STEP", "MAX_LATE"):
+        monkeypatch.setattr(redis_preparing, name, 1)
+    monkeypatch.setattr(redis_rebuild, "MAX_LATE", 1)
+    monkeypatch.setattr(redis_rebuild, "MAX_ROWS", 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_comes_between_the_steps_no_key_is_lost_resurrected_or_seen_early(
+    seed, tiny_steps, make_redis, mutation, put, delete
+):
+    chance, nodes = random.Random(seed), [make_redis(node=name) for name in "abc"]
+
+    def move(_):
+        return chance.choice(nodes)
+
+    Play(Asked(nodes[0]), chance, mutation, put, delete, move).run(120)

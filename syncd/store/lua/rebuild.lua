@@ -168,10 +168,10 @@ local function scan(name, given, fills)
 end
 
 -- Rows come as {channel, {key, value, tags, ...}, ...}; the checkpoint moves with the last of a page, which has an `after`. `known` is
--- where the caller left it, or false: when it is elsewhere, rows are lost.
+-- how many rows the caller left there, or false: when there are fewer, they are lost.
 function change.page(token, known, done, pages, after)
   local found = tonumber(call('HGET', lease, 'done') or 0)
-  if not is_held(collection, token) or (known and found ~= known and found ~= done) then
+  if not is_held(collection, token) or (known and found < known) then
     return 0
   end
   local fills = call('HGET', lease, 'fills') == 'whole true'

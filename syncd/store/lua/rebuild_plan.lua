@@ -10,7 +10,7 @@ end
 
 -- Whether a token is good, and the rows that were written with it are there.
 function plan.holds(token, done)
-  local is_whole = not done or tonumber(call('HGET', lease, 'done')) == done
+  local is_whole = not done or tonumber(call('HGET', lease, 'done') or 0) >= done
   return is_whole and is_held(collection, token) and 1 or 0
 end
 
