@@ -270,6 +270,36 @@ async def test_a_change_wins_over_a_load_that_began_before_it(autojump_clock):
         assert await world.read("prices", "a") == {"a": "from a client"}
 
 
+async def test_a_change_wins_over_a_load_that_waited_for_its_turn_meanwhile(autojump_clock):
+    """Found by reading: that the source has none was taken for what it had said of the entry before the change."""
+    source = Source()
+    app = App()
+    prices = app.collection("prices", load_concurrency=1)
+
+    @prices.loader
+    async def load(key):
+        return await source.one(key)
+
+    @prices.mutator
+    def change(tx, key: str, value: str):
+        tx.put(key, value)
+
+    async with running(app) as world:
+        answers = {}
+
+        async def read(key):
+            answers.update(await world.read("prices", key))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, "other")
+            await trio.sleep(0.1)
+            nursery.start_soon(read, "a")
+            await trio.sleep(0.1)
+            await world.mutate(Asker(), 1, "prices.change", ["a", "from a client"])
+        assert answers == {"other": None, "a": "from a client"}
+        assert await world.read("prices", "a") == {"a": "from a client"}
+
+
 async def test_the_loader_of_an_owned_collection_does_not_bring_back_what_was_deleted(
     autojump_clock,
 ):

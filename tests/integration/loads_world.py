@@ -93,6 +93,21 @@ async def reading(world, *keys):
         yield await waiting(world), answers
 
 
+async def expired(world, key="a"):
+    """Wait until a key is fresh on no node."""
+
+    def is_fresh(node):
+        holding = node.cache_owner.holdings.by_name["prices"]
+        now = trio.current_time()
+        entry = holding.memory.peek(("prices", key), now)
+        return entry is not None and now < entry.fresh_until
+
+    def is_over(_):
+        return not any(map(is_fresh, world.nodes))
+
+    await wait_for(trio.lowlevel.checkpoint, is_over)
+
+
 @contextlib.asynccontextmanager
 async def two_nodes(server, folder, **options):
     """Run two nodes, with options of the collection, and a client of each."""

@@ -3,18 +3,22 @@
 import tempfile
 from pathlib import Path
 
+import msgpack
 import pytest
 import trio
 
 from syncd.actors.kit import Reply
 from syncd.ids import ChannelName
 from syncd.model.definitions_check import app_in_force
-from syncd.ports_state import KeyName
+from syncd.ports_state import Committed, EntryWrite, KeyName, MutationCommit
 from syncd.server import open_node
-from syncd.store.loads import ClaimState
+from syncd.store.base import Retention, StoreOptions
+from syncd.store.loads import ClaimState, FinishedLoad
+from syncd.store.redis_store import RedisStore
 from syncd.testing.redis_process import redis_executable
 from syncd.testing.redis_server import RedisServer
-from tests.integration.loads_world import LOAD_S, Source, make_app, reading, two_nodes
+from syncd.wire.encode_entries import entry_record
+from tests.integration.loads_world import LOAD_S, Source, expired, make_app, reading, two_nodes
 from tests.integration.nodes import make_config, wait_for
 
 pytestmark = [
@@ -30,12 +34,37 @@ def server():
 
 
 @pytest.fixture
-async def world(server, tmp_path):
-    client = server.client()
-    client.flushall()
-    client.close()
-    async with two_nodes(server, tmp_path) as world:
+def empty(server):
+    with server.client() as client:
+        client.flushall()
+    return server
+
+
+@pytest.fixture
+async def world(empty, tmp_path):
+    async with two_nodes(empty, tmp_path) as world:
         yield world
+
+
+def change(server, key, value):
+    """Commit a change as a third node would."""
+    options = StoreOptions(lambda _channel: Retention(1000, 3600.0))
+    store = RedisStore(server.url, options, node="third")
+    prices, name = ChannelName("prices"), KeyName(key)
+    record = entry_record(name, 5, value=msgpack.packb(value))
+    write = EntryWrite(prices, name, msgpack.packb(value), record)
+    results = store.begin_commit([MutationCommit(None, 0, [], [write], b"", 5)])
+    store.commit()
+    store.close()
+    assert isinstance(results[0], Committed)
+
+
+async def finish(node, key):
+    """End a node's claim of a key, with nothing loaded."""
+    over, reply = FinishedLoad((ChannelName("prices"), KeyName(key)), 0.0), Reply()
+    holder = node.name
+    node.store.rebuild(lambda store: store.loads.finish(holder, [over]), reply.resolve)
+    await reply.wait()
 
 
 async def test_what_both_want_is_loaded_once(world):
@@ -108,6 +137,35 @@ async def test_a_node_whose_holder_died_loads_for_itself_when_the_lease_is_over(
     assert lease_s * 0.8 <= trio.current_time() - began_at < LOAD_S
     assert world.source.calls == [(1, ["a"])]
     assert world.count(1, "load_waits") == 1
+
+
+async def test_what_was_changed_while_a_load_was_waited_for_is_not_taken_for_unchanged(
+    empty, tmp_path
+):
+    """Found by reading: the source had again what it had had before the change, and that was kept under its old version."""
+    async with two_nodes(empty, tmp_path, ttl=0.1) as world:
+        world.source.gate.set()
+        for number in range(2):
+            assert await world.read(number, "a") == [1]
+        await expired(world, "a")
+        world.source.gate = trio.Event()
+        del world.source.calls[:]
+        async with reading(world, "a") as (loader, _):
+            await trio.to_thread.run_sync(change, empty, "a", 2)
+            await wait_for(
+                trio.lowlevel.checkpoint,
+                lambda _: all(
+                    node.cache_owner.holdings.heads.get("prices").offset == 2
+                    for node in world.nodes
+                ),
+            )
+            await finish(world.nodes[loader], "a")
+            await wait_for(trio.lowlevel.checkpoint, lambda _: len(world.source.calls) == 2)
+            world.source.gate.set()
+        for number, client in enumerate(world.clients):
+            _, told = await client.ask("read", collection="prices", keys=["a"])
+            (entry,) = told["entries"]
+            assert (entry["value"], entry["version"] > 2) == (1, True), number
 
 
 async def test_whoever_waits_for_a_load_that_fails_tries_itself(world):

@@ -11,7 +11,7 @@ import trio
 
 from syncd.testing.redis_process import redis_executable
 from syncd.testing.redis_server import RedisServer
-from tests.integration.loads_world import reading, two_nodes
+from tests.integration.loads_world import expired, reading, two_nodes
 from tests.integration.nodes import wait_for
 
 pytestmark = [
@@ -29,21 +29,6 @@ def server():
         RedisServer(Path(folder), appendfsync="always") as redis,
     ):
         yield redis
-
-
-async def expired(world, key="a"):
-    """Wait until a key is fresh on no node."""
-
-    def is_fresh(node):
-        holding = node.cache_owner.holdings.by_name["prices"]
-        now = trio.current_time()
-        entry = holding.memory.peek(("prices", key), now)
-        return entry is not None and now < entry.fresh_until
-
-    def is_over(_):
-        return not any(map(is_fresh, world.nodes))
-
-    await wait_for(trio.lowlevel.checkpoint, is_over)
 
 
 async def test_each_node_loads_for_itself_what_it_has_while_redis_is_away(server, tmp_path):
@@ -90,7 +75,8 @@ async def test_no_more_loads_run_at_once_than_the_collection_allows(server, tmp_
         world.source.values.update(dict.fromkeys(keys, 1))
         world.source.gate.set()
         assert await world.read(0, *keys) == [1] * len(keys)
-        await expired(world, keys[-1])
+        for key in keys:
+            await expired(world, key)
         server.kill()
         world.source.gate = trio.Event()
         del world.source.calls[:]

@@ -124,12 +124,15 @@ class Claiming:
                 self._held[place] = self._holdings.now + RENEW_S
             if not is_wanted:
                 self.finish(place, 0.0)
-            elif claim.state is ClaimState.GRANTED:
-                granted.append(flight)
             elif claim.state is ClaimState.HELD:
                 self._wait(flight, self._holdings.now if since is None else since)
             elif claim.state is ClaimState.LOADED and not flight.is_outdated:
                 self._take(flight, claim)
+            elif flight.is_changed:
+                self.finish(place, 0.0)
+                self.fetching.look_anew(flight)
+            elif claim.state is ClaimState.GRANTED:
+                granted.append(flight)
             else:
                 self.loader.queue(flight)
         self.loader.asked(holding)
@@ -142,7 +145,11 @@ class Claiming:
         for flight in flights:
             self._again.pop(flight.place, None)
             flight.is_loading = False
-            if self.fetching.flights.get(flight.place) is flight:
+            if self.fetching.flights.get(flight.place) is not flight:
+                continue
+            if flight.is_changed:
+                self.fetching.look_anew(flight)
+            else:
                 wanted.append(flight)
         for flight in wanted[max_begun:]:
             self.loader.queue(flight)

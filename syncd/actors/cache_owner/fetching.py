@@ -1,7 +1,8 @@
 """Bringing entries into memory: from the store first, then from the collection's source; one flight a key, whoever asks.
 
 Owner of: flights and the requests that wait for them. A flight is *outdated* when its key was changed or invalidated while it was on
-its way to the source: what it brings may be older than that, so it is thrown away and the source is asked again.
+its way to the source: what it brings may be older than that, so it is thrown away and the source is asked again. One whose key was *changed*
+while it waited for its turn is looked up once more before that: what the source says is compared with what there is.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Fetching:
         self.on_settled: Callable[[Flight], None] = lambda _flight: None
         self.on_failed: Callable[[Flight, SyncdError], None] = lambda _flight, _error: None
         """A flight has landed, or could not bring its entry. Set by `Reloading`."""
-        holdings.outdate, holdings.outdate_all = self.outdate, self.outdate_all
+        holdings.outdate, holdings.outdate_all = self.changed, self.changed_all
         self._is_shared = holdings.is_shared
         self._to_page: dict[ChannelName, list[Flight]] = {}
 
@@ -241,10 +242,10 @@ class Fetching:
         for flight in flights:
             if flight.is_outdated and self._is_shared:
                 # Another node has changed it since the store was read, and memory would never hear of that again.
-                flight.is_outdated = False
+                flight.is_outdated = flight.is_changed = False
                 self._to_page.setdefault(message.channel, []).append(flight)
                 continue
-            flight.is_paged = True
+            flight.is_paged, flight.is_changed = True, False
             place, holding = flight.place, flight.holding
             entry = holding.memory.peek(place, holdings.now)
             stored = entries.get(place[1])
@@ -302,6 +303,20 @@ class Fetching:
         else:
             self._load(flight)
 
+    def changed(self, place: Place) -> None:
+        """An entry is another one now."""
+        self.outdate(place)
+        flight = self.flights.get(place)
+        if flight is not None:
+            flight.is_changed = True
+
+    def changed_all(self, channels: Callable[[ChannelName], bool]) -> None:
+        """All entries of these channels may be others now."""
+        self.outdate_all(channels)
+        for place, flight in self.flights.items():
+            if channels(place[0]):
+                flight.is_changed = True
+
     def outdate(self, place: Place) -> None:
         """An entry was changed or invalidated: a load under way may bring something older."""
         flight = self.flights.get(place)
@@ -316,12 +331,16 @@ class Fetching:
 
     def begin_again(self, flight: Flight) -> None:
         """What a flight brought is not to be used: look at what there is now, and load once more if need be."""
-        flight.is_outdated = False
         flight.holding.counts.loads_discarded += 1
         flight.num_reruns += 1
         if flight.num_reruns > MAX_RERUNS:
             self.fail(flight, SyncdError(ErrorCode.LOAD_FAILED, after_ms=250))
-            return
+        else:
+            self.look_anew(flight)
+
+    def look_anew(self, flight: Flight) -> None:
+        """See what there is of a key now, and load it if need be."""
+        flight.is_outdated = flight.is_changed = False
         entry = flight.holding.memory.peek(flight.place, self._holdings.now)
         if entry is None and not flight.holding.is_volatile:
             self._to_page.setdefault(flight.place[0], []).append(flight)

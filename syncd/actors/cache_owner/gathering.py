@@ -59,6 +59,8 @@ class Flight:
     """The store was asked."""
     is_loading: bool = False
     is_outdated: bool = False
+    is_changed: bool = False
+    """Its entry is another one now than `known` says, which the source says nothing of."""
     num_reruns: int = 0
     num_watching: int = 0
     """Who would be told a change, if that is what it is for."""

@@ -118,19 +118,29 @@ class Loading:
     def start(self) -> None:
         """Begin the calls that there is room for."""
         self._claiming.flush()  # before a key is claimed anew, or the end of its last claim would end this one
-        for name, queue in self._queues.items():
+        for name, queue in list(self._queues.items()):
             holding = self._holdings.by_name[name]
             definition, size = holding.definition, _batch_size(holding)
             if self._claiming.is_shared(holding):
                 self._claim(holding, queue, size)
                 continue
             while queue and queue.num_active < definition.load_concurrency:
-                flights = queue.take(size)
-                for flight in flights:
-                    flight.is_loading = True
-                    flight.is_outdated = False
-                queue.num_active += 1
-                self.nursery.start_soon(self._call, holding, flights)
+                flights = self._take(queue, size)
+                if flights:
+                    queue.num_active += 1
+                    self.nursery.start_soon(self._call, holding, flights)
+        self.fetching.flush()
+
+    def _take(self, queue: _Queue, count: int) -> list[Flight]:
+        """Take flights to be loaded now; what was changed since it was queued is looked at once more first."""
+        flights = []
+        for flight in queue.take(count):
+            if flight.is_changed:
+                self.fetching.look_anew(flight)
+            else:
+                flight.is_loading, flight.is_outdated = True, False
+                flights.append(flight)
+        return flights
 
     def give_up(self) -> None:
         """This node ends, or begins anew: what it was loading others need not wait for."""
@@ -150,8 +160,7 @@ class Loading:
         queue.is_asking = True
         flights = queue.take(KEYS_PER_ASK)
         for flight in flights:
-            flight.is_loading = True
-            flight.is_outdated = False
+            flight.is_loading, flight.is_outdated = True, False
         self._claiming.ask(holding, flights, room)
 
     def asked(self, holding: Holding) -> None:
@@ -164,8 +173,7 @@ class Loading:
         """See `claiming.Loader.begin`."""
         size = _batch_size(holding)
         for flight in flights:
-            flight.is_loading = True
-            flight.is_outdated = False
+            flight.is_loading, flight.is_outdated = True, False
         for start in range(0, len(flights), size):
             self._queues.setdefault(holding.name, _Queue()).num_active += 1
             self.nursery.start_soon(self._call, holding, flights[start : start + size])

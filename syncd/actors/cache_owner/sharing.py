@@ -99,7 +99,7 @@ class Sharing:
         borrowed = self._holdings.borrowed.get(place)
         if borrowed is not None and borrowed.version < offset:
             del self._holdings.borrowed[place]
-        self._fetching.outdate(place)
+        self._fetching.changed(place)
 
     def _invalidate(self, holding: Holding, channel: ChannelName, record: bytes) -> None:
         event: dict[str, Any] = msgpack.unpackb(bytes((0x80 | record[0],)) + record[1:])

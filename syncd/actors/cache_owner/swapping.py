@@ -140,7 +140,7 @@ class Swapping:
         """Forget all of a collection: the store has what is so, dirty entries included."""
         holding.memory.clear()
         self._holdings.take_back(holding, ())
-        self._fetching.outdate_all(lambda channel: channel.partition("/")[0] == holding.name)
+        self._fetching.changed_all(lambda channel: channel.partition("/")[0] == holding.name)
         for channel, position in swapped.positions.items():
             self._holdings.forget_channel(channel, position)
         if is_old:
