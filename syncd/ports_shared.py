@@ -21,6 +21,7 @@ __all__ = [
     "CheckChannels",
     "EphemeralEvent",
     "InterestHandle",
+    "LoadsEnded",
     "RemoteEvents",
     "RemotePublications",
     "RenewEntries",
@@ -66,6 +67,14 @@ class RenewEntries:
     """All entries of a channel were replaced by another node (the swap of a rebuild), without an event for each."""
 
     channel: ChannelName
+
+
+@attrs.define(eq=False)
+class LoadsEnded:
+    """Another node has ended loads that this one may wait for, whatever they brought. May be lost: then it is asked about after a while."""
+
+    channel: ChannelName
+    keys: Sequence[str]
 
 
 class InterestHandle(Protocol):

@@ -72,7 +72,10 @@ class LoadClaims(Protocol):
         """Hold these for so long from now; those that are not the holder's any more stay as they are. One operation for all."""
 
     def finish(self, holder: str, loads: Sequence[FinishedLoad]) -> None:
-        """Say what came of claims; those that are not the holder's any more stay as they are."""
+        """Say what came of claims; those that are not the holder's any more stay as they are.
+
+        Where nodes have a bus, those that were told `HELD` of a key are told so (`LoadsEnded`).
+        """
 
 
 class AloneLoads:

@@ -91,12 +91,15 @@ class BusMessage:
     events: Sequence[BusEvent]
     renewed_at: int = 0
     """All entries were replaced by others (the swap of a rebuild) as of this offset; then there are no events."""
+    ended: Sequence[str] = ()
+    """Keys whose shared load is over, whatever it brought, for whoever waits for it (`store.loads`); then there are no events."""
 
 
 def encode_message(message: BusMessage) -> bytes:
-    """Encode as scripts do: `[node, epoch, [[offset, at_ms, key, record, full], ...]]`, or `[node, epoch, renewed_at]`."""
+    """Encode as scripts do: `[node, epoch, [[offset, at_ms, key, record, full], ...]]`, `[node, epoch, renewed_at]`, or `[node, epoch, {ended}]`."""
     events = [[e.offset, e.at_ms, e.key, e.record, e.full] for e in message.events]
-    told = message.renewed_at or events
+    ended = {"ended": list(message.ended)} if message.ended else None
+    told = message.renewed_at or ended or events
     encoded: bytes = msgpack.packb([message.node, message.epoch, told])
     return encoded
 
@@ -111,9 +114,17 @@ def decode_message(payload: bytes) -> BusMessage:
         node, epoch, events = msgpack.unpackb(payload)
         if type(events) is int:
             return BusMessage(node, Epoch(epoch), (), renewed_at=events)
+        if type(events) is dict:
+            return BusMessage(node, Epoch(epoch), (), ended=_keys(**events))
         return BusMessage(node, Epoch(epoch), [_event(*event) for event in events])
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise ValueError(f"not a message of syncd: {error}") from error
+
+
+def _keys(ended: Any) -> list[str]:
+    if not isinstance(ended, list) or not ended or not all(isinstance(key, str) for key in ended):
+        raise ValueError("ended loads of another form")
+    return ended
 
 
 def _event(offset: Any, at_ms: Any, key: Any, record: Any, full: Any) -> BusEvent:

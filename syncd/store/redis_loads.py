@@ -21,6 +21,9 @@ RENEWED_A_CALL = 1000
 class _Scripts(Protocol):
     """What of its store this uses."""
 
+    @property
+    def publishing(self) -> list[Any]: ...
+
     def run(self, script: Script, make: Callable[[], list[Any]]) -> Any: ...
     def describe(self, channel: ChannelName) -> list[Any]: ...
 
@@ -73,7 +76,8 @@ class RedisLoads:
             told = [[key, *_life(loads[index].fresh_s)] for index, key in finished]
 
             def make(channel: ChannelName = channel, told: list[Any] = told) -> list[Any]:
-                return ["finish", holder, self._store.describe(channel), told]
+                described = self._store.describe(channel)
+                return ["finish", holder, described, told, *self._store.publishing]
 
             self._store.run(LOADS, make)
 

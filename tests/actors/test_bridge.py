@@ -11,7 +11,13 @@ from syncd.actors.bridge.actor import CHECK_S, TICK_S
 from syncd.errors import MailboxFull
 from syncd.ids import ChannelName, Epoch
 from syncd.ports_collections import RenewChannel
-from syncd.ports_shared import CheckChannels, RemoteEvents, RemotePublications, RenewEntries
+from syncd.ports_shared import (
+    CheckChannels,
+    LoadsEnded,
+    RemoteEvents,
+    RemotePublications,
+    RenewEntries,
+)
 from syncd.store.redis_keys import BusEvent, BusMessage, RedisNames, encode_message
 
 NAMES = RedisNames("t")
@@ -148,6 +154,21 @@ async def test_entries_that_were_all_replaced_are_told_as_such(autojump_clock):
         world.bus.events.on_messages([(topic(ORDERS), told)])
         assert [type(each) for each in world.broadcaster.take()] == [RenewChannel]
         assert [type(each) for each in world.cache_owner.take()][-1] is RenewEntries
+
+
+async def test_the_end_of_shared_loads_is_told_to_the_cache_owner_alone(autojump_clock):
+    world = World()
+    async with world.running():
+        world.bridge.interest.enter(CHAT)
+        world.bridge.interest.enter(ORDERS)
+        world.bridge.entries_interest.enter(ORDERS)
+        for node, channel in (("other", ORDERS), ("other", CHAT), ("me", ORDERS)):
+            told = encode_message(BusMessage(node, Epoch("e"), [], ended=["a"]))
+            world.bus.events.on_messages([(topic(channel), told)])
+        assert world.broadcaster.take() == []
+        *_, ended = world.cache_owner.take()
+        assert isinstance(ended, LoadsEnded)
+        assert (ended.channel, ended.keys) == (ORDERS, ["a"])
 
 
 async def test_a_topic_is_wanted_once_for_both_rooms_and_until_the_last_leaves(autojump_clock):

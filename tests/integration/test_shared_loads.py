@@ -7,6 +7,7 @@ import msgpack
 import pytest
 import trio
 
+from syncd.actors.cache_owner import claiming
 from syncd.actors.kit import Reply
 from syncd.ids import ChannelName
 from syncd.model.definitions_check import app_in_force
@@ -137,6 +138,28 @@ async def test_a_node_whose_holder_died_loads_for_itself_when_the_lease_is_over(
     assert lease_s * 0.8 <= trio.current_time() - began_at < LOAD_S
     assert world.source.calls == [(1, ["a"])]
     assert world.count(1, "load_waits") == 1
+
+
+@pytest.mark.parametrize("what", ["new", "as it was", "failed"])
+async def test_whoever_waits_learns_of_the_end_of_a_load_at_once(
+    empty, tmp_path, monkeypatch, what
+):
+    """Without asking again and again, whether or not the load has changed anything."""
+    async with two_nodes(empty, tmp_path, ttl=0.1) as world:
+        if what == "as it was":
+            world.source.gate.set()
+            for number in range(2):
+                assert await world.read(number, "a") == [1]
+            await expired(world, "a")
+            world.source.gate = trio.Event()
+        monkeypatch.setattr(claiming, "POLL_S", 3600.0)
+        async with reading(world, "a") as (loader, answers):
+            if what == "failed":
+                world.source.failures.append(loader)
+            world.source.gate.set()
+            began_at = trio.current_time()
+        assert trio.current_time() - began_at < LOAD_S
+        assert answers[1 - loader] == [1]
 
 
 async def test_what_was_changed_while_a_load_was_waited_for_is_not_taken_for_unchanged(

@@ -55,6 +55,20 @@ def test_an_event_of_another_form_is_refused(event):
         decode_message(msgpack.packb(["n", "e", [event]]))
 
 
+def test_the_end_of_shared_loads_is_told_by_their_keys_alone():
+    message = BusMessage("n1", Epoch("e"), (), ended=["a", "b"])
+    assert msgpack.unpackb(encode_message(message)) == ["n1", "e", {"ended": ["a", "b"]}]
+    assert decode_message(encode_message(message)) == message
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"ended": []}, {"ended": [1]}, {"ended": "a"}, {"more": ["a"]}]
+)
+def test_the_end_of_loads_in_another_form_is_refused(told):
+    with pytest.raises(ValueError, match="not a message"):
+        decode_message(msgpack.packb(["n", "e", told]))
+
+
 def test_a_channel_whose_entries_were_all_replaced_is_told_by_its_offset_alone():
     message = BusMessage("n1", Epoch("e"), (), renewed_at=12)
     assert msgpack.unpackb(encode_message(message)) == ["n1", "e", 12]

@@ -24,6 +24,7 @@ from syncd.ports_collections import CommittedEvent, RenewChannel
 from syncd.ports_shared import (
     CheckChannels,
     EphemeralEvent,
+    LoadsEnded,
     RemoteEvents,
     RemotePublications,
     RenewEntries,
@@ -249,6 +250,10 @@ class Bridge:
         if message.renewed_at:
             self._renew(topic, channel)
             return
+        if message.ended:
+            if self.entries_interest in self._interests.holders(topic):
+                self._submit(self.entries_interest, [LoadsEnded(channel, message.ended)], ())
+            return
         taken = [
             CommittedEvent(channel, epoch, e.offset, e.at_ms, e.key, e.record, e.full)
             for e in message.events
@@ -293,7 +298,12 @@ class Bridge:
         self,
         interest: Interest,
         messages: Sequence[
-            RemoteEvents | RemotePublications | CheckChannels | RenewChannel | RenewEntries
+            RemoteEvents
+            | RemotePublications
+            | CheckChannels
+            | RenewChannel
+            | RenewEntries
+            | LoadsEnded
         ],
         channels: Sequence[ChannelName] | set[ChannelName],
     ) -> None:

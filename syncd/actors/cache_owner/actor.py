@@ -70,7 +70,7 @@ from syncd.ports_collections import (
     WatchEntries,
     WatchingHandle,
 )
-from syncd.ports_shared import CheckChannels, InterestHandle, RemoteEvents, RenewEntries
+from syncd.ports_shared import InterestHandle, LoadsEnded, RemoteEvents
 from syncd.ports_state import Committed, EntryWrite
 from syncd.store.rebuilds import SwapGeneration
 from syncd.wire.channels import namespace_of
@@ -283,8 +283,8 @@ class CacheOwner(Handle):
             WarmCache: self.upkeep.warm,
             SwapGeneration: self.swapping.swap,
             RemoteEvents: self._remote,
-            CheckChannels: self.sharing.check,
-            RenewEntries: self.sharing.renew,
+            **self.sharing.handlers(),
+            LoadsEnded: self.loading.ended,
             Call: self._do,
             Turn: self._turn,
         }

@@ -3,8 +3,8 @@
 Owner of: which keys this node has claimed in the store, and which it waits for. Without other nodes nothing of it is ever called.
 
 Invariant (DESIGN 5.9): what another node has loaded is taken as of the position at which the store said so, together with the entry; an
-invalidation after that is heard like any other, one before it has ended the claim (`store.loads`). Whoever waits asks again every `POLL_S`,
-and gives up after the time that a load may take. A claim is a short lease that its node renews, so one that died holds up nobody for longer
+invalidation after that is heard like any other, one before it has ended the claim (`store.loads`). Whoever waits is told of the end over the
+bus, asks again every `POLL_S` in case that was lost, and gives up after the time that a load may take. A claim is a short lease that its node renews, so one that died holds up nobody for longer
 than `LEASE_S`. While the store is away nothing can
 be claimed, and each node loads for itself: what the source has as it was is served, anything else gets its version in the store or nobody is told it.
 """
@@ -25,6 +25,8 @@ from syncd.codes import ErrorCode
 from syncd.errors import StoreUnavailable, SyncdError
 from syncd.model.collection_memory import CachedEntry
 from syncd.model.recording import Place
+from syncd.ports_shared import LoadsEnded
+from syncd.ports_state import KeyName
 from syncd.store.loads import ClaimState, FinishedLoad, LoadClaim
 
 __all__ = ["CLUSTER", "KEYS_PER_ASK", "Claiming", "Loader"]
@@ -83,6 +85,8 @@ class Claiming:
         """Loaded by others, and since when that is waited for."""
         self._again: dict[Place, float] = {}
         """The same, of those that are being asked about again."""
+        self._asked: dict[Place, bool] = {}
+        """Being asked about; True: the holder has ended its load meanwhile."""
         self._polling: set[str] = set()
         """Collections that are to be asked about again soon."""
 
@@ -95,6 +99,7 @@ class Claiming:
     def ask(self, holding: Holding, flights: list[Flight], max_granted: int) -> None:
         """Ask who loads these keys; whatever the answer, `Loader.asked` is called."""
         places, holder = [flight.place for flight in flights], self._holder
+        self._asked.update(dict.fromkeys(places, False))
 
         def done(answer: list[LoadClaim] | SyncdError) -> None:
             if isinstance(answer, StoreUnavailable):
@@ -111,41 +116,51 @@ class Claiming:
     ) -> None:
         granted = []
         for index, flight in enumerate(flights):
-            place = flight.place
-            since = self._again.pop(place, None)
-            flight.is_loading = False
-            is_wanted = self.fetching.flights.get(place) is flight
-            if isinstance(answer, SyncdError):
-                if is_wanted:
-                    self.fetching.fail(flight, answer)
-                continue
-            claim = answer[index]
-            if claim.state is ClaimState.GRANTED:
-                self._held[place] = self._holdings.now + RENEW_S
-            if not is_wanted:
-                self.finish(place, 0.0)
-            elif claim.state is ClaimState.HELD:
-                self._wait(flight, self._holdings.now if since is None else since)
-            elif claim.state is ClaimState.LOADED and not flight.is_outdated:
-                self._take(flight, claim)
-            elif flight.is_changed:
-                self.finish(place, 0.0)
-                self.fetching.look_anew(flight)
-            elif claim.state is ClaimState.GRANTED:
-                granted.append(flight)
-            else:
-                self.loader.queue(flight)
+            since, has_ended = self._forget_ask(flight)
+            if not isinstance(answer, SyncdError):
+                if self._is_granted(flight, answer[index], since):
+                    granted.append(flight)
+                if has_ended:
+                    self._ask_again(flight.place)
+            elif self._is_wanted(flight):
+                self.fetching.fail(flight, answer)
         self.loader.asked(holding)
         if granted:
             self.loader.begin(holding, granted)
+
+    def _forget_ask(self, flight: Flight) -> tuple[float | None, bool]:
+        """Return since when a key is waited for, and whether its load has ended while it was asked about."""
+        flight.is_loading = False
+        return self._again.pop(flight.place, None), self._asked.pop(flight.place, False)
+
+    def _is_wanted(self, flight: Flight) -> bool:
+        return self.fetching.flights.get(flight.place) is flight
+
+    def _is_granted(self, flight: Flight, claim: LoadClaim, since: float | None) -> bool:
+        """Go on with what the store says of a key; return whether it is to be loaded here now."""
+        if claim.state is ClaimState.GRANTED:
+            self._held[flight.place] = self._holdings.now + RENEW_S
+        if not self._is_wanted(flight):
+            self.finish(flight.place, 0.0)
+        elif claim.state is ClaimState.HELD:
+            self._wait(flight, self._holdings.now if since is None else since)
+        elif claim.state is ClaimState.LOADED and not flight.is_outdated:
+            self._take(flight, claim)
+        elif flight.is_changed:
+            self.finish(flight.place, 0.0)
+            self.fetching.look_anew(flight)
+        elif claim.state is ClaimState.GRANTED:
+            return True
+        else:
+            self.loader.queue(flight)
+        return False
 
     def _load_alone(self, holding: Holding, flights: Sequence[Flight], max_begun: int) -> None:
         """No node can claim anything: each loads for itself, as without other nodes; what it brings is told to nobody as loaded."""
         wanted = []
         for flight in flights:
-            self._again.pop(flight.place, None)
-            flight.is_loading = False
-            if self.fetching.flights.get(flight.place) is not flight:
+            self._forget_ask(flight)
+            if not self._is_wanted(flight):
                 continue
             if flight.is_changed:
                 self.fetching.look_anew(flight)
@@ -211,16 +226,27 @@ class Claiming:
 
     async def _poll(self, holding: Holding) -> None:
         await trio.sleep(POLL_S)
-        self._call(lambda: self._ask_again(holding))
+        self._call(lambda: self._ask_for_all(holding))
 
-    def _ask_again(self, holding: Holding) -> None:
+    def _ask_for_all(self, holding: Holding) -> None:
         self._polling.discard(holding.name)
-        for place, (flight, since) in list(self._waiting.items()):
+        for place, (flight, _since) in list(self._waiting.items()):
             if flight.holding is holding:
-                del self._waiting[place]
-                if self.fetching.flights.get(place) is flight:
-                    self._again[place] = since
-                    self.loader.queue(flight)
+                self._ask_again(place)
+
+    def _ask_again(self, place: Place) -> None:
+        flight, since = self._waiting.pop(place, (None, 0.0))
+        if flight is not None and self._is_wanted(flight):
+            self._again[place] = since
+            self.loader.queue(flight)
+
+    def ended(self, message: LoadsEnded) -> None:
+        """Others have ended loads: see what they brought."""
+        for key in message.keys:
+            place = (message.channel, KeyName(key))
+            if place in self._asked:
+                self._asked[place] = True
+            self._ask_again(place)
 
     def _take(self, flight: Flight, claim: LoadClaim) -> None:
         """Another node has loaded it: it is as of the same moment in the store, and as fresh as there."""

@@ -11,7 +11,7 @@ from syncd.actors.cache_owner.upkeep import Upkeep
 from syncd.actors.kit import Mailbox
 from syncd.ids import ChannelName, Position
 from syncd.ports_collections import CacheOwnerCommand
-from syncd.ports_shared import CheckChannels, RemoteEvents, RenewEntries
+from syncd.ports_shared import CheckChannels, LoadsEnded, RemoteEvents, RenewEntries
 from syncd.ports_state import KeyName
 from syncd.store.rebuilds import SwapGeneration
 
@@ -28,7 +28,7 @@ class Handle:
     def submit_nowait(
         self,
         commands: Sequence[CacheOwnerCommand]
-        | Sequence[RemoteEvents | CheckChannels | RenewEntries],
+        | Sequence[RemoteEvents | CheckChannels | RenewEntries | LoadsEnded],
         size_bytes: int,
     ) -> None:
         """Hand over all or none; raises `MailboxFull` or `ActorStopped`."""

@@ -27,6 +27,7 @@ from syncd.model.collection_memory import CachedEntry
 from syncd.model.definitions import Tagged
 from syncd.model.recording import Place
 from syncd.model.transaction import check_tags, encode_value
+from syncd.ports_shared import LoadsEnded
 from syncd.ports_state import (
     Committed,
     Conflict,
@@ -145,6 +146,10 @@ class Loading:
     def give_up(self) -> None:
         """This node ends, or begins anew: what it was loading others need not wait for."""
         self._claiming.give_up()
+
+    def ended(self, message: LoadsEnded) -> None:
+        """See `LoadsEnded`."""
+        self._claiming.ended(message)
 
     def look_again(self) -> None:
         """Time has passed: what is being loaded here is still loaded here."""

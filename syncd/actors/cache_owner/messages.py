@@ -10,7 +10,7 @@ import attrs
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
 from syncd.ports_collections import CacheOwnerCommand, WatchEntries
-from syncd.ports_shared import CheckChannels, RemoteEvents, RenewEntries
+from syncd.ports_shared import CheckChannels, LoadsEnded, RemoteEvents, RenewEntries
 from syncd.ports_state import LookedUp, MutationResult
 from syncd.store.rebuilds import SwapGeneration
 
@@ -117,6 +117,7 @@ CacheOwnerMessage = (
     | RemoteEvents
     | CheckChannels
     | RenewEntries
+    | LoadsEnded
     | Call
     | Turn
 )

@@ -65,6 +65,10 @@ class Sharing:
         self.num_dropped = 0
         """Entries that went because another node changed them."""
 
+    def handlers(self) -> dict[type, Callable[[Any], None]]:
+        """Return what is done here with messages that concern no other room."""
+        return {CheckChannels: self.check, RenewEntries: self.renew}
+
     # ---------------------------------------------------------------- heard
 
     def events(self, message: RemoteEvents) -> None:

@@ -1,5 +1,6 @@
 -- Claims of loads. A: era, what, holder, channel (false to renew those of any), and its arguments.
--- A claim lies as {top of its channel when it was granted, epoch, holder or false when it is loaded, whether it is fresh beyond its time}.
+-- A claim lies as {top of its channel when it was granted, epoch, holder or false when it is loaded, whether it is fresh beyond its time,
+-- whether another node waits for it}.
 local holder, head, invalidated = A[3], nil, 0
 local loads = {}
 if A[4] then
@@ -34,8 +35,11 @@ function loads.claim(keys, lease_ms, left)
       state = left > 0 and 1 or 0
       if state == 1 then
         left = left - 1
-        call('SET', lease, pack({head.top, head.epoch, holder, false}), 'PX', lease_ms)
+        call('SET', lease, pack({head.top, head.epoch, holder, false, claim and claim[5] or false}), 'PX', lease_ms)
       end
+    elseif not claim[5] then
+      claim[5] = true
+      call('SET', lease, pack(claim), 'KEEPTTL')
     end
     reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = state, fresh, entry
   end
@@ -55,18 +59,25 @@ function loads.renew(rows, lease_ms)
   end
 end
 
--- What is finished is {key, ms that it is remembered as loaded or 0, whether it is fresh beyond that}.
-function loads.finish(finished)
+-- What is finished is {key, ms that it is remembered as loaded or 0, whether it is fresh beyond that}. Whoever waits is told at once.
+function loads.finish(finished, node, publish)
+  local ended = {}
   for _, each in ipairs(finished) do
     local lease = lease_of(each[1])
     local claim = valid(lease)
     if claim and claim[3] == holder then
       if each[2] > 0 then
-        call('SET', lease, pack({claim[1], claim[2], false, each[3]}), 'PX', each[2])
+        call('SET', lease, pack({claim[1], claim[2], false, each[3], false}), 'PX', each[2])
       else
         call('UNLINK', lease)
       end
+      if claim[5] then
+        ended[#ended + 1] = each[1]
+      end
     end
+  end
+  if #ended > 0 then
+    call(publish, T .. ':b:' .. head.name, '\147' .. node .. pack(head.epoch) .. pack({ended = ended}))
   end
 end
 
