@@ -129,6 +129,10 @@ class Forwarding:
             self._telling.add(place)
             self._waiting.setdefault(holding.name, collections.deque()).append(place)
 
+    def is_told_here(self, holding: Holding) -> bool:
+        """Whether this node tells the application of a collection's changes."""
+        return holding.is_forwarded and self.is_ours(holding)
+
     def heard(self, holding: Holding, place: Place, version: int) -> None:
         """Another node has committed a change."""
         if self.is_ours(holding):

@@ -291,6 +291,13 @@ class Holdings:
 
     def _hear_of(self, channel: ChannelName) -> None:
         if self._interest is not None and self.heads.get(channel) is None:
+            # Anew, where `listen` has entered it: what came since the store was read was passed over, and a check has to follow.
+            self._interest.leave(channel)
+            self._interest.enter(channel)
+
+    def listen(self, channel: ChannelName) -> None:
+        """Hear what others change from soon on, though nothing of it is in memory; until it is forgotten the next time."""
+        if self._interest is not None:
             self._interest.enter(channel)
 
     def forget_channel(self, channel: ChannelName, position: Position | None = None) -> None:

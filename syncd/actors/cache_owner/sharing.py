@@ -82,7 +82,10 @@ class Sharing:
         holdings = self._holdings
         known, holding = holdings.heads.get(channel), holdings.of_channel(channel)
         if known is None or holding is None:
-            return  # nothing of it is in memory
+            # Nothing of it is in memory; but it may be our turn to tell the application.
+            if holding is not None and key is not None and self._forwarding.is_told_here(holding):
+                self._forwarding.heard(holding, (channel, KeyName(key)), offset)
+            return
         if known.epoch == epoch and offset <= known.offset:
             return
         if key is not None:

@@ -2,7 +2,8 @@
 
 Owner of: the leases of this node. Two nodes that told changes of one key side by side could tell them in the wrong order, and the application
 would keep the older one. So the holder of a collection's lease tells all its changes, whichever node committed them: it hears of them as of any
-other event, and reads the dirty keys now and then for what it did not hear. A holder that dies is followed within `LEASE_S`; one that stood still
+other event, of a collection without partitions whether or not it has any of it in memory, and reads the dirty keys now and then for what it did
+not hear. A holder that dies is followed within `LEASE_S`; one that stood still
 may finish a call that it had begun: `EntryChange.version` says which is newer.
 """
 
@@ -19,6 +20,7 @@ from syncd.actors.cache_owner.holdings import Holding, Holdings
 from syncd.actors.cache_owner.swapping import RebuildStoreHandle
 from syncd.actors.kit import Reply
 from syncd.errors import SyncdError
+from syncd.ids import ChannelName
 from syncd.store.rebuilds import RebuildStore
 
 __all__ = ["Turns"]
@@ -30,7 +32,7 @@ _log = structlog.get_logger("syncd.forwarding")
 LEASE_S = 10.0
 RENEW_S = 3.0
 READ_DIRTY_S = 6.0
-"""Between two looks of the holder at what is dirty: so late is a change told whose event was lost."""
+"""Between two looks of the holder at what is dirty: so late is a change told whose event was lost, or is of a partition unknown here."""
 
 
 class Turns:
@@ -89,7 +91,10 @@ class Turns:
             if was_ours:
                 _log.warning("forwarding_lost", collection=name)
             self._forwarding.leave_to_others(holding)
-        elif not was_ours or trio.current_time() >= self._read_at.get(name, 0.0):
+            return
+        if not holding.definition.is_partitioned:
+            self._holdings.listen(ChannelName(name))
+        if not was_ours or trio.current_time() >= self._read_at.get(name, 0.0):
             self._read_at[name] = trio.current_time() + READ_DIRTY_S
             await self._forwarding.read_dirty_of(holding, is_guarded=True)
             self._forwarding.start()
