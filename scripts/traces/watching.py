@@ -263,6 +263,22 @@ def a_read_is_answered_once_and_changes_no_view() -> Scene:
     return scene
 
 
+def a_read_asks_for_what_own_mutations_have_changed() -> Scene:
+    """The next node may not have heard of them yet; an outcome that is told again moves nothing back."""
+    scene = live({"n": (5, 0)})
+    scene.mutate("orders.incr", {"key": "n"})
+    scene.mutate("orders.incr", {"key": "n"})
+    scene.receive(scene.event(11, "n", value=1, by=1), scene.outcome(1, 11, value=1))
+    scene.read("n")
+    assert scene.steps[-1]["sent"][-1][1]["after"] == {"orders": scene.at(11)}
+    scene.receive(scene.event(12, "n", value=2, by=2), scene.outcome(2, 12, value=2))
+    scene.lose()
+    scene.open()
+    scene.read("n", "8")
+    assert scene.steps[-1]["sent"][-1][1]["after"] == {"orders": scene.at(12)}
+    return scene
+
+
 SCENES = [
     an_empty_collection_is_told_as_complete,
     a_snapshot_in_pages_shows_when_it_is_complete,
@@ -282,4 +298,5 @@ SCENES = [
     a_watch_that_the_server_ends_settles_what_waits_for_it,
     invalidations_are_told_and_carry_the_position_on,
     a_read_is_answered_once_and_changes_no_view,
+    a_read_asks_for_what_own_mutations_have_changed,
 ]

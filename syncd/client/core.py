@@ -262,8 +262,10 @@ class ClientCore:
         *,
         after: Mapping[str, Position] | None = None,
     ) -> int:
-        """Ask for entries of a collection once, at least as new as `after`."""
-        return self._asking.read(collection, keys, after)
+        """Ask for entries of a collection once, at least as new as `after` and as what this client has changed."""
+        wanted = list(keys)
+        after = self.entries.own_writes.after(collection, wanted, after)
+        return self._asking.read(collection, wanted, after)
 
     def rebuild(self, body: Body) -> int:
         """Start a rebuild; resent until answered, it is one job."""

@@ -19,6 +19,7 @@ from syncd.client.facts_state import (
 )
 from syncd.client.frames import Body, position_from_body
 from syncd.client.local_tx import LocalMutator, LocalRejected, Place, as_sent
+from syncd.client.own_writes import OwnWrites
 from syncd.client.pending import Pending, Predictions
 from syncd.client.queue import MutationQueue
 from syncd.client.settling import Settling
@@ -26,7 +27,7 @@ from syncd.client.shown import Shown
 from syncd.client.watch import Selection, Watch
 from syncd.client.watching import WatchTable
 from syncd.codes import ErrorCode
-from syncd.ids import ChannelName, ClientId, Position
+from syncd.ids import ChannelName, ClientId
 
 __all__ = ["MAX_PENDING", "StateCore"]
 
@@ -59,8 +60,9 @@ class StateCore:
         num_clients: int,
     ) -> None:
         self._tell = tell
+        self.own_writes = OwnWrites()
         self._watching = WatchTable(
-            rng, request, tell, self._wanted_after, lambda: bool(self.pending)
+            rng, request, tell, self.own_writes.of, lambda: bool(self.pending)
         )
         self._settling = Settling(self._watching)
         self._predictions = Predictions(mutators, self._confirmed, self._held)
@@ -113,14 +115,6 @@ class StateCore:
 
     def _confirmed(self, place: Place) -> tuple[Any, int, bool]:
         return self._shown.confirmed(place)
-
-    def _wanted_after(self, channel: ChannelName) -> Position | None:
-        waits = [
-            p.outcome.positions[channel]
-            for p in self.pending
-            if p.outcome is not None and channel in p.outcome.positions
-        ]
-        return waits[-1] if waits else None
 
     # -------------------------------------------------------------------------------- the application
 
@@ -280,6 +274,7 @@ class StateCore:
             for name in body["positions"]
             if (position := position_from_body(body["positions"], name)) is not None
         }
+        self.own_writes.note(positions)
         error = body.get("error") or {}
         pending.outcome = MutationOutcome(
             pending.id,

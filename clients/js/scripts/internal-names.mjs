@@ -3,11 +3,11 @@
 export const INTERNAL_NAMES = `
 added applied asked greeted heardEvent memberSet putOff dueAt extent moveTo requests backoff channels confirmed connectSucceeded connection core covers encoded
 endAll engine entriesFor entriesOf failure flush fold foldAnew foreignClient forget forgetClient forgetSeen
-forgotten foundGap goOn handlers hangUp hasGuessed hasHole hasKept hasLeftovers hasNews hasPending hasPresence
+forgotten foundGap goOn handlers hangUp hasGuessed hasHole hasKept hasLeftovers hasNews hasPresence
 hasTokenSource hasTold heard holds invalidation isAtEnd isBlocked isKept isKnownToServer isLeaving isListening
 isLive isMissing isSent isSettled isShown isSure isVoid isWaiting isWanting isWatched keeping leaveAll incoming look
 marked maxFrameBytes mayAskAfter mayBeOn missing mutationFailed needsSession nextDeadline nextId nextMs note
-numAttempts numbered opened outside overhear overlay pendingOf perform positionOf postpone prune queueOf receive refused
+numAttempts numbered opened outside overhear overlay pendingOf perform positionOf postpone prune queueOf readBody receive refused
 release releaseAll renew report requestId requestPresence restsOn returned saidBye see seeAll sendNext sendWithId
 settle shown sizeBytes slot step takeChanged takeDue takeNews takePage takeTold thrown tick toWire
 tokenMissing tokenSupplied tokenUnavailable told touched turn undecided useToken waits wantedAfter

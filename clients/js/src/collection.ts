@@ -179,11 +179,13 @@ export class Collection<Value = unknown> {
 
   /**
    * Return entries as the server has them, one a key, in the order asked; `after` (channel to position): at least that new.
+   * They are at least as new as this client's own mutations that are done, whatever node it is connected to.
    *
    * @throws RequestFailed the server refuses it.
    */
   async read(keys: readonly string[], after?: Record<string, Position>): Promise<ReadResult> {
-    return (await this.#host.call("read", { collection: this.name, keys, after })) as ReadResult;
+    const body = this.#room.readBody(this.name, keys, after);
+    return (await this.#host.call("read", body)) as ReadResult;
   }
 
   // ------------------------------------------------------------------------------- changing

@@ -67,10 +67,6 @@ export class SpokenCore<Room extends EntriesRoom = EntriesRoom> extends ClientCo
     return this.requests.ask("history", { channel, ...query });
   }
 
-  read(collection: string, keys: readonly string[]): number {
-    return this.requests.ask("read", { collection, keys });
-  }
-
   setPresence(channel: string, state: unknown): number {
     return this.requests.ask("presence", { channel, state });
   }

@@ -54,7 +54,10 @@ class Player extends TracePlayer<StateRoom> {
         this.#mutate(step);
         return true;
       case "read":
-        this.core.read(step["collection"] as string, step["keys"] as string[]);
+        this.core.requests.ask(
+          "read",
+          this.core.entries.readBody(step["collection"] as string, step["keys"] as string[]),
+        );
         return true;
       default:
         return super.play(step);

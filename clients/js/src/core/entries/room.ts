@@ -20,6 +20,7 @@ import { forgetSeen, haveTold, stillToTell, takeNews } from "./settling.js";
 import { Shown } from "./shown.js";
 import { addAll, type Place, partsOf } from "./tx.js";
 import { asSent } from "./values.js";
+import type { Mutations } from "./watch.js";
 import { WatchTable } from "./watching.js";
 
 /**
@@ -35,12 +36,14 @@ export interface RoomOptions {
 }
 
 /** Watches, pending mutations and what they show. */
-export class StateRoom implements EntriesRoom {
+export class StateRoom implements EntriesRoom, Mutations {
   readonly handlers: Readonly<Record<string, Handler>>;
   readonly #speech: Speech;
   readonly watching: WatchTable;
   readonly #predictions: Predictions;
   readonly shown: Shown;
+  /** By channel, up to where it holds what own mutations have changed; as many as a page changes. Outcomes come as they were decided. */
+  readonly #own = new Map<string, Position>();
   readonly #queues: MutationQueue[] = [];
   /** Keeps mutations before they are sent; set before anything is made. */
   keeping: Keeping | null = null;
@@ -56,14 +59,7 @@ export class StateRoom implements EntriesRoom {
 
   constructor(speech: Speech, { mutators = new Map() }: RoomOptions = {}) {
     this.#speech = speech;
-    this.watching = new WatchTable(speech, speech.tell, {
-      wantedAfter: (channel) => {
-        let wanted: Position | null = null;
-        for (const { outcome } of this.all.values()) wanted = outcome?.positions.get(channel) ?? wanted;
-        return wanted;
-      },
-      hasPending: () => this.all.size > 0,
-    });
+    this.watching = new WatchTable(speech, speech.tell, this);
     this.#predictions = new Predictions(
       mutators,
       (place) => this.shown.confirmed(...partsOf(place)),
@@ -81,6 +77,7 @@ export class StateRoom implements EntriesRoom {
         if (!pending) return;
         const outcome = outcomeFromBody(body, pending);
         this.keeping?.decided(pending.id);
+        for (const [channel, position] of outcome.positions) this.#own.set(channel, position);
         pending.outcome = outcome;
         pending.waits = stillToTell(this.watching, outcome.positions);
         if (pending.waits.size === 0) this.#settle(pending, outcome);
@@ -102,6 +99,22 @@ export class StateRoom implements EntriesRoom {
   /** Mutations that are not settled, in the order they were made. */
   get pending(): Pending[] {
     return [...this.all.values()].filter(({ foreignClient }) => foreignClient === undefined);
+  }
+
+  /**
+   * Return what a `read` of one partition's keys says: nothing older than what own mutations have changed is to be read, whatever
+   * node this is connected to (promise READ-YOUR-WRITES, SPEC 17).
+   */
+  readBody(collection: string, keys: readonly string[], after?: Readonly<Record<string, Position>>): Body {
+    return { collection, keys, after: this.wantedAfter(`${collection}/${keys[0]}`, after) };
+  }
+
+  /** Return how new what is told of a place has to be: the channel of that is the collection's, or the partition's. */
+  wantedAfter(place: string, after?: Readonly<Record<string, Position>>): typeof after {
+    for (const [channel, own] of this.#own) {
+      if (`${place}/`.startsWith(`${channel}/`)) after = { [channel]: own, ...after };
+    }
+    return after;
   }
 
   // ------------------------------------------------------------------------------- the application

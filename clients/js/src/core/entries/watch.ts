@@ -33,10 +33,10 @@ export type WatchState = "wanted" | "asking" | "loading" | "catching-up" | "live
 
 /** What the watches need to know of the mutations. */
 export interface Mutations {
-  /** Return the position of a channel that answers must reach, null for any. */
-  wantedAfter(channel: string): Position | null;
-  /** Return whether any mutation is not settled. */
-  hasPending(): boolean;
+  /** Return the positions of channels that answers about this one must reach; nothing for any. */
+  wantedAfter(channel: string): Readonly<Record<string, Position>> | undefined;
+  /** Those that are not settled. */
+  readonly all: ReadonlyMap<number, unknown>;
 }
 
 /** No mutations. */

@@ -76,7 +76,7 @@ export class WatchTable {
       if (!channel) return;
       const { client, mid } = mapOf(body["by"]);
       this.others?.note(client, mid);
-      const change = changeFromBody(body, this.#mutations.hasPending() ? this.clients : NO_MIDS);
+      const change = changeFromBody(body, this.#mutations.all.size > 0 ? this.clients : NO_MIDS);
       const epoch = textOf(body, "epoch");
       const entries = channel.entriesOf(epoch);
       if (!entries) {
@@ -285,12 +285,11 @@ export class WatchTable {
   #pursue(watch: Watch): void {
     if (!this.#isOnline || watch.state !== "wanted" || watch.backoff.isWaiting) return;
     const channel = this.#channelOf(watch);
-    const after = channel && watch.mayAskAfter ? this.#mutations.wantedAfter(channel.name) : null;
     const body = {
       ...watch.extent.toWire(),
       position: channel?.positionOf(watch),
       have: channel?.have(watch, this.#speech.connection.maxFrameBytes),
-      after: channel && after && new Map([[channel.name, after]]),
+      after: channel && watch.mayAskAfter ? this.#mutations.wantedAfter(channel.name) : null,
     };
     watch.mayAskAfter = watch.isKnownToServer = true;
     watch.state = "asking";
@@ -352,7 +351,7 @@ export class WatchTable {
   #decided(body: Body): Mids {
     const told = mapOf(body["decided"]);
     this.others?.told(told);
-    if (!this.#mutations.hasPending()) return NO_MIDS;
+    if (this.#mutations.all.size === 0) return NO_MIDS;
     return new Map([...this.clients].map(([client, mid]) => [client, (told[client] ?? mid) as number]));
   }
 
