@@ -42,6 +42,11 @@ class Heads:
         """Memory has the change at this position. Tells the same as `read`."""
         return self.read(channel, position)
 
+    def newest(self, channel: ChannelName) -> int:
+        """Return the highest offset of a channel that anything is known of."""
+        known = self._heads.get(channel)
+        return 0 if known is None else known.offset
+
     def gaps(self) -> list[ChannelName]:
         """Return channels of which something newer than the head is known: none here."""
         return []
@@ -98,6 +103,11 @@ class SharedHeads(Heads):
         """Memory holds nothing of a channel, or nothing older than this."""
         super().reset(channel, position)
         self._ahead.pop(channel, None)
+
+    def newest(self, channel: ChannelName) -> int:
+        """Return the highest offset of a channel that anything is known of, whether or not all before it is."""
+        known = self._heads.get(channel)
+        return max(self._ahead.get(channel, ()), default=0 if known is None else known.offset)
 
     def gaps(self) -> list[ChannelName]:
         """Return channels of which something newer than the head is known."""

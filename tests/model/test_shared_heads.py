@@ -75,3 +75,15 @@ def test_what_is_kept_beyond_a_gap_is_bounded(monkeypatch):
         heads.note(ORDERS, at(offset))
     heads.note(ORDERS, at(1))
     assert heads.get(ORDERS) == at(4)
+
+
+def test_the_newest_that_is_known_may_lie_beyond_a_gap():
+    heads = SharedHeads()
+    assert heads.newest(ORDERS) == 0
+    heads.note(ORDERS, at(5))
+    heads.note(ORDERS, at(9))
+    heads.note(ORDERS, at(7))
+    assert heads.newest(ORDERS) == 9
+    for offset in (6, 8):
+        heads.note(ORDERS, at(offset))
+    assert heads.newest(ORDERS) == 9

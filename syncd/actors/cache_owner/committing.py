@@ -215,15 +215,17 @@ def write_memory(
 
     Callers say afterwards, for all at once, up to where memory is (`Holdings.committed_alone`).
     """
-    commit = item.commit
-    if holdings.is_shared:
+    commit, is_shared = item.commit, holdings.is_shared
+    if is_shared:
         holdings.committed_among_others(commit, result)
     client = commit.client
     if client is not None:
         holdings.decided.note(client, commit.mid)
     for write, version in zip(commit.writes, result.versions, strict=True):
         _write_entry(holdings, write, version, client)
-        if is_old:
+        if is_shared and holdings.is_overtaken(write.channel, result.positions[write.channel]):
+            holdings.forget_entry((write.channel, write.key))
+        elif is_old:
             holdings.expire((write.channel, write.key))
     for write, position in zip(item.volatile, item.volatile_positions, strict=True):
         holdings.note(write.channel, position)

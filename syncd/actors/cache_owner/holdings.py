@@ -280,6 +280,16 @@ class Holdings:
             if self.of_channel(channel) is not None:
                 self.note(channel, Position(positions[channel].epoch, offset))
 
+    def is_overtaken(self, channel: ChannelName, position: Position) -> bool:
+        """Whether another node was heard to have changed something behind an own commit up to here, whose answer has come only now.
+
+        That may be any entry: what the commit wrote is not to be kept, as nobody tells of the newer change again.
+        """
+        known = self.heads.get(channel)
+        if self._interest is None or known is None or known.epoch != position.epoch:
+            return False
+        return self.heads.newest(channel) > position.offset
+
     def stamp(self, commit: MutationCommit) -> None:
         """Say in a commit which lives of their channels the versions are of that it read."""
         if self._interest is None:
@@ -306,6 +316,13 @@ class Holdings:
         self.heads.reset(channel, position)
         if position is None and self._interest is not None:
             self._interest.leave(channel)
+
+    def forget_entry(self, place: Place) -> None:
+        """Memory may be wrong about an entry: it is read anew when it is next needed."""
+        holding = self.of_channel(place[0])
+        if holding is not None and not holding.is_volatile:
+            holding.memory.forget(place, self.now)
+            self.borrowed.pop(place, None)
 
     def _forget_entries(self, channel: ChannelName) -> None:
         holding = self.of_channel(channel)

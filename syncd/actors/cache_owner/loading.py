@@ -322,8 +322,12 @@ class Loading:
             entry = CachedEntry(version, value, write.tags, until)
             if flight.is_outdated:
                 entry.fresh_until = -math.inf
-            holdings.note(flight.place[0], result.positions[flight.place[0]])
+            position = result.positions[flight.place[0]]
+            holdings.note(flight.place[0], position)
             holding.memory.keep(flight.place, entry, holdings.now)
+            if holdings.is_overtaken(flight.place[0], position):
+                flight.is_outdated = True
+                holdings.forget_entry(flight.place)
             self._claiming.landed(flight, until)
             if flight.is_outdated:
                 self.fetching.begin_again(flight)

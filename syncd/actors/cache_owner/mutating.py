@@ -285,16 +285,9 @@ class Mutating:
             channels |= {write.channel for write in item.commit.writes}
             channels |= {event.channel for event in item.commit.events}
             for write in item.commit.writes:
-                self._forget_entry((write.channel, write.key))
+                self._holdings.forget_entry((write.channel, write.key))
         for channel in channels:
             self._deliver(RenewChannel(channel))
-
-    def _forget_entry(self, place: Place) -> None:
-        """Memory may be wrong about an entry: it is read anew when it is next needed."""
-        holding = self._holdings.of_channel(place[0])
-        if holding is not None and not holding.is_volatile:
-            holding.memory.forget(place, self._holdings.now)
-            self._holdings.borrowed.pop(place, None)
 
     def _decided(self, items: list[Item], results: list[MutationResult]) -> None:
         failed: list[tuple[Item, MutationResult]] = []
@@ -360,7 +353,7 @@ class Mutating:
             if holding is not None:
                 holding.counts.conflicts += 1
             if read.written_by is None:
-                self._forget_entry((read.channel, read.key))
+                self._holdings.forget_entry((read.channel, read.key))
 
     def _count(self, decided: Decided) -> None:
         name = decided.mutation.name
