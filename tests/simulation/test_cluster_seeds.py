@@ -15,13 +15,12 @@ from syncd.testing.simulation.cluster_bugs import CLUSTER_BUGS
 NUM_SEEDS = int(os.environ.get("SYNCD_CLUSTER_SEEDS", "15"))
 NUM_SOAK_SEEDS = int(os.environ.get("SYNCD_CLUSTER_SOAK_SEEDS", "2000"))
 SOAK_CHUNK = 50
-SEEDS_PER_BUG = 30
 NODES = 3
 
 MUST_HAPPEN = {
-    "acknowledged", "acknowledged and lost", "buses cut", "conflicts", "crashes after commit", "crashes anywhere", "crashes before commit",
-    "events lost", "failovers", "forwarded", "invalidations", "mutations deduplicated", "mutations resent", "new epochs", "outcomes ok",
-    "outcomes rejected", "recovered", "settled runs", "stops", "store away", "watches recovered",
+    "acknowledged", "acknowledged and lost", "audits", "buses cut", "conflicts", "crashes after commit", "crashes anywhere", "crashes before commit",
+    "events lost", "failovers", "forwarded", "invalidations", "late commits", "mutations deduplicated", "mutations resent", "new epochs",
+    "outcomes ok", "outcomes rejected", "read back", "reads judged", "recovered", "settled runs", "stops", "store away", "watches recovered",
 }  # fmt: skip
 """Counters without which a batch of seeds proves nothing."""
 
@@ -45,12 +44,6 @@ def test_no_promise_is_broken_between_nodes_in_any_of_these_seeds():
 def test_a_seed_of_several_nodes_does_the_same_every_time():
     first, second = run_seed(3, num_nodes=NODES), run_seed(3, num_nodes=NODES)
     assert first.fingerprint == second.fingerprint
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("bug", ["everybody_forwards"])
-def test_a_bug_between_nodes_is_found(bug):
-    assert any(run_seed(seed, bug=bug, num_nodes=NODES).breaches for seed in range(SEEDS_PER_BUG))
 
 
 @pytest.mark.soak

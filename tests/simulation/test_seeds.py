@@ -1,6 +1,8 @@
 """Whole nodes with their clients in simulated trouble: no promise is broken, and the trouble was real."""
 
 import os
+import subprocess
+import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from syncd.testing.simulation import run_seed
 from syncd.testing.simulation.bugs import BUGS
+from syncd.testing.simulation.cluster_bugs import CLUSTER_BUGS
 
 NUM_SEEDS = int(os.environ.get("SYNCD_SIMULATION_SEEDS", "100"))
 NUM_SOAK_SEEDS = int(os.environ.get("SYNCD_SIMULATION_SOAK_SEEDS", "20000"))
@@ -53,6 +56,24 @@ def test_a_seed_does_the_same_every_time():
 
 
 @pytest.mark.slow
+def test_a_seed_does_the_same_in_every_process():
+    code = (
+        "from syncd.testing.simulation import run_seed;"
+        "print(run_seed(0, num_nodes=3, duration_s=2.0).fingerprint)"
+    )
+    prints = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(prints) == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule["name"])
 def test_a_named_schedule_ends_as_it_should(schedule):
     if "bug" not in schedule:
@@ -67,7 +88,10 @@ def test_a_named_schedule_ends_as_it_should(schedule):
 
 
 def test_every_planted_bug_has_a_schedule_that_finds_it():
-    assert {schedule["bug"] for schedule in SCHEDULES if "bug" in schedule} == set(BUGS)
+    assert {schedule["bug"] for schedule in SCHEDULES if "bug" in schedule} == {
+        *BUGS,
+        *CLUSTER_BUGS,
+    }
 
 
 @pytest.mark.soak

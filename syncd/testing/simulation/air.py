@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import collections
 import itertools
+import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import attrs
 import trio
 
+from syncd.actors.bridge.actor import CHECK_S
 from syncd.ports_bus import BusEvents, BusStatistics
 from syncd.store.base import StoreOptions
 from syncd.testing.simulation.disk import Disk
 
 __all__ = ["Air", "Copy", "SimulatedBus"]
+
+LATE_S = 0.4
+"""How late a late commit is in the mean: often before its client asks again."""
+LOOKED_S = 1.5 * CHECK_S + 1.0
+"""After this long every node has looked at what it hears of."""
 
 
 @attrs.frozen
@@ -44,6 +52,11 @@ class Air:
         """Share of messages that are lost without a word."""
         self.lost_replies = 0.0
         """Share of commits whose reply does not come."""
+        self.late = 0.0
+        """Share of commits that take effect when nobody waits for the reply any more."""
+        self.counts: Counter[str] = Counter()
+        self.nursery: trio.Nursery
+        """Where what is late waits."""
         self.is_there = trio.Event()
         self.is_there.set()
         self.buses: set[SimulatedBus] = set()
@@ -55,6 +68,26 @@ class Air:
         for bus in sorted(self.buses, key=lambda bus: bus.number):
             if self.rng.random() >= self.lost:
                 bus.hear(topic, payload)
+            else:
+                bus.miss(topic)
+
+    def do_late(self, work: Callable[[], None]) -> None:
+        """Do something in a while, as a server does that was slow; what it had not read when it went away is never done."""
+        self.nursery.start_soon(
+            self._do_late, work, self.is_there, self.rng.expovariate(1 / LATE_S)
+        )
+
+    async def _do_late(self, work: Callable[[], None], is_there: trio.Event, wait_s: float) -> None:
+        await trio.sleep(wait_s)
+        if is_there is self.is_there:
+            self.counts["late commits"] += 1
+            work()
+
+    def unheard(self) -> list[str]:
+        """Return topics of which nodes lost the last message without a word, and may not have looked again yet."""
+        since = trio.current_time() - LOOKED_S
+        missed = {t for bus in self.buses for t, at in bus.missed.items() if at > since}
+        return sorted(topic.decode() for topic in missed)
 
     def leave(self) -> None:
         """The server is gone: every link breaks."""
@@ -84,7 +117,7 @@ class Air:
     def calm_down(self) -> None:
         """Lose nothing any more."""
         self.come_back()
-        self.lost = self.lost_replies = 0.0
+        self.lost = self.lost_replies = self.late = 0.0
         self.latency_s = 0.005
 
 
@@ -97,10 +130,21 @@ class SimulatedBus:
         self._events = events
         self._wanted: dict[bytes, None] = {}
         self._subscribed: set[bytes] = set()
+        self._up_at = 0.0
+        self._heard_at: dict[bytes, float] = {}
+        """When a topic was subscribed last, or something of it was heard after a loss."""
+        self.missed: dict[bytes, float] = {}
+        """When the last message of a topic was lost without a word. The next one, or a gap, tells of it."""
         self._queue: collections.deque[tuple[float, Callable[[], None]]] = collections.deque()
         self._last_at = 0.0
         self._changed = trio.Event()
         self._is_up = False
+
+    def hears_since(self, topic: bytes) -> float:
+        """Return since when what is told of a topic is heard, all of it; infinity if it is not."""
+        if topic in self.missed or topic not in self._subscribed:
+            return math.inf
+        return max(self._up_at, self._heard_at.get(topic, 0.0))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; then it is as if the process had died."""
@@ -111,7 +155,7 @@ class SimulatedBus:
                 await trio.sleep(self._air.rng.expovariate(1 / 0.05))
                 if self._air.is_away:
                     continue
-                self._is_up = True
+                self._is_up, self._up_at = True, trio.current_time()
                 self._events.on_link(is_up=True)
                 self._subscribe(list(self._wanted))
                 await self._serve()
@@ -135,12 +179,20 @@ class SimulatedBus:
         self._is_up = False
         self._subscribed.clear()
         self._queue.clear()
+        self.missed.clear()
         self._wake()
 
     def hear(self, topic: bytes, payload: bytes) -> None:
         """Something was published."""
         if topic in self._subscribed:
+            if self.missed.pop(topic, None) is not None:
+                self._heard_at[topic] = trio.current_time()
             self._later(lambda: self._events.on_messages([(topic, payload)]))
+
+    def miss(self, topic: bytes) -> None:
+        """Something was published, and is lost on the way here."""
+        if topic in self._subscribed:
+            self.missed[topic] = trio.current_time()
 
     def _later(self, deliver: Callable[[], None]) -> None:
         delay_s = self._air.latency_s * (0.5 + self._air.rng.random())
@@ -152,6 +204,7 @@ class SimulatedBus:
         def take_effect() -> None:
             wanted = [topic for topic in topics if topic in self._wanted]
             self._subscribed.update(wanted)
+            self._heard_at.update(dict.fromkeys(wanted, trio.current_time()))
             if wanted:
                 self._later(lambda: self._events.on_gap(wanted))
 
@@ -181,6 +234,7 @@ class SimulatedBus:
         for topic in topics:
             self._wanted.pop(topic, None)
             self._subscribed.discard(topic)
+            self.missed.pop(topic, None)
 
     def statistics(self) -> BusStatistics:
         """See `BusPort.statistics`; nothing is counted."""

@@ -110,9 +110,19 @@ class Clerk:
         """Read entries once."""
         if len(self.reading) < MAX_PENDING:
             collection = self._rng.choice(COLLECTIONS)
-            keys = tuple(self._rng.sample(KEYS, 2))
-            number = self._shell.core.read(collection, keys)
-            self.reading[number] = (collection, keys, list(self._settled))
+            self._read(collection, tuple(self._rng.sample(KEYS, 2)))
+
+    def _read(self, collection: str, keys: tuple[str, ...]) -> None:
+        number = self._shell.core.read(collection, keys)
+        self.reading[number] = (collection, keys, list(self._settled))
+
+    def _read_back(self, made: _Made) -> None:
+        plan = self._world.plan
+        if plan.num_nodes == 1 or len(self.reading) >= MAX_PENDING:
+            return
+        if plan.read_back and self._rng.random() < plan.read_back:
+            self._world.counts["read back"] += 1
+            self._read(made.collection, made.keys)
 
     # -------------------------------------------------------------------------------- facts
 
@@ -138,6 +148,7 @@ class Clerk:
         if fact.status is OutcomeStatus.OK:
             made.is_ok = True
             self._settled = [*self._settled[1 - NUM_REMEMBERED :], made]
+            self._read_back(made)
             for key in made.keys:
                 if made.tag in world.ledger.lost:
                     world.counts["acknowledged and lost"] += 1
@@ -166,6 +177,9 @@ class Clerk:
                 self._breach("READ-YOUR-WRITES", f"reading {collection} failed: {error}")
             return True
         values = {entry.key: entry.value for entry in result.entries}
+        told = {entry.key: (entry.version, entry.value) for entry in result.entries}
+        assert result.position is not None
+        self._world.check_told(self._shell.name, collection, result.position, told)
         lost = self._world.ledger.lost
         for made in known:
             if made.tag in lost:

@@ -14,6 +14,7 @@ from syncd.node_parts import store_options
 from syncd.store.base import StoreOptions
 from syncd.surroundings import Surroundings
 from syncd.testing.simulation.air import Air, Copy
+from syncd.testing.simulation.hearing import Hearing
 from syncd.testing.simulation.ledger import Kept
 from syncd.testing.simulation.links import Link
 from syncd.testing.simulation.nemesis import Nemesis
@@ -42,12 +43,15 @@ class ClusterWorld(World):
         }
         self.config = attrs.evolve(self.config, namespaces=namespaces)
         self.processes: list[Process] = []
+        self.hearing = Hearing(self)
         rng = self.stream("store")
         surroundings = Surroundings(wall_s, trio.current_time, rng.randbytes, rng.random)
         options = store_options(self.config, self._app(), surroundings)
         self.air = Air(self.stream("air"), self.disk, options, trio.current_time)
-        self.air.latency_s = plan.latency_s / 4
+        self.air.counts, self.air.nursery = self.counts, nursery
+        self.air.latency_s = plan.bus_latency_s or plan.latency_s / 4
         self.air.lost, self.air.lost_replies = LOST, LOST_REPLIES
+        self.air.late = plan.late_commits
         self._homes: dict[Link, Process] = {}
         self._homes_rng = self.stream("homes")
         self._copy: tuple[Copy, Kept] | None = None
@@ -173,8 +177,25 @@ class ClusterWorld(World):
         lost = [name for name, (holder, until) in held if holder not in living or until <= now]
         if lost:
             return f"nobody holds {lost}"
+        unheard = self.air.unheard()
+        if unheard:
+            return f"nodes did not hear of {unheard} and were not told so"
         dirty = [each.key for each in self.air.store.dirty("account", None, 10)]
         return f"accounts {dirty} were not forwarded" if dirty else super().what_waits()
+
+    def watch_over(self, nursery: trio.Nursery) -> None:
+        """See `World.watch_over`."""
+        if self.plan.audit_every_s:
+            nursery.start_soon(self.auditor.run, self.plan.audit_every_s)
+            nursery.start_soon(self.hearing.run)
+
+    def look_at_nodes(self) -> None:
+        """See `World.look_at_nodes`."""
+        self.hearing.look()
+
+    def nodes(self) -> list[Process]:
+        """See `World.nodes`."""
+        return list(self.processes)
 
     def nemesis(self) -> Nemesis:
         """Return who does harm here."""

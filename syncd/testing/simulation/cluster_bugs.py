@@ -51,7 +51,7 @@ def _heads_jump() -> contextlib.AbstractContextManager[None]:
     def note(self: Any, channel: Any, position: Any) -> bool:
         known = self._heads.get(channel)
         is_other = known is not None and known.epoch != position.epoch
-        Heads.note(self, channel, position)
+        Heads.read(self, channel, position)  # `Heads.note` would end in `SharedHeads.read`
         return is_other
 
     return _replaced(SharedHeads, "note", note)

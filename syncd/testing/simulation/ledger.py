@@ -42,6 +42,8 @@ class Ledger:
     def __init__(self, breaches: Breaches) -> None:
         self._breaches = breaches
         self.entries: dict[str, dict[str, _Entry]] = {}
+        self._changes: dict[tuple[str, str], list[_Entry]] = {}
+        """All that entries ever were in this life, oldest first, by collection and key."""
         self._commits: dict[tuple[str, int], int] = {}
         """Number of the commit by client and mutation."""
         self._num_commits = 0
@@ -71,6 +73,11 @@ class Ledger:
             for key, entry in entries.items():
                 still = _tags(there[key].value) if key in there else []
                 self.lost.update(set(_tags(entry.value)) - set(still))
+        self._changes = {
+            (name, key): [entry]
+            for name, entries in self.entries.items()
+            for key, entry in entries.items()
+        }
         self._commits = {m: n for m, n in self._commits.items() if n <= kept.num_commits}
         self._decided.clear()
 
@@ -86,6 +93,7 @@ class Ledger:
             self._check_mutation(channel, key, by, before, value)
         self._check_growth(channel, key, offset, before, value)
         entries[key] = _Entry(offset, value)
+        self._changes.setdefault((channel, key), []).append(entries[key])
 
     def _value(self, channel: str, offset: int, body: Body, before: _Entry | None) -> Any:
         data = body["data"]
@@ -167,6 +175,23 @@ class Ledger:
                     self._breaches.add(
                         "ONCE", f"{tag} was rejected and stands in {collection} {key}"
                     )
+
+    def check_told(
+        self, who: str, collection: str, as_of: int, told: Mapping[str, tuple[int, Any]]
+    ) -> None:
+        """Somebody read entries (version and value by key) as of a position: each is what it was then, or what it became since."""
+        for key, (version, value) in told.items():
+            changes = self._changes.get((collection, key), [])
+            newest_then = sum(change.version <= as_of for change in changes) - 1
+            since = changes[max(newest_then, 0) :]
+            if value is None:
+                is_so = newest_then < 0 or any(change.value is None for change in since)
+            else:
+                is_so = _Entry(version, value) in since
+            if not is_so:
+                versions = [change.version for change in since[:5]]
+                text = f"told {collection} {key} as of {as_of} in version {version}, it is in {versions}"
+                self._breaches.add("AS-OF", f"{who} was {text}")
 
     # -------------------------------------------------------------------------------- the end
 

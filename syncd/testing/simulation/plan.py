@@ -57,6 +57,14 @@ class Plan:
     """Between two cuts of a node's way to the others."""
     failovers: float = 0.0
     """Share of the times that the store is away after which it is another one, with what it was fed last and no word of the rest."""
+    bus_latency_s: float = 0.0
+    """Mean time until a node hears what another commits; 0: a quarter of `latency_s`."""
+    late_commits: float = 0.0
+    """Share of the commits of several nodes that take effect after their node has given up."""
+    audit_every_s: float = 0.0
+    """Between two looks at what one of several nodes tells of a collection, while also its rooms are looked at; 0: none but at the end."""
+    read_back: float = 0.0
+    """Share of the mutations on several nodes that their client reads back as soon as it knows that they are done."""
     replica_every_s: float = 0.5
     """Between two times that the other one is fed."""
 
@@ -83,6 +91,10 @@ class Plan:
             "account_ttl_s": rng.choice((0.3, 3.0)),
             "failovers": rng.choice((0.0, 0.0, 0.7)),
             "store_away_every_s": rng.choice((2.0, 8.0)),
+            "bus_latency_s": rng.choice((0.0005, 0.02, 0.2, 2.0)),
+            "late_commits": rng.choice((0.0, 0.03, 0.15)),
+            "audit_every_s": rng.choice((0.0, 0.05, 0.05, 0.3)),
+            "read_back": rng.choice((0.0, 0.5)),
         }
         return cls(seed, **{**drawn, **changes})  # type: ignore[arg-type]
 

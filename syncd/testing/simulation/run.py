@@ -91,6 +91,7 @@ async def _play(plan: Plan, folder: Path, logs: list[str], *, is_traced: bool) -
         with trio.move_on_after(plan.duration_s):
             async with trio.open_nursery() as troubled:
                 troubled.start_soon(nemesis.run)
+                world.watch_over(troubled)
                 for user in world.users:
                     troubled.start_soon(user.act)
         await _settle(world)
@@ -121,6 +122,7 @@ async def _settle(world: World) -> None:
     deadline = trio.current_time() + SETTLE_S
     while trio.current_time() < deadline and not world.breaches.found:
         await trio.sleep(0.5)
+        world.look_at_nodes()
         waits = world.what_waits()
         if waits:
             quiet_since = None
@@ -128,6 +130,7 @@ async def _settle(world: World) -> None:
             quiet_since = trio.current_time()
         elif trio.current_time() - quiet_since >= QUIET_S:
             _check_the_end(world)
+            await world.auditor.ask_all()
             return
     if not world.breaches.found:
         world.breaches.add("SETTLED", f"never: {world.what_waits() or 'there is no peace'}")

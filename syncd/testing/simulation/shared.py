@@ -1,12 +1,13 @@
 """A simulated node's own way to the one `DiskStore` that all share.
 
 It buffers a transaction and has it done whole, as the script of a commit is, and told over the air. A reply can be lost after the commit took
-effect; the server can be away; the process can die before or behind the commit.
+effect, or before it does; the server can be away; the process can die before or behind the commit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -37,6 +38,9 @@ NEVER = -2
 NO_MID = 2**52
 """A number that is nobody's turn."""
 
+_Begun = tuple[Callable[[Any], Any], Any, list[Any]]
+"""What is to be done, with what, and where its results belong."""
+
 
 class SharedStore:
     """A node's way to the store of all. Implements `Store` by what it does not say itself being the store's."""
@@ -46,11 +50,12 @@ class SharedStore:
     def __init__(self, air: Air, node: str) -> None:
         self._air = air
         self._node = node
-        self._begun: list[tuple[Callable[[Any], Any], Any, list[Any]]] = []
+        self._begun: list[_Begun] = []
         self.armed: str | None = None
         """Where this process dies next: `before commit` or `after commit`."""
         self.on_crash: Callable[[str], None] = lambda _where: None
         self.is_dead = False
+        self.bus: SimulatedBus | None = None
         self.unsure_at = -1000.0
         self.rebuilds = _SharedRebuilds(air)
 
@@ -101,7 +106,8 @@ class SharedStore:
 
     def make_bus(self, events: BusEvents) -> SimulatedBus:
         """Return the node's links to the air."""
-        return SimulatedBus(self._air, events, next(self._air.numbers))
+        self.bus = SimulatedBus(self._air, events, next(self._air.numbers))
+        return self.bus
 
     def statistics(self) -> Any:
         """See `Store.statistics`."""
@@ -178,6 +184,15 @@ class SharedStore:
         begun, self._begun = self._begun, []
         self._check()
         self._die_if("before commit")
+        if self._air.late and self._air.rng.random() < self._air.late:
+            self._air.do_late(partial(self._take_effect, begun))
+            self._give_up()
+        self._take_effect(begun)
+        self._die_if("after commit")
+        if self._air.rng.random() < self._air.lost_replies:
+            self._give_up()
+
+    def _take_effect(self, begun: list[_Begun]) -> None:
         try:
             for begin, what, results in begun:
                 results.extend(begin(what))
@@ -186,10 +201,11 @@ class SharedStore:
             self._inner.rollback()
             raise
         self._tell(begun)
-        self._die_if("after commit")
-        if self._air.rng.random() < self._air.lost_replies:
-            self.unsure_at = trio.current_time()
-            raise StoreUnavailable("The answer was lost.", is_unknown=True)
+
+    def _give_up(self) -> None:
+        """Nobody here knows whether it was done, or will be."""
+        self.unsure_at = trio.current_time()
+        raise StoreUnavailable("The answer was lost.", is_unknown=True)
 
     def _die_if(self, where: str) -> None:
         if self.armed == where:
@@ -197,7 +213,7 @@ class SharedStore:
             self.on_crash(where)
             self._check()
 
-    def _tell(self, begun: list[tuple[Callable[[Any], Any], Any, list[Any]]]) -> None:
+    def _tell(self, begun: list[_Begun]) -> None:
         told: dict[ChannelName, BusMessage] = {}
 
         def add(channel: ChannelName, epoch: Any, event: BusEvent) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import random
+import re
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -15,9 +19,11 @@ from syncd.client.core import ClientCore
 from syncd.client.facts import Fact
 from syncd.client.tables import ConnectionState
 from syncd.errors import SyncdError
+from syncd.ids import Position
 from syncd.model.definitions_check import app_in_force
 from syncd.ports_collections import InvalidateEntries
 from syncd.ports_state import KeyName
+from syncd.testing.simulation.auditor import Auditor
 from syncd.testing.simulation.breaches import Breaches
 from syncd.testing.simulation.disk import Disk, DiskStore
 from syncd.testing.simulation.ledger import Ledger
@@ -34,6 +40,8 @@ from syncd.testing.simulation.user import User
 __all__ = ["World"]
 
 MAX_TRACE = 200_000
+_SET = re.compile(r"frozenset\((\{'[^}]*\})\)")
+"""Its order in a text is another in each process."""
 
 
 class World:
@@ -58,6 +66,7 @@ class World:
         self.process: Process | None = None
         self.has_died = trio.Event()
         self.users: list[User] = []
+        self.auditor = Auditor(self, self.stream("auditor"))
         self.links: dict[Shell, Link] = {}
         self._link_rng = self.stream("links")
         self._num_links = 0
@@ -181,10 +190,29 @@ class World:
 
     def tell(self, shell: Shell, fact: Fact) -> None:
         """A client's core told something."""
-        self.note(f"{shell.name} {fact}")
+        self.note(f"{shell.name} {_SET.sub(_sorted, str(fact))}")
         for user in self.users:
             if user.shell is shell:
                 user.take(fact)
+
+    def check_told(
+        self, who: str, collection: str, as_of: Position, told: Mapping[str, tuple[int, Any]]
+    ) -> None:
+        """Somebody read entries: they are not of before their position. What is of another life of the store is not judged."""
+        log = self.truth.logs.get(collection)
+        if log is not None and log.epoch == as_of.epoch:
+            self.counts["reads judged"] += 1
+            self.ledger.check_told(who, collection, as_of.offset, told)
+
+    def watch_over(self, nursery: trio.Nursery) -> None:
+        """Have nodes looked at while there is trouble: one that is alone has clients enough."""
+
+    def look_at_nodes(self) -> None:
+        """Look whether nodes hear of each other."""
+
+    def nodes(self) -> list[Process]:
+        """Return all that live."""
+        return [] if self.process is None else [self.process]
 
     async def restore(self) -> None:
         """Let everything be there from now on."""
@@ -212,6 +240,10 @@ class World:
             if user.shell.core.state is not ConnectionState.CONNECTED:
                 return user.what_waits()
         return ""
+
+
+def _sorted(found: re.Match[str]) -> str:
+    return str(sorted(ast.literal_eval(found[1])))
 
 
 def _no_uid(name: str) -> str:
