@@ -1,14 +1,10 @@
-"""The memory of a cache: least recently used goes first, limits by entries and by bytes, lifetimes, pins, tags, and exact counts.
+"""The memory of a cache: least recently used goes first, limits by entries and by bytes, lifetimes, tags, and exact counts.
 
 Pure and not thread-safe. Used by `syncd.cache.LRUCache` (which adds a lock and a clock) and by actors, which own one each. Callers
 hand down the time, in seconds of one clock that never goes back. How entries are kept: `lru_columns`.
 
-A *pinned* entry is one that only its owner may change: it is always fresh, and no limit, lifetime, `put`, `remove` or `clear` takes
-it; `put_pinned` replaces and `unpin` releases it. Pinned entries alone may exceed the limits; others then find no room.
-
 Invariants, held to by a stateful test:
-- `num_bytes` is the sum of all charges, between calls never above `max_bytes`, and `len` never above `max_entries`, unless all that
-  is held is pinned.
+- `num_bytes` is the sum of all charges, between calls never above `max_bytes`, and `len` never above `max_entries`.
 - insertions = evictions + expirations + removals + `len`.
 - No call does work for more than `EXPIRED_PER_CALL` expired entries besides those that must go to hold a limit.
 """
@@ -21,7 +17,7 @@ from math import inf
 from typing import Final, Generic, TypeVar
 
 from syncd.model.expiry_wheel import LATEST
-from syncd.model.lru_columns import NUM_TABLES, PARKED, LruColumns
+from syncd.model.lru_columns import NUM_TABLES, LruColumns
 from syncd.model.lru_facts import (
     ABSENT,
     UNLIMITED,
@@ -47,7 +43,7 @@ EXPIRED_PER_CALL = 16
 
 _COUNTS = (
     "evictions", "expirations", "hits", "insertions", "misses", "negative_hits", "num_bytes", "num_entries",
-    "oversized", "pinned_bytes", "removals", "replacements", "stale_hits",
+    "oversized", "removals", "replacements", "stale_hits",
 )  # fmt: skip
 
 
@@ -138,7 +134,6 @@ class Lru(LruColumns[K], Generic[K, V]):
         return LruStatistics(
             max_entries=None if self._max_entries == UNLIMITED else self._max_entries,
             max_bytes=None if self._max_bytes == UNLIMITED else self._max_bytes,
-            num_pinned=len(self._pinned),
             **counts,
         )
 
@@ -164,8 +159,7 @@ class Lru(LruColumns[K], Generic[K, V]):
             jitter: The part of `ttl_s` that chance may take away, in [0, 1): what came together does not die together.
 
         Returns:
-            False if it is not kept: larger than the limit, or than the room that pinned entries leave, and then nothing is kept
-            under this key; or the key is pinned, and then what is there stays.
+            False if it is larger than the limit: then nothing is kept under this key.
         """
         if now >= self._wheel.next_due:
             self.sweep(now)
@@ -184,12 +178,9 @@ class Lru(LruColumns[K], Generic[K, V]):
         fresh_until = dead_at = now + ttl_s
         if stale_s and value is not ABSENT:
             dead_at += stale_s
-        table = self._tables[hash(key) % NUM_TABLES]
-        slot = table.get(key)
+        slot = self._tables[hash(key) % NUM_TABLES].get(key)
         if slot is None:
             slot = self._enter(key, now)
-        elif self._pinned and slot in self._pinned:
-            return False
         else:
             if now < self._dead[slot]:
                 self.replacements += 1
@@ -214,7 +205,6 @@ class Lru(LruColumns[K], Generic[K, V]):
             self._tags.add(key, tags)
         if self.num_bytes > self._max_bytes or self.num_entries > self._max_entries:
             self._make_room(now)
-            return not self._pinned or key in table
         return True
 
     def renew(self, key: K, value: V, size_bytes: int) -> bool:
@@ -227,7 +217,7 @@ class Lru(LruColumns[K], Generic[K, V]):
             size_bytes: As for `put`.
         """
         slot = self._tables[hash(key) % NUM_TABLES].get(key)
-        if slot is None or self._fresh[slot] != inf or self._pinned or self._tags.tags_of:
+        if slot is None or self._fresh[slot] != inf or self._tags.tags_of:
             return False
         sizes = self._sizes
         size_bytes += ENTRY_BYTES
@@ -248,9 +238,9 @@ class Lru(LruColumns[K], Generic[K, V]):
         return True
 
     def remove(self, key: K, now: float) -> bool:
-        """Drop a key. Returns whether it was there, fresh or stale; a pinned one is not dropped."""
+        """Drop a key. Returns whether it was there, fresh or stale."""
         slot = self._alive(key, now)
-        if slot is None or slot in self._pinned:
+        if slot is None:
             return False
         self.removals += 1
         self._drop(slot)
@@ -264,10 +254,10 @@ class Lru(LruColumns[K], Generic[K, V]):
         """End a key's freshness now; it is usable as stale for so long, if it was to live that long. Absence goes.
 
         Returns:
-            Whether it is stale now; False for one that is not held, absent or pinned.
+            Whether it is stale now; False for one that is not held or absent.
         """
         slot = self._alive(key, now)
-        if slot is None or slot in self._pinned:
+        if slot is None:
             return False
         if stale_s <= 0 or self._values[slot] is ABSENT:
             self.remove(key, now)
@@ -277,14 +267,10 @@ class Lru(LruColumns[K], Generic[K, V]):
         return True
 
     def clear(self) -> int:
-        """Drop everything but pinned entries; return how many that were. Takes time in proportion to their number."""
-        num_entries = self.num_entries - len(self._pinned)
+        """Drop everything; return how many entries that were. Takes time in proportion to their number."""
+        num_entries = self.num_entries
         self.removals += num_entries
-        if self._pinned:
-            for slot in self._unpinned():
-                self._drop(slot)
-        else:
-            self._empty()
+        self._empty()
         return num_entries
 
     def set_limits(self, *, max_entries: int | None, max_bytes: int | None, now: float) -> None:
@@ -306,74 +292,13 @@ class Lru(LruColumns[K], Generic[K, V]):
                 self._wheel.link(slot, dead_at, now)
         return num_dead
 
-    # ---------------------------------------------------------------------------------------- pinning
-
-    def put_pinned(
-        self, key: K, value: V | Absent, size_bytes: int, now: float, tags: Iterable[str] = ()
-    ) -> None:
-        """Keep a value as the newest and pinned until `unpin`, whatever was there, whatever its size; others make room.
-
-        Args:
-            value: ABSENT for a key that is deleted.
-            size_bytes: As for `put`.
-        """
-        tags = tuple(tags)
-        size_bytes += ENTRY_BYTES + TAG_BYTES * len(tags)
-        slot = self._alive(key, now)
-        if slot is None:
-            slot = self._enter(key, now)
-        else:
-            self.replacements += 1
-            self._tags.drop(key)
-            if slot in self._pinned:
-                self.pinned_bytes -= self._sizes[slot]
-        self.num_bytes -= self._sizes[slot]
-        former = self._values[slot]
-        self._make_newest(slot)
-        self._values[slot] = value
-        self._sizes[slot] = size_bytes
-        self._fresh[slot] = self._dead[slot] = inf
-        self.num_bytes += size_bytes
-        self.pinned_bytes += size_bytes
-        self._pinned.add(slot)
-        self._tags.add(key, tags)
-        self._make_room(now)
-        del former  # last, as its end may run code that comes back here
-
-    def unpin(
-        self, key: K, now: float, *, ttl_s: float = inf, stale_s: float = 0.0, jitter: float = 0.0
-    ) -> bool:
-        """Let a pinned entry be like others, as the newest, with a life that begins now. Arguments as for `put`.
-
-        Returns:
-            Whether it was pinned. If it is larger than the limit it goes at once.
-        """
-        if not self.is_pinned(key):
-            return False
-        if not (ttl_s > 0 and stale_s >= 0):
-            raise wrong_lifetime(ttl_s, stale_s)
-        slot = self._tables[hash(key) % NUM_TABLES][key]
-        if jitter and self._chance is not None:
-            ttl_s *= 1.0 - jitter * self._chance()
-        self._pinned.remove(slot)
-        self.pinned_bytes -= self._sizes[slot]
-        self._make_newest(slot)
-        self._fresh[slot] = fresh_until = now + ttl_s
-        is_absent = self._values[slot] is ABSENT
-        self._set_dead(slot, fresh_until if is_absent else fresh_until + stale_s, now)
-        if self._sizes[slot] > self._max_bytes:
-            self.evictions += 1
-            self._drop(slot)
-        self._make_room(now)
-        return True
-
     # ---------------------------------------------------------------------------------------- inside
 
     def _enter(self, key: K, now: float) -> int:
         """Give a new key a slot: a free one, or, in a full cache, the oldest entry's, in half the steps of `_make_room`."""
         self.insertions += 1
         gone = None
-        if self.num_entries < self._max_entries or self._pinned or now >= self._wheel.next_due:
+        if self.num_entries < self._max_entries or now >= self._wheel.next_due:
             slot = self._take_slot()
         else:
             slot = self._newer[0]
@@ -398,16 +323,11 @@ class Lru(LruColumns[K], Generic[K, V]):
         return None
 
     def _make_room(self, now: float) -> None:
-        """Drop expired entries that are due first, then the least recently used, until the limits hold or all is pinned."""
+        """Drop expired entries that are due first, then the least recently used, until the limits hold."""
         while self.num_bytes > self._max_bytes or self.num_entries > self._max_entries:
             if self._wheel.next_due <= now and self.sweep(now):
                 continue
             oldest = self._newer[0]
-            if not oldest:
-                return
-            if oldest in self._pinned:
-                self._make_newest(oldest, PARKED)
-                continue
             if now >= self._dead[oldest]:
                 self.expirations += 1
             else:

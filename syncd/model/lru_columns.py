@@ -1,12 +1,10 @@
 """Where the entries of an `Lru` are: columns, lists indexed by *slot*, with the order of use as a linked list through two of them.
 
-No object per entry, so the garbage collector has nothing to walk. Slot 0 heads the order, slot 1 the order of the *parked*: pinned
-entries that eviction met and passed over, so that it meets each once. Splicing works for either list, so a parked entry that is used
-goes back into the order without anybody asking where it was. Keys find their slot through 61 small tables instead of a large one,
-because a table of a million keys stands still for 40 ms when it grows (an `OrderedDict` for 300); 61 is prime, so that keys with a
-common factor of two (ids made of shifted times) spread too.
+No object per entry, so the garbage collector has nothing to walk. Slot 0 heads the order. Keys find their slot through 61 small tables
+instead of a large one, because a table of a million keys stands still for 40 ms when it grows (an `OrderedDict` for 300); 61 is prime,
+so that keys with a common factor of two (ids made of shifted times) spread too.
 
-`Lru` decides; this keeps. Invariant: every slot is free, or in one of the two lists with a key and a place in a table.
+`Lru` decides; this keeps. Invariant: every slot is free, or in the list with a key and a place in a table.
 """
 
 from __future__ import annotations
@@ -20,15 +18,11 @@ from typing import Any, Final, Generic, TypeVar
 from syncd.model.expiry_wheel import LATEST, ExpiryWheel
 from syncd.model.tag_index import TagIndex
 
-__all__ = ["NUM_TABLES", "PARKED", "LruColumns"]
+__all__ = ["NUM_TABLES", "LruColumns"]
 
 K = TypeVar("K", bound=Hashable)
 
 NUM_TABLES: Final = 61
-PARKED: Final = 1
-"""The slot that heads the parked entries; slot 0 heads the others."""
-
-_NUM_HEADS = 2
 _FREE: Final = object()
 """The key of a slot that is free."""
 
@@ -39,30 +33,29 @@ class LruColumns(Generic[K]):
     """Entries in slots. For `Lru` only, which is one."""
 
     __slots__ = (
-        "_dead", "_free", "_fresh", "_keys", "_newer", "_older", "_pinned", "_sizes", "_tables", "_tags",
-        "_values", "_wheel", "num_bytes", "num_entries", "pinned_bytes",
+        "_dead", "_free", "_fresh", "_keys", "_newer", "_older", "_sizes", "_tables", "_tags",
+        "_values", "_wheel", "num_bytes", "num_entries",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._empty()
 
     def _empty(self) -> None:
-        """Begin with nothing but the heads of the lists. What was held goes last, as its end may run code that comes back here."""
+        """Begin with nothing but the head of the list. What was held goes last, as its end may run code that comes back here."""
         held = [getattr(self, name, None) for name in ("_keys", "_values", "_tables", "_tags")]
-        self.num_entries = self.num_bytes = self.pinned_bytes = 0
+        self.num_entries = self.num_bytes = 0
         self._tables: list[dict[K, int]] = [{} for _ in range(NUM_TABLES)]
-        self._keys: list[Any] = [_FREE] * _NUM_HEADS
-        self._values: list[Any] = [None] * _NUM_HEADS
-        self._sizes = array("q", bytes(8 * _NUM_HEADS))
-        self._fresh = array("d", [inf] * _NUM_HEADS)
-        self._dead = array("d", [inf] * _NUM_HEADS)
-        self._older = list(range(_NUM_HEADS))
-        self._newer = list(range(_NUM_HEADS))
+        self._keys: list[Any] = [_FREE]
+        self._values: list[Any] = [None]
+        self._sizes = array("q", bytes(8))
+        self._fresh = array("d", [inf])
+        self._dead = array("d", [inf])
+        self._older = [0]
+        self._newer = [0]
         self._free: list[int] = []
-        self._pinned: set[int] = set()
         self._tags: TagIndex[K] = TagIndex()
         self._wheel = ExpiryWheel()
-        self._wheel.grow(_NUM_HEADS)
+        self._wheel.grow(1)
         del held
 
     def __len__(self) -> int:
@@ -72,16 +65,16 @@ class LruColumns(Generic[K]):
     # ---------------------------------------------------------------------------------------- reading
 
     def keys(self) -> list[K]:
-        """All keys held, least recently used first; parked ones before all others. Takes time in proportion to their number."""
-        return [self._keys[slot] for head in (PARKED, 0) for slot in self._walk(head, self._newer)]
+        """All keys held, least recently used first. Takes time in proportion to their number."""
+        return [self._keys[slot] for slot in self._walk(self._newer)]
 
     def newest_keys(self, max_keys: int) -> list[K]:
         """Keys of the most recently used entries, the newest first: what to load first after a start."""
-        return [self._keys[slot] for slot in islice(self._walk(0, self._older), max_keys)]
+        return [self._keys[slot] for slot in islice(self._walk(self._older), max_keys)]
 
-    def _walk(self, head: int, step: list[int]) -> Iterator[int]:
-        slot = step[head]
-        while slot != head:
+    def _walk(self, step: list[int]) -> Iterator[int]:
+        slot = step[0]
+        while slot:
             yield slot
             slot = step[slot]
 
@@ -92,7 +85,7 @@ class LruColumns(Generic[K]):
         replaced or not; one that came or went meanwhile comes or does not. `clear` does not disturb this. Looks at `max_slots` slots, free
         ones included.
         """
-        first = max(cursor, _NUM_HEADS)
+        first = max(cursor, 1)
         end = first + max_slots
         keys = [key for key in self._keys[first:end] if key is not _FREE]
         return keys, (end if end < len(self._keys) else 0)
@@ -106,15 +99,9 @@ class LruColumns(Generic[K]):
         return self._tags.keys(tag)
 
     def deadlines(self, key: K) -> tuple[float, float] | None:
-        """Until when a key is fresh, and when it is gone; both infinite while it is pinned. None if it is not held."""
+        """Until when a key is fresh, and when it is gone. None if it is not held."""
         slot = self._tables[hash(key) % NUM_TABLES].get(key)
         return None if slot is None else (self._fresh[slot], self._dead[slot])
-
-    def is_pinned(self, key: K) -> bool:
-        """Whether nothing may take this key."""
-        if not self._pinned:
-            return False
-        return self._tables[hash(key) % NUM_TABLES].get(key) in self._pinned
 
     # ---------------------------------------------------------------------------------------- moving
 
@@ -134,7 +121,7 @@ class LruColumns(Generic[K]):
         self._free += range(size + num_slots - 1, size - 1, -1)
 
     def _take_slot(self) -> int:
-        """A free slot, counted as an entry and linked to itself: in no list, with no charge."""
+        """A free slot, counted as an entry and linked to itself: not in the list, with no charge."""
         if not self._free:
             self._grow()
         slot = self._free.pop()
@@ -149,21 +136,16 @@ class LruColumns(Generic[K]):
         if self._tags.tags_of:
             self._tags.drop(key)
 
-    def _unpinned(self) -> list[int]:
-        """All slots that are neither free nor pinned."""
-        pinned = self._pinned
-        return [slot for slot in self._walk(0, self._newer) if slot not in pinned]
-
-    def _make_newest(self, slot: int, head: int = 0) -> None:
+    def _make_newest(self, slot: int) -> None:
         older, newer = self._older, self._newer
         before, after = older[slot], newer[slot]
         newer[before] = after
         older[after] = before
-        last = older[head]
+        last = older[0]
         older[slot] = last
         newer[last] = slot
-        newer[slot] = head
-        older[head] = slot
+        newer[slot] = 0
+        older[0] = slot
 
     def _set_dead(self, slot: int, dead_at: float, now: float) -> None:
         """Set when an entry is gone; it is linked anew if it would be found too late otherwise."""

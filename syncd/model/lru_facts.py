@@ -80,9 +80,6 @@ class LruStatistics:
     """Values that were not kept, being larger than the limit."""
     num_entries: int
     num_bytes: int
-    num_pinned: int
-    """Of the entries, those that only their owner may change; `LRUCache` has none."""
-    pinned_bytes: int
     max_entries: int | None
     max_bytes: int | None
 

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from syncd.model.lru import ENTRY_BYTES, EXPIRED_PER_CALL, Lru
-from syncd.model.lru_columns import NUM_TABLES, PARKED
+from syncd.model.lru_columns import NUM_TABLES
 from syncd.model.lru_facts import ABSENT, State
 from syncd.model.tag_index import TAG_BYTES
 from syncd.model.value_sizes import size_of
@@ -181,64 +181,6 @@ def test_the_hit_rate_counts_fresh_and_stale():
     assert lru.statistics().hit_rate == 0.5
 
 
-def test_nothing_takes_a_pinned_entry_but_its_owner():
-    lru = Lru(max_entries=2, max_bytes=5_000)
-    lru.put("dirty", "old", 100, 0.0, ttl_s=1.0)
-    lru.put_pinned("dirty", "new", 100, 0.0, ["red"])
-    assert not lru.put("dirty", "loaded", 100, 1.0), "a load that lands must not win"
-    assert not lru.remove("dirty", 1.0)
-    assert lru.remove_tag("red", 1.0) == []
-    assert not lru.make_stale("dirty", 1.0, 10.0)
-    lru.clear()
-    for number in range(10):
-        lru.put(number, b"", 0, 1e6)
-    assert lru.look("dirty", 1e9) == (State.FRESH, "new")
-    lru.put_pinned("dirty", "newer", 100, 1e9)
-    assert lru.unpin("dirty", 1e9, ttl_s=10.0, stale_s=5.0)
-    assert lru.peek("dirty", 1e9 + 9.5) == (State.FRESH, "newer")
-    assert lru.peek("dirty", 1e9 + 10.5) == (State.STALE, "newer")
-    assert lru.peek("dirty", 1e9 + 15.0) == (State.MISS, None)
-    assert not lru.unpin("dirty", 1e9), "it is not pinned any more"
-
-
-def test_pinned_entries_may_exceed_the_limits_and_then_others_find_no_room():
-    lru = Lru(max_entries=10, max_bytes=5_000)
-    for number in range(10):
-        lru.put_pinned(number, b"", 1_000, 0.0)
-    assert lru.pinned_bytes == lru.num_bytes > 5_000
-    assert not lru.put("other", b"", 1, 0.0)
-    assert lru.peek("other", 0.0) == (State.MISS, None)
-    for number in range(10):
-        assert lru.unpin(number, 0.0)
-    assert lru.pinned_bytes == 0
-    assert lru.num_bytes <= 5_000
-    assert lru.insertions == lru.evictions + len(lru)
-    lru.put_pinned("huge", b"", 10_000, 0.0)
-    lru.put_pinned("deleted", ABSENT, 0, 0.0)
-    assert lru.look("deleted", 1e9) == (State.ABSENT, None)
-    lru.unpin("huge", 0.0)
-    assert lru.peek("huge", 0.0) == (State.MISS, None), "larger than the limit, so it goes at once"
-    assert lru.peek("deleted", 0.0) == (State.ABSENT, None)
-
-
-def test_eviction_passes_over_a_run_of_pinned_entries_once():
-    parked = []
-
-    class Counting(Lru):
-        def _make_newest(self, slot, head=0):
-            super()._make_newest(slot, head)
-            if head == PARKED:
-                parked.append(slot)
-
-    lru = Counting(max_entries=2_000)
-    for number in range(1_000):
-        lru.put_pinned(number, b"", 0, 0.0)
-    for number in range(3_000):
-        lru.put(f"key:{number}", b"", 0, 0.0)
-    assert len(parked) == 1_000
-    assert lru.evictions == 2_000
-
-
 def test_a_scan_brings_what_is_held_all_the_time_exactly_once():
     lru = Lru(max_entries=10_000)
     for number in range(5_000):
@@ -336,10 +278,9 @@ def test_renew_replaces_a_value_and_makes_it_the_newest():
         (lambda lru: lru.remove("a", 0.0), 10),
         (lambda lru: lru.put("a", 1, 10, 0.0, ttl_s=5.0), 10),
         (lambda lru: lru.put("a", 1, 10, 0.0, tags=["red"]), 10),
-        (lambda lru: lru.put_pinned("a", 1, 10, 0.0), 10),
         (lambda _lru: None, 1000),
     ],
-    ids=["not there", "with a lifetime", "with tags", "pinned", "too large"],
+    ids=["not there", "with a lifetime", "with tags", "too large"],
 )
 def test_renew_leaves_to_put_what_is_not_plain(prepare, size):
     lru = Lru(max_bytes=1000)

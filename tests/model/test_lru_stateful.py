@@ -30,13 +30,11 @@ class Entry:
     def __init__(self, key, value, size, tags):
         self.key, self.value, self.tags = key, value, set(tags)
         self.size = size + ENTRY_BYTES + TAG_BYTES * len(tags)
-        self.is_pinned = True
         self.fresh = self.dead = self.due = math.inf
 
     def live(self, now, ttl, stale):
         if self.value is ABSENT:
             stale = 0.0
-        self.is_pinned = False
         self.fresh = now + ttl
         self.die(self.fresh + stale, now)
 
@@ -46,28 +44,24 @@ class Entry:
 
 
 class Naive:
-    """Oldest first; `parked` are pinned entries that eviction has passed over."""
+    """Oldest first."""
 
     def __init__(self):
-        self.entries, self.parked = [], []
+        self.entries = []
         self.counts = dict.fromkeys(
             ["hits", "negative_hits", "stale_hits", "misses", "insertions", "replacements",
              "evictions", "expirations", "removals", "oversized"], 0
         )  # fmt: skip
 
     @property
-    def all(self):
-        return self.parked + self.entries
-
-    @property
     def num_bytes(self):
-        return sum(entry.size for entry in self.all)
+        return sum(entry.size for entry in self.entries)
 
     def find(self, key):
-        return next((entry for entry in self.all if entry.key == key), None)
+        return next((entry for entry in self.entries if entry.key == key), None)
 
     def take(self, entry):
-        (self.parked if entry in self.parked else self.entries).remove(entry)
+        self.entries.remove(entry)
 
     def use(self, entry):
         self.take(entry)
@@ -79,7 +73,7 @@ class Naive:
 
     def settle(self, now, held):
         """Let go what the LRU has cleared away, if it was dead."""
-        for entry in self.all:
+        for entry in list(self.entries):
             if entry.key not in held:
                 assert entry.dead <= now, "a live entry is gone"
                 self.drop(entry, "expirations")
@@ -102,18 +96,15 @@ class Naive:
 
     def remove(self, key, now):
         entry = self.alive(key, now)
-        if entry is None or entry.is_pinned:
+        if entry is None:
             return False
         self.drop(entry, "removals")
         return True
 
     def trim(self, now, max_entries, max_bytes):
-        while self.entries and (len(self.all) > max_entries or self.num_bytes > max_bytes):
+        while self.entries and (len(self.entries) > max_entries or self.num_bytes > max_bytes):
             oldest = self.entries[0]
-            if oldest.is_pinned:
-                self.parked.append(self.entries.pop(0))
-            else:
-                self.drop(oldest, "expirations" if oldest.dead <= now else "evictions")
+            self.drop(oldest, "expirations" if oldest.dead <= now else "evictions")
 
 
 class LruAgainstModel(RuleBasedStateMachine):
@@ -133,7 +124,7 @@ class LruAgainstModel(RuleBasedStateMachine):
         """Let both clear away what is due: the next call then finds nothing more of that, and evicts the same."""
         self.lru.sweep(self.now, 100)
         self.naive.settle(self.now, self.lru.keys())
-        assert all(entry.due >= self.now for entry in self.naive.all)
+        assert all(entry.due >= self.now for entry in self.naive.entries)
         return self.naive
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 1.015625, 3.0, 50.0]))
@@ -143,7 +134,7 @@ class LruAgainstModel(RuleBasedStateMachine):
     @rule(which=st.integers(0, 99))
     def wait_for_a_deadline(self, which):
         """Most mistakes are made at the very moment."""
-        times = [time for e in self.naive.all for time in (e.fresh, e.dead, e.due)]
+        times = [time for e in self.naive.entries for time in (e.fresh, e.dead, e.due)]
         ahead = [time for time in times if self.now < time < math.inf]
         if ahead:
             self.now = ahead[which % len(ahead)]
@@ -155,11 +146,10 @@ class LruAgainstModel(RuleBasedStateMachine):
         naive, now = self.swept(), self.now
         entry = Entry(key, value, size, tags)
         entry.live(now, *life)
-        former = naive.find(key)
         if entry.size > self.most[1]:
             naive.counts["oversized"] += 1
             naive.remove(key, now)
-        elif former is None or not former.is_pinned:
+        else:
             naive.replace(entry, now)
             naive.trim(now, *self.most)
         kept = self.lru.put(key, value, size, now, ttl_s=life[0], stale_s=life[1], tags=tags)
@@ -173,38 +163,16 @@ class LruAgainstModel(RuleBasedStateMachine):
         entry = Entry(key, self.serial, size, [])
         entry.live(self.now, math.inf, 0.0)
         is_done = former is not None and former.fresh == math.inf
-        is_done = is_done and not any(each.is_pinned or each.tags for each in naive.all)
+        is_done = is_done and not any(each.tags for each in naive.entries)
         is_done = is_done and naive.num_bytes - former.size + entry.size <= self.most[1]
         if is_done:
             naive.replace(entry, self.now)
         assert self.lru.renew(key, self.serial, size) == is_done
 
-    @rule(key=KEYS, size=SIZES, tags=TAGS, known=st.integers(0, 4))
-    def put_pinned(self, key, size, tags, known):
-        self.serial += 1
-        value = self.serial if known else ABSENT
-        naive = self.swept()
-        naive.replace(Entry(key, value, size, tags), self.now)
-        naive.trim(self.now, *self.most)
-        self.lru.put_pinned(key, value, size, self.now, tags)
-
-    @rule(key=KEYS, life=st.tuples(LIVES, STALES))
-    def unpin(self, key, life):
-        naive = self.swept()
-        entry = naive.find(key)
-        is_pinned = entry is not None and entry.is_pinned
-        if is_pinned:
-            entry.live(self.now, *life)
-            naive.use(entry)
-            if entry.size > self.most[1]:
-                naive.drop(entry, "evictions")
-            naive.trim(self.now, *self.most)
-        assert self.lru.unpin(key, self.now, ttl_s=life[0], stale_s=life[1]) == is_pinned
-
     @rule(key=KEYS, seconds=STALES)
     def make_stale(self, key, seconds):
         entry = self.naive.alive(key, self.now)
-        is_stale = entry is not None and not entry.is_pinned
+        is_stale = entry is not None
         if is_stale and (not seconds or entry.value is ABSENT):
             self.naive.drop(entry, "removals")
             is_stale = False
@@ -229,7 +197,7 @@ class LruAgainstModel(RuleBasedStateMachine):
         counts[{State.MISS: "misses", State.STALE: "stale_hits"}.get(found[0], "hits")] += 1
         counts["negative_hits"] += found[0] is State.ABSENT
         self.naive.settle(self.now, self.lru.keys())
-        assert all(entry.due >= self.now for entry in self.naive.all)
+        assert all(entry.due >= self.now for entry in self.naive.entries)
 
     def state_of(self, entry):
         if entry is None or entry.dead <= self.now:
@@ -243,7 +211,6 @@ class LruAgainstModel(RuleBasedStateMachine):
         entry = self.naive.find(key)
         assert self.lru.peek(key, self.now) == self.state_of(entry)
         assert self.lru.deadlines(key) == (None if entry is None else (entry.fresh, entry.dead))
-        assert self.lru.is_pinned(key) == (entry is not None and entry.is_pinned)
 
     @rule(key=KEYS)
     def remove(self, key):
@@ -251,14 +218,14 @@ class LruAgainstModel(RuleBasedStateMachine):
 
     @rule(tag=st.sampled_from(["red", "green", "blue", "unused"]))
     def remove_tag(self, tag):
-        tagged = [entry.key for entry in self.naive.all if tag in entry.tags]
+        tagged = [entry.key for entry in self.naive.entries if tag in entry.tags]
         assert set(self.lru.tagged(tag)) == set(tagged)
         gone = {key for key in tagged if self.naive.remove(key, self.now)}
         assert set(self.lru.remove_tag(tag, self.now)) == gone
 
     @rule()
     def clear(self):
-        gone = [entry for entry in self.naive.all if not entry.is_pinned]
+        gone = list(self.naive.entries)
         for entry in gone:
             self.naive.drop(entry, "removals")
         assert self.lru.clear() == len(gone)
@@ -282,20 +249,18 @@ class LruAgainstModel(RuleBasedStateMachine):
         if not hasattr(self, "lru"):
             return
         lru, naive = self.lru, self.naive
-        assert len(naive.all) <= EXPIRED_PER_CALL, "else a call could not clear them all"
-        assert lru.keys() == [entry.key for entry in naive.all]
+        assert len(naive.entries) <= EXPIRED_PER_CALL, "else a call could not clear them all"
+        assert lru.keys() == [entry.key for entry in naive.entries]
         assert lru.newest_keys(3) == [entry.key for entry in naive.entries[:-4:-1]]
         assert sorted(map(str, lru.scan(0, 100)[0])) == sorted(map(str, lru.keys()))
         assert lru.num_bytes == naive.num_bytes
-        assert lru.pinned_bytes == sum(entry.size for entry in naive.all if entry.is_pinned)
-        assert all(set(lru.tags(entry.key)) == entry.tags for entry in naive.all)
+        assert all(set(lru.tags(entry.key)) == entry.tags for entry in naive.entries)
         found = lru.statistics()
         assert {name: getattr(found, name) for name in naive.counts} == naive.counts
         gone = found.evictions + found.expirations + found.removals
         assert found.insertions == gone + len(lru)
-        assert found.num_pinned == sum(entry.is_pinned for entry in naive.all)
-        is_all_pinned = all(entry.is_pinned for entry in naive.all)
-        assert is_all_pinned or (lru.num_bytes <= self.most[1] and len(lru) <= self.most[0])
+        assert lru.num_bytes <= self.most[1]
+        assert len(lru) <= self.most[0]
 
 
 TestLru = LruAgainstModel.TestCase
