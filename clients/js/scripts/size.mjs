@@ -24,7 +24,7 @@ const BUDGETS = [
     over: 'export * from "./dist/index.js";',
     maxBytes: 3 * KB,
   },
-  { name: "all of ./storage", code: 'export * from "./dist/storage/index.js";', maxBytes: 4.2 * KB },
+  { name: "all of ./storage", code: 'export * from "./dist/storage/index.js";', maxBytes: 4.4 * KB },
   {
     name: "all of . with ./tabs",
     code: 'export * from "./dist/index.js"; export * from "./dist/tabs/index.js";',

@@ -70,6 +70,19 @@ describe("the durable queue", () => {
     expect(idsOf(await loadedBy())).toEqual(["a"]);
   });
 
+  /** It stayed in the database, and another page took it over, and with it the client of one that lives. */
+  it("stores nothing that is decided while the lock is waited for", async () => {
+    const first = page();
+    const arriving: (() => void)[] = [];
+    first.locks.arrive = (run) => arriving.push(run);
+    const appended = first.queue.append([mutation("a", 1, "c1")]);
+    await first.queue.remove(["a"]);
+    for (const run of arriving) run();
+    await appended;
+    expect(await first.queue.exported()).toEqual([]);
+    expect(await loadedBy()).toEqual([]);
+  });
+
   it("holds no lock while it has nothing to speak for", async () => {
     const first = page();
     expect(await first.queue.load()).toEqual([]);
@@ -102,6 +115,16 @@ describe("pages that end while others live", () => {
     expect(await second.queue.exported()).toEqual([]);
     stop();
     expect(timers.size).toBe(0);
+  });
+
+  it("leave it to one page alone, even if that has nothing of its own any more meanwhile", async () => {
+    const [gone, heir, third] = [page(), page(), page()];
+    await gone.queue.append([mutation("a")]);
+    await heir.queue.append([mutation("b", 1, "c1")]);
+    gone.locks.kill();
+    const [loaded] = await Promise.all([heir.queue.load(), heir.queue.remove(["b"])]);
+    expect(idsOf(loaded)).toEqual(["a"]);
+    expect(idsOf(await third.queue.load())).toEqual([]);
   });
 });
 

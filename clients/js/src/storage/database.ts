@@ -95,7 +95,7 @@ export class Database {
     }
     const database = await this.#handle;
     return new Promise((resolve, reject) => {
-      if (attempt.isOver) throw new Error("The database was opened too late.");
+      if (attempt.isOver) throw new Error("Too late.");
       const transaction = database.transaction(STORE, mode);
       attempt.transaction = transaction;
       let result: Result;

@@ -89,6 +89,8 @@ export class DurableQueue implements PendingStore {
   #status: StorageStatus = { mode: "disk", reason: "" };
   /** Storing in the background, while in memory. */
   #healing: Promise<void> | null = null;
+  /** Loads that run: what they take over is this page's, and not here yet. */
+  #numLoads = 0;
   /** Another page speaks for what this one had stored. */
   #isTakenOver = false;
 
@@ -129,6 +131,7 @@ export class DurableQueue implements PendingStore {
    * Never rejects: with no database there is nothing.
    */
   async load(): Promise<readonly StoredMutation[]> {
+    this.#numLoads += 1;
     const records = await this.#attempt("readonly", allRecords);
     const adopted: MutationRecord[] = [];
     const owners = new Set((records ?? []).map((record) => record.owner));
@@ -146,6 +149,7 @@ export class DurableQueue implements PendingStore {
     adopted.sort((a, b) => (a.seq ?? 0) - (b.seq ?? 0));
     const mutations = adopted.map(mutationOf);
     for (const mutation of mutations) this.#mine.set(mutation.id, mutation);
+    this.#numLoads -= 1;
     this.#letGoIfEmpty();
     return mutations;
   }
@@ -209,13 +213,15 @@ export class DurableQueue implements PendingStore {
   }
 
   async #storeNow(): Promise<void> {
-    const stored = [...this.#unstored].flatMap((id) => this.#mine.get(id) ?? []);
-    const removed = [...this.#unremoved];
-    if (this.#database === null || this.#isTakenOver || stored.length + removed.length === 0) return;
-    if (stored.length > 0 && !(await this.#lock.hold())) {
+    if (this.#database === null || this.#isTakenOver || this.#unstored.size + this.#unremoved.size === 0)
+      return;
+    if (this.#unstored.size > 0 && !(await this.#lock.hold())) {
       this.#tell("memory", "The browser gave this page no lock.");
       return;
     }
+    // Not before: what is decided while the lock is waited for must not be stored.
+    const stored = [...this.#unstored].flatMap((id) => this.#mine.get(id) ?? []);
+    const removed = [...this.#unremoved];
     const fresh = stored.filter(({ id }) => !this.#onDisk.has(id));
     for (const mutation of fresh) this.#onDisk.set(mutation.id, mutation);
     const { owner } = this.#lock;
@@ -253,7 +259,7 @@ export class DurableQueue implements PendingStore {
 
   /** With nothing to speak for no lock is held: a page with a lock cannot enter the back/forward cache. */
   #letGoIfEmpty(): void {
-    if (this.#mine.size === 0 && this.#unremoved.size === 0) this.#lock.letGo();
+    if (this.#mine.size + this.#unremoved.size + this.#numLoads === 0) this.#lock.letGo();
   }
 
   /** @param undone Called when nothing came of it for sure. */

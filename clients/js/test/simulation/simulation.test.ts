@@ -14,6 +14,8 @@ const FOUND: readonly (readonly [seed: number, what: string])[] = [
   [378, "a client with a new id forgot what entries hold of other tabs' mutations"],
   [575, "tabs took the refusal of another's old token for one of theirs, and waited for their application"],
   [437, "what lay on the disk as never sent was sent, and another tab found it there"],
+  [2437, "what was decided while a page waited for its lock was stored, and found by another page"],
+  [5154, "a page let its lock go while it took over what another had left, and a third took that over"],
   [30_751, "the network let a frame overtake others that arrive at the same time"],
   [20_551, "the oracle wanted decided what a tab made under a client that the server had just forgotten"],
   [20_312, "a token that ran out while the server could not be reached was taken for one that is no good"],
