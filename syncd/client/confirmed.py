@@ -65,8 +65,10 @@ class Entries:
         """The same of all entries of a snapshot, those that are not there included."""
         self._known_upto = known_upto
         self._entries: dict[str, Entry] = {}
+        self.news: set[str] = set()
+        """Keys of which it holds what became of further mutations, since somebody looked and cleared it."""
         self.has_news = False
-        """It holds what became of further mutations, since somebody looked and cleared it."""
+        """That may be so of any key."""
         self._waiting: dict[str, list[Change]] = {}
         """Patches whose base is still to come, ascending."""
         self._num_waiting = 0
@@ -134,7 +136,7 @@ class Entries:
         if seen is not None and seen is not mids:
             mids = {**seen, **{c: max(mid, seen.get(c, 0)) for c, mid in mids.items()}}
         self._seen[key] = mids
-        self.has_news = True
+        self.news.add(key)
 
     def see_all(self, covers: Callable[[str], bool], mids: Mapping[str, int]) -> None:
         """A snapshot is complete: what it says of these entries, there or not, is as of these mutations at least."""

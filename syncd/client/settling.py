@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from syncd.client.local_tx import Place
 from syncd.client.watch import Watch
 from syncd.client.watching import WatchTable
 from syncd.ids import ChannelName, Position
@@ -44,14 +45,20 @@ class Settling:
         is_turned = channel is None or channel.next is None  # else it waits for others in its epoch
         return is_turned and watch.has_told(position)
 
-    def take_news(self) -> bool:
-        """Return whether what is shown holds what became of further mutations, since this was asked last."""
-        channels = self._watching.channels.values()
-        shown = [channel.shown for channel in channels if channel.shown is not None]
-        news = [entries for entries in shown if entries.has_news]
-        for entries in news:
-            entries.has_news = False
-        return bool(news)
+    def take_news(self) -> tuple[set[Place], bool]:
+        """Return what of that which is shown holds what became of further mutations, since this was asked last.
+
+        Returns:
+            Entries, and whether it may be so of any.
+        """
+        places, is_all = set[Place](), False
+        for channel in self._watching.channels.values():
+            shown = channel.shown
+            if shown is not None and (shown.news or shown.has_news):
+                places.update((channel.collection, key) for key in shown.news)
+                is_all = is_all or shown.has_news
+                shown.news, shown.has_news = set(), False
+        return places, is_all
 
     def forget(self) -> None:
         """Nothing is pending, or what is has other numbers now: what entries hold is not asked for any more."""

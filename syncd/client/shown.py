@@ -5,7 +5,7 @@ Owned by `StateCore`. Invariant: after `renew`, `_values` holds every entry that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from syncd.client.local_tx import Place
@@ -25,7 +25,6 @@ class Shown:
         self._predictions = predictions
         self._values: dict[str, dict[str, Any]] = {}
         """By collection and key."""
-        self._touched: set[Place] = set()
         self._new: set[int] = set()
 
     # -------------------------------------------------------------------------------- looking
@@ -83,14 +82,10 @@ class Shown:
         watch = self._watching.watches.get(watch_id)
         if watch is None:
             return ()
-        predicted = self._predictions.overlay.get((watch.selection.collection, key))
+        predicted = self._predictions.predicted((watch.selection.collection, key))
         return () if predicted is None else predicted.ids
 
     # -------------------------------------------------------------------------------- renewing
-
-    def touch(self, places: Iterable[Place]) -> None:
-        """Note places whose prediction is another one."""
-        self._touched.update(places)
 
     def forget(self, watch_id: int) -> None:
         """A watch is over."""
@@ -102,7 +97,6 @@ class Shown:
         Returns:
             For each watch that shows something else now: its number, the keys, and whether it is current.
         """
-        changed, self._touched = changed | self._touched, set()
         for place in changed:
             self._renew_one(place)
         told = []
@@ -123,7 +117,7 @@ class Shown:
     def _renew_one(self, place: Place) -> None:
         collection, key = place
         values = self._values.setdefault(collection, {})
-        predicted = self._predictions.overlay.get(place)
+        predicted = self._predictions.predicted(place)
         value = self.confirmed(place)[0] if predicted is None else predicted.value
         if value is NOTHING:
             values.pop(key, None)

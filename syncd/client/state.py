@@ -70,8 +70,8 @@ class StateCore:
         self._shown = Shown(self._watching, self._predictions)
         self._outcomes: list[MutationOutcome] = []
         """Of this step; told after the view has changed."""
-        self._is_stale = False
-        """The pending mutations are other ones than at the last fold."""
+        self._waiting: dict[int, Pending] = {}
+        """Decided, but not told by all watches."""
         self._num_made = 0
         self._wall_ms = 0.0
         """Server's wall clock at time 0 of ours."""
@@ -168,7 +168,6 @@ class StateCore:
             raise MutationRejected(rejected.code, rejected.message) from None
         self._num_made += 1
         queue.add(pending)
-        self._shown.touch(pending.writes)
         return pending.id, value
 
     # -------------------------------------------------------------------------------- connection and time
@@ -180,6 +179,7 @@ class StateCore:
         step in which a snapshot is complete.
         """
         self._wall_ms = body["server_time_ms"] - now * 1000
+        self._predictions.doubt()
         self._watching.max_frame_bytes = max_frame_bytes
         for queue, state in zip(self._queues, body["clients"], strict=False):
             last_mid = state["last_mid"]
@@ -231,6 +231,7 @@ class StateCore:
     def tick(self, now: float) -> None:
         """Do what is due."""
         self._watching.tick(now)
+        self._predictions.doubt()
         for queue in self._queues:
             queue.tick(now)
 
@@ -248,6 +249,7 @@ class StateCore:
         queue = self._queue_of(body["client"])
         if queue is None:
             return
+        self._predictions.doubt()
         if error.retryable:
             queue.postponed(body["mid"], now, (error.after_ms or 0) / 1000)
         elif error.code == ErrorCode.STALE_TERM.value:
@@ -262,6 +264,7 @@ class StateCore:
         """The server says that a mutation is missing."""
         queue = self._queue_of(body["client"])
         if queue is not None:
+            self._predictions.doubt()
             queue.is_missing(body["expect"], now)
 
     def _on_outcome(self, body: Body, now: float) -> None:
@@ -287,7 +290,9 @@ class StateCore:
             positions=positions,
         )
         pending.waits = self._settling.still_to_tell(positions)
-        if not pending.waits:
+        if pending.waits:
+            self._waiting[pending.id] = pending
+        else:
             self._settle(pending)
 
     def _held(self, pending: Pending) -> set[Place]:
@@ -303,6 +308,7 @@ class StateCore:
 
     def forget_client(self, client: str | None) -> None:
         """The server forgot a client (None: all): what was sent is of unknown outcome."""
+        self._predictions.doubt()
         for queue in self._queues:
             if queue.client is not None and client in (None, queue.client):
                 self._end(queue.forgotten(), OutcomeStatus.UNKNOWN)
@@ -335,20 +341,18 @@ class StateCore:
     def _settle(self, pending: Pending) -> None:
         """Its prediction goes; the outcome is told once the view has changed."""
         assert pending.outcome is not None
+        self._waiting.pop(pending.id, None)
         self._predictions.drop(pending)
         self._outcomes.append(pending.outcome)
-        self._is_stale = True
 
     def flush(self) -> None:
         """Settle what waited, predict anew where the ground has changed, and tell what is shown differently now."""
-        for pending in list(self.pending):
-            if pending.waits and self._settling.have_told(pending.waits):
+        for _, pending in sorted(self._waiting.items()):
+            if self._settling.have_told(pending.waits):
                 self._settle(pending)
-        self._is_stale |= self._settling.take_news()
+        seen, is_all = self._settling.take_news()
         changed = self._watching.take_changed()
-        if self._is_stale or self._predictions.rests_on(changed):
-            changed |= self._predictions.fold()
-            self._is_stale = False
+        changed |= self._predictions.fold(changed, seen, is_all=is_all)
         for watch, keys, is_current in self._shown.renew(changed):
             self._tell(ViewChanged(watch, frozenset(keys), is_current))
         self._tell_outcomes()

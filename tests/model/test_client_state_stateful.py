@@ -22,6 +22,7 @@ from syncd.client.watch import Selection
 from syncd.codes import ErrorCode
 from syncd.testing.model_server import ModelServer
 from tests.examples import examples
+from tests.model.scratch_fold import scratch_fold
 
 pytestmark = pytest.mark.unmeasured
 
@@ -192,6 +193,17 @@ class Side:
                     continue
                 for key in filter(watch.selection.covers, keys):
                     assert self.marks(watch.id, key).get(mark) == 1, (mutation_id, key)
+
+    def check_fold(self):
+        """What is predicted is what all that is pending would make of what is confirmed, if it were run anew."""
+        predictions = self.core.entries._predictions
+        names = {pending.name for pending in predictions.pending.values()}
+        if predictions._is_unsure or "things.moody" in names:
+            return
+        places = [("things", key) for key in [*KEYS, "e"]] + [("parts", key) for key in PARTS]
+        predicted = {place: predictions.predicted(place) for place in places}
+        made = {place: (it.value, it.ids) for place, it in predicted.items() if it is not None}
+        assert made == scratch_fold(predictions)
 
     def has_quiet(self):
         return (
@@ -369,6 +381,7 @@ class TwoClientsAndServer(RuleBasedStateMachine):
     def a_prediction_is_shown_until_it_is_decided(self):
         for side in getattr(self, "sides", ()):
             side.check()
+            side.check_fold()
 
     @invariant()
     def who_obeys_changes_sees_what_the_view_holds(self):
