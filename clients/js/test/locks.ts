@@ -1,11 +1,12 @@
 /** Web Locks in one process, with pages that die, and whatever else takes locks away. */
 
-import type { AbortSignalLike, LocksLike } from "../src/storage/platform.ts";
+import type { LocksLike } from "../src/storage/platform.ts";
 
 interface Request {
   readonly page: FakePageLocks;
   readonly name: string;
   readonly ifAvailable: boolean;
+  readonly isShared: boolean;
   readonly hold: (lock: unknown) => Promise<void>;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
@@ -13,7 +14,7 @@ interface Request {
 
 /** The lock manager that all pages of one origin share. */
 export class FakeLocks {
-  readonly #held = new Map<string, Request>();
+  #held: Request[] = [];
   #queue: Request[] = [];
 
   /** One page's `navigator.locks`. */
@@ -23,22 +24,27 @@ export class FakeLocks {
 
   /** Names of the locks that are held. */
   get held(): string[] {
-    return [...this.#held.keys()];
+    return [...new Set(this.#held.map(({ name }) => name))];
   }
 
   /** Names of the locks that a page holds or waits for. */
   of(page: FakePageLocks): string[] {
-    const requests = [...this.#held.values(), ...this.#queue];
+    const requests = [...this.#held, ...this.#queue];
     return requests.filter((request) => request.page === page).map(({ name }) => name);
   }
 
   add(request: Request, isStealing: boolean): void {
     if (isStealing) this.#takeAway(request.name)();
-    const isFree = !this.#held.has(request.name) && !this.#queue.some(({ name }) => name === request.name);
-    if (isStealing || isFree) this.#grant(request);
+    const isFirst = !this.#queue.some(({ name }) => name === request.name);
+    if (isStealing || (isFirst && this.#mayHold(request))) this.#grant(request);
     else if (request.ifAvailable) {
       void Promise.resolve(request.hold(null)).then(request.resolve, request.reject);
     } else this.#queue.push(request);
+  }
+
+  /** Nobody holds it, or everybody shares it. */
+  #mayHold({ name, isShared }: Request): boolean {
+    return !this.#held.some((one) => one.name === name && !(isShared && one.isShared));
   }
 
   /** Take a lock away from whoever holds it; return what tells the holder, who may be frozen until then. */
@@ -49,19 +55,19 @@ export class FakeLocks {
   }
 
   #takeAway(name: string): () => void {
-    const holder = this.#held.get(name);
-    this.#held.delete(name);
-    return () => holder?.page.told(() => holder.reject(new Error("AbortError")));
+    const holders = this.#held.filter((one) => one.name === name);
+    this.#held = this.#held.filter((one) => one.name !== name);
+    return () => {
+      for (const { page, reject } of holders) page.told(() => reject(new Error("AbortError")));
+    };
   }
 
   /** Forget everything a page holds and waits for, without telling it. */
   forget(page: FakePageLocks): void {
     this.#queue = this.#queue.filter((request) => request.page !== page);
-    for (const [name, request] of [...this.#held]) {
-      if (request.page !== page) continue;
-      this.#held.delete(name);
-      this.#next(name);
-    }
+    const left = this.#held.filter((request) => request.page === page);
+    this.#held = this.#held.filter((request) => request.page !== page);
+    for (const { name } of left) this.#next(name);
   }
 
   withdraw(request: Request): void {
@@ -70,7 +76,7 @@ export class FakeLocks {
 
   #grant(request: Request): void {
     const { name } = request;
-    this.#held.set(name, request);
+    this.#held.push(request);
     void (async () => {
       await Promise.resolve();
       await new Promise<void>((resolve) => request.page.told(resolve));
@@ -82,18 +88,20 @@ export class FakeLocks {
   }
 
   #over(request: Request, settle: () => void): void {
-    if (this.#held.get(request.name) === request) {
-      this.#held.delete(request.name);
+    if (this.#held.includes(request)) {
+      this.#held = this.#held.filter((one) => one !== request);
       this.#next(request.name);
     }
     settle();
   }
 
   #next(name: string): void {
-    const next = this.#queue.find((request) => request.name === name);
-    if (next === undefined || this.#held.has(name)) return;
-    this.withdraw(next);
-    this.#grant(next);
+    for (;;) {
+      const next = this.#queue.find((request) => request.name === name);
+      if (next === undefined || !this.#mayHold(next)) return;
+      this.withdraw(next);
+      this.#grant(next);
+    }
   }
 }
 
@@ -112,13 +120,14 @@ export class FakePageLocks implements LocksLike {
 
   request(
     name: string,
-    options: { ifAvailable?: boolean; steal?: boolean; signal?: AbortSignalLike },
+    options: Parameters<LocksLike["request"]>[1],
     hold: (lock: unknown) => Promise<void>,
   ): Promise<unknown> {
     return new Promise<void>((resolve, reject) => {
       if (this.isDead) return;
       const ifAvailable = options.ifAvailable ?? false;
-      const request = { page: this, name, ifAvailable, hold, resolve, reject };
+      const isShared = options.mode === "shared";
+      const request = { page: this, name, ifAvailable, isShared, hold, resolve, reject };
       options.signal?.addEventListener("abort", () => {
         this.#all.withdraw(request);
         reject(new Error("AbortError"));

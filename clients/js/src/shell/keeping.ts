@@ -12,6 +12,7 @@ export interface StoreHost {
     connect(): void;
     close(): void;
     onOutcome(listener: () => void): () => void;
+    onState(listener: (status: { readonly state: string }) => void): () => void;
   };
 }
 

@@ -28,6 +28,9 @@ interface ToKeep {
   readonly mid: number;
 }
 
+/** How soon what others left is tried again once its session is denied. */
+const DENIED_MS = 15_000;
+
 const placeOf = (mid: number, client: string | null | undefined): string => `${mid} ${client ?? ""}`;
 
 /** The one user of a store. */
@@ -44,8 +47,8 @@ class Keeper implements Kept, Keeping {
   /** Everything that was asked of the store. */
   #last: Promise<void> | null = null;
   #stopLooking: (() => void) | undefined;
-  /** Closes the clients that send what other pages left. */
-  readonly #closers = new Set<() => void>();
+  /** The clients that send what other pages left. */
+  readonly #others = new Set<{ connect(): void; close(): void }>();
 
   constructor(store: PendingStore, host: StoreHost) {
     this.#store = store;
@@ -153,11 +156,12 @@ class Keeper implements Kept, Keeping {
 
   look(): void {
     this.#stopLooking ??= this.#store.onLeft?.((left) => this.#send(left));
+    for (const other of this.#others) other.connect();
   }
 
   stop(): void {
     this.#stopLooking?.();
-    for (const close of this.#closers) close();
+    for (const other of this.#others) other.close();
   }
 
   /** Send what another page left, by a client of its own: a session speaks for those clients alone that its hello named. */
@@ -169,12 +173,26 @@ class Keeper implements Kept, Keeping {
       remove: store.remove.bind(store),
       join: joinStore,
     };
-    const client = this.#host.another(kept);
+    const { another, engine } = this.#host;
+    const { outside } = engine;
+    const client = another(kept);
+    let timer: unknown;
+    const retry = () => {
+      const again = () => (engine.core.connection.state === "connected" ? client.connect() : retry());
+      timer = outside.setTimeout(again, DENIED_MS);
+    };
     const close = () => {
-      this.#closers.delete(close);
+      outside.clearTimeout(timer);
+      this.#others.delete(other);
       client.close();
     };
-    this.#closers.add(close);
+    const other = { connect: () => client.connect(), close };
+    this.#others.add(other);
+    // No application hears of this session's tokens: one that is denied is tried again, while the client's own is not.
+    client.onState(({ state }) => {
+      outside.clearTimeout(timer);
+      if (state === "needs-auth") retry();
+    });
     let numLeft = left.length;
     client.onOutcome(() => {
       numLeft -= 1;

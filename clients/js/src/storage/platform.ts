@@ -60,7 +60,7 @@ export interface AbortSignalLike {
 export interface LocksLike {
   request(
     name: string,
-    options: { ifAvailable?: boolean; steal?: boolean; signal?: AbortSignalLike },
+    options: { mode?: "shared"; ifAvailable?: boolean; steal?: boolean; signal?: AbortSignalLike },
     hold: (lock: unknown) => Promise<void>,
   ): Promise<unknown>;
 }

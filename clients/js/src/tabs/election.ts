@@ -136,7 +136,8 @@ export class Election {
     const signal = this.#abort?.signal;
     if (signal === undefined) return;
     const whenFree = async (): Promise<void> => ended();
-    this.#locks.request(this.#lockOf(tab), { signal }, whenFree).catch(() => undefined);
+    // Shared: a frozen tab that is granted it too must not keep it from those that run.
+    this.#locks.request(this.#lockOf(tab), { mode: "shared", signal }, whenFree).catch(() => undefined);
   }
 
   #lockOf(tab: string): string {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { BEAT_MS } from "../../src/tabs/election.ts";
+import { decodeFrame } from "../../src/wire/decode.ts";
 import { FakeBrowser, FakeTab } from "./browser.ts";
 
 let browser: FakeBrowser;
@@ -187,6 +188,26 @@ describe("tabs that share a connection", () => {
     tab.client.connect();
     await browser.pass(1_000);
     expect(tab.client.state).toBe("connected");
+  });
+
+  it("are known to be gone when they die, whatever a frozen one is told", async () => {
+    const tabs = await opened(3);
+    const frozen = leaderOf(tabs);
+    frozen.freeze();
+    await browser.pass(10_000);
+    const dying = tabs.find((tab) => tab !== frozen && tab.tabs.role === "follower");
+    await Promise.all([dying?.client.channel("demo:a").presence.set("here"), browser.pass(100)]);
+    const said: unknown[] = [];
+    browser.line = {
+      carry: (_socket, way, frame, run) => {
+        if (way === "up" && frame)
+          for (const [kind, body] of decodeFrame(frame)) said.push([kind, body["state"]]);
+        run();
+      },
+    };
+    dying?.kill();
+    await browser.pass(10_000);
+    expect(said).toContainEqual(["presence", null]);
   });
 
   it("are strangers to a tab without locks, which has a connection of its own", async () => {
