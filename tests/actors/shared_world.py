@@ -303,16 +303,19 @@ class Node:
         self.submit(SubscribeChannel(subscription))
 
     def watch(
-        self, session: Session, position: Position | None, keys: list[KeyName] | None = None
+        self,
+        session: Session,
+        position: Position | None,
+        keys: list[KeyName] | None = None,
+        after: dict[str, Position] | None = None,
     ) -> None:
         request_id = next(session.ids)
         watch = Watch(None if keys is None else set(keys))
         subscription = Subscription(session, COUNTERS, pending_id=request_id, watch=watch)
         session.subscriptions[COUNTERS] = subscription
-        self.owner.submit_nowait(
-            [WatchEntries(subscription, request_id, "counters", COUNTERS, keys, position=position)],
-            0,
-        )
+        command = WatchEntries(subscription, request_id, "counters", COUNTERS, keys)
+        command.position, command.after = position, after or {}
+        self.owner.submit_nowait([command], 0)
 
     def mutate(self, session: Session, client: str, mid: int, key: str) -> None:
         self.owner.submit_nowait([MutateState(session, client, mid, "counters.add", [key], ANN)], 0)

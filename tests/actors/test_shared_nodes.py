@@ -12,6 +12,8 @@ import pytest
 import trio
 import trio.testing
 
+from syncd.actors.kit import Reply
+from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
 from syncd.ids import Position
 from syncd.ports import PublishEvent, SubscriptionsClosed
@@ -269,3 +271,101 @@ async def test_watched_keys_are_told_with_the_mutations_that_another_node_made(a
             {"key": "a", "version": 3, "value": 3},
             {"key": "b", "version": 3, "deleted": True},
         ]
+
+
+# ------------------------------------------------------------ who has seen another life of a channel
+
+
+async def another_life(file, here, there):
+    """Both nodes have read `a` when the store goes on in a new epoch, of which only one hears; returns where that changed it."""
+    session = there.session()
+    there.mutate(session, "c", 1, "a")
+    await trio.testing.wait_all_tasks_blocked()
+    old = (await answered(here, {})).position
+    await answered(there, {})
+    here.watch(here.session(), None)
+    await trio.testing.wait_all_tasks_blocked()
+    file.lose(file.copy())
+    there.mutate(session, "c", 2, "a")
+    await trio.testing.wait_all_tasks_blocked()
+    outcome = [body for kind, body in session.notes if kind == "outcome"][-1]
+    new = Position(**outcome["positions"][COUNTERS])
+    assert new.epoch != old.epoch
+    return old, new
+
+
+async def answered(node, after):
+    reply = Reply()
+    node.read(reply.settle, after)
+    with trio.fail_after(3):
+        return await reply.wait()
+
+
+def looks_of(node):
+    """Note how often the cache-owner of a node reads a log in the store."""
+    looks, sharing = [], node.owner.sharing
+    on_look = sharing.on_look
+    sharing.on_look = lambda channel: (looks.append(channel), on_look(channel))
+    return looks
+
+
+async def test_a_node_that_has_not_heard_of_a_new_life_reads_it_for_who_has_seen_it(autojump_clock):
+    async with running(2, random.Random(0)) as (file, (here, there)):
+        _, new = await another_life(file, here, there)
+        began = trio.current_time()
+        answer = await answered(here, {COUNTERS: new})
+        assert answer.position.epoch == new.epoch
+        assert {entry.key: entry.value for entry in answer.entries}["a"] == msgpack.packb(2)
+        assert trio.current_time() - began < 0.1, "it does not wait for time to pass"
+
+
+@pytest.mark.parametrize("keys", [None, [KeyName("a")]])
+async def test_a_watch_from_before_a_new_life_is_told_what_its_client_has_seen(
+    autojump_clock, keys
+):
+    async with running(2, random.Random(0)) as (file, (here, there)):
+        old, new = await another_life(file, here, there)
+        session = here.session()
+        here.watch(session, old, keys, {COUNTERS: new})
+        await trio.sleep(1)
+        told = [body for kind, body in session.notes if kind == "watched"][-1]
+        assert told["position"]["epoch"] == new.epoch
+        assert [entry["value"] for entry in told["entries"]] == [2]
+
+
+async def test_who_has_seen_a_life_that_is_over_is_told_what_there_is(autojump_clock):
+    async with running(2, random.Random(0)) as (file, (here, there)):
+        old, new = await another_life(file, here, there)
+        far = Position(old.epoch, 1000)
+        for node in (here, there):
+            for seen in (far, Position("feed", 7), far):
+                answer = await answered(node, {COUNTERS: seen})
+                assert answer.position == new
+
+
+async def test_a_channel_is_looked_up_once_for_all_who_have_seen_another_life(autojump_clock):
+    async with running(2, random.Random(0)) as (file, (_here, there)):
+        old, new = await another_life(file, _here, there)
+        looks, answers = looks_of(there), []
+        for _ in range(100):
+            there.read(answers.append, {COUNTERS: old})
+        await trio.sleep(1)
+        assert [answer.position for answer in answers] == [new] * 100
+        assert len(looks) <= 2
+        looks.clear()
+        for _ in range(100):
+            there.read(answers.append, {COUNTERS: old})
+        await trio.sleep(1)
+        assert (len(answers), looks) == (200, []), "that it is over is known"
+
+
+async def test_who_has_seen_another_life_is_told_behind_while_the_store_is_away(autojump_clock):
+    async with running(2, random.Random(0)) as (file, (here, there)):
+        _, new = await another_life(file, here, there)
+        away = SyncdError(ErrorCode.STORE_UNAVAILABLE, after_ms=100)
+        here.store.read_state = lambda _work, done: done(away)
+        began = trio.current_time()
+        with pytest.raises(SyncdError) as told:
+            await answered(here, {COUNTERS: new})
+        assert (told.value.code, told.value.retryable) == (ErrorCode.BEHIND, True)
+        assert trio.current_time() - began < 3

@@ -154,9 +154,11 @@ class Sharing:
         channel, subscription = room.channel, command.subscription
         if channel is None or position is None or not room.is_durable:
             return False
-        if subscription in self._looked or position.epoch != channel.epoch:
-            return False
-        if position.offset <= channel.top:
+        if position.epoch == channel.epoch:
+            is_ahead = position.offset > channel.top
+        else:  # a snapshot from the store may be of a life that we have not heard of
+            is_ahead = isinstance(command, WatchChannel)
+        if subscription in self._looked or not is_ahead:
             return False
         self._ahead.setdefault(room.name, []).append(command)
         self._to_check[room.name] = None

@@ -200,7 +200,7 @@ class CacheOwner(Handle):
         rooms = (self.holdings, self.fetching, self.invalidating, self.reloading)
         sharing = Sharing(*rooms, self.forwarding, self._store, call)
         if self._interest is not None:
-            self.watching.behind.look = lambda channel: sharing.look([channel])
+            self.watching.behind.follow(sharing, self.watching.look_again)
         return sharing
 
     def _make_swapping(self, call: Callable[[Callable[[], None]], None]) -> Swapping:

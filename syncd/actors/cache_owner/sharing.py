@@ -59,6 +59,10 @@ class Sharing:
         self._forwarding = forwarding
         self._store = store
         self._call = call
+        self.on_look: Callable[[ChannelName], None] = lambda _channel: None
+        """The store is about to be read."""
+        self.on_looked: Callable[[ChannelName, Epoch], None] = lambda _channel, _epoch: None
+        """It was of this epoch, and what it told is taken in."""
         self._dirty_at = 0.0
         self._looking: dict[ChannelName, bool] = {}
         """Being looked up; True: once more after that."""
@@ -142,6 +146,7 @@ class Sharing:
                 self._looking[channel] = True
                 continue
             self._looking[channel] = False
+            self.on_look(channel)
             batch[channel] = known
             if len(batch) == CHANNELS_PER_LOOK:
                 self._read(batch)
@@ -171,6 +176,7 @@ class Sharing:
                 continue  # the store is away: checked again when it is back
             if self._follow(channel, head, answer[index]) or is_wanted_again:
                 again.append(channel)
+            self.on_looked(channel, answer[index].head.epoch)
         self.look(again)
 
     def _follow(self, channel: ChannelName, head: Position, page: LogPage) -> bool:

@@ -108,7 +108,7 @@ class Watching:
         if command.position is not None or command.keys is not None:
             # A whole snapshot sees to it by itself.
             self._reloading.watched(command.channel, command.keys)
-        if command.position is None:
+        if command.position is None or self.behind.may_be_over(command, command.position):
             self.watch_anew(command)
             return
         prelude = encode_state.watched(
