@@ -192,10 +192,14 @@ class LossyBus:
         if gaps:
             self.events.on_gap(sorted(gaps))
 
-    def gap_everywhere(self) -> None:
-        """The link was cut: what waits is lost."""
+    def cut(self) -> None:
+        """The link is cut: what waits is lost, and a gap is owed of everything."""
         self.told.clear()
         self._gaps.update(self._wanted)
+
+    def gap_everywhere(self) -> None:
+        """The link was cut, and is there again."""
+        self.cut()
         self.tell_gaps()
 
 

@@ -120,14 +120,16 @@ class Client:
         self.key = None
         self.positions = {COUNTERS: Position(**position)}
 
-    def read(self, node):
-        """Read on any node, as new as this client knows it to be."""
-        known = self.history.known(self.name)
+    def read(self, node, lives):
+        """Read on any node, as new as this client knows it to be; `lives` are the counters' epochs so far, in order."""
+        known, after = self.history.known(self.name), self.positions.get(COUNTERS)
 
         def done(answer):
             if isinstance(answer, SyncdError):
                 assert answer.retryable, answer
                 return
+            if after and lives.index(answer.position.epoch) < lives.index(after.epoch):
+                self.history.breach(f"{self.name} read {answer.position} after {after}")
             for entry in answer.entries:
                 value = 0 if entry.value is None else msgpack.unpackb(entry.value)
                 told = {"key": entry.key, "version": entry.version, "value": value}
@@ -144,7 +146,8 @@ class Life:
         self.counters = CounterHistory(COUNTERS, may_lose)
         self.history = History()
         self.copy = file.copy()
-        self.num_published = self.num_lives = 0
+        self.num_published = 0
+        self.lives = [file.store.load(COUNTERS, 0, 0).head.epoch]
         self.clients = []
         for index in range(4):
             name = f"c{index}"
@@ -175,7 +178,7 @@ class Life:
         elif what == "move":
             client.connect(node)
         elif what == "read":
-            client.read(node)
+            client.read(node, self.lives)
         return what == "wait"
 
     def publish(self, client):
@@ -185,8 +188,8 @@ class Life:
 
     def lose(self):
         """The store loses what came since the last copy; links break with it."""
-        self.num_lives += 1
         self.file.lose(self.copy)
+        self.lives.append(self.file.store.load(COUNTERS, 0, 0).head.epoch)
         self.copy = self.file.copy()
         for node in self.nodes:
             node.bus.told.clear()
@@ -235,7 +238,9 @@ async def live(seed, *, may_lose=False):
             if may_lose and rng.random() < 0.02:
                 life.lose()
                 for node in nodes:
-                    node.bus.gap_everywhere()
+                    node.bus.cut()
+                    if rng.random() < 0.5:
+                        node.bus.tell_gaps()  # the others hear of it later
             elif may_lose and rng.random() < 0.05:
                 life.copy = file.copy()
         await life.settle()
