@@ -12,7 +12,7 @@ import pytest
 from syncd.testing.simulation import run_seed
 from syncd.testing.simulation.cluster_bugs import CLUSTER_BUGS
 
-NUM_SEEDS = int(os.environ.get("SYNCD_CLUSTER_SEEDS", "15"))
+NUM_SEEDS = int(os.environ.get("SYNCD_CLUSTER_SEEDS", "18"))
 NUM_SOAK_SEEDS = int(os.environ.get("SYNCD_CLUSTER_SOAK_SEEDS", "2000"))
 SOAK_CHUNK = 50
 NODES = 3

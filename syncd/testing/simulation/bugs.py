@@ -303,8 +303,9 @@ def _overlay_dropped_at_send() -> contextlib.AbstractContextManager[None]:
     def make(original: Any) -> Any:
         def mutate(self: Any, *args: Any, **options: Any) -> Any:
             made = original(self, *args, **options)
-            self._predictions.drop(self._predictions.pending[made[0]])
-            self._is_stale = True
+            pending = self._predictions.pending[made[0]]
+            self._predictions.drop(pending)
+            self._predictions.pending[pending.id] = pending  # it settles as ever
             return made
 
         return mutate
