@@ -30,9 +30,9 @@ __all__ = [
 
 KEYS_PER_JOB = 256
 """Entries looked up in one job: about 2 ms of the store's slice of 5."""
-PAGE_ENTRIES = 1000
-PAGE_BYTES = 262_144
-"""Of one page of a snapshot, as of a page of recovered events: `limits.recovery_bytes` by default."""
+PAGE_ENTRIES = 500
+PAGE_BYTES = 131_072
+"""Of one page of a snapshot: made in one go, which holds the loop for a millisecond or so (`bench`, scenario `watch`)."""
 
 
 @attrs.define(eq=False)
