@@ -16,6 +16,7 @@ const FOUND: readonly (readonly [seed: number, what: string])[] = [
   [437, "what lay on the disk as never sent was sent, and another tab found it there"],
   [2437, "what was decided while a page waited for its lock was stored, and found by another page"],
   [5154, "a page let its lock go while it took over what another had left, and a third took that over"],
+  [14_029, "a second refusal of a token was still on its way, and no application acted on it"],
   [4797, "a frozen tab was granted the lock of a dead one, and the leader never heard that it was dead"],
   [3334, "the session for what another tab left was denied twice, and nobody tried it again"],
   [30_751, "the network let a frame overtake others that arrive at the same time"],

@@ -265,7 +265,11 @@ export class Simulation {
       page.client.connect();
     }
     // A silent line is noticed within ping_ms and 10 s, a page that ended within 15 s, and a dial waits 20 s at most.
-    for (let turn = 0; turn < 6; turn++) await this.pass(60_000);
+    for (let turn = 0; turn < 6; turn++) {
+      await this.pass(60_000);
+      // A second refusal may still have been on its way: then the application is asked, and acts.
+      for (const { client } of this.alive) if (client.state === "needs-auth") client.connect();
+    }
   }
 
   /** The browser ends and comes back with one tab a user, which sends what is left. */
