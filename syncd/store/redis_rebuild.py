@@ -15,10 +15,11 @@ import msgpack
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports_state import EntryWrite, TaggedKey
 from syncd.store.base import Slice
+from syncd.store.preparing import MAX_LATE, ByLease
 from syncd.store.rebuilds import RebuildLease, RebuildStanding, ScannedRow, Swapped, SwapPlan
 from syncd.store.redis_batch import Batch
 from syncd.store.redis_loads import RedisLoads
-from syncd.store.redis_preparing import MAX_LATE, Preparing
+from syncd.store.redis_preparing import Preparing
 from syncd.store.redis_scripts import LEASE, REBUILD, REBUILD_PLAN, Script
 from syncd.store.redis_state import place_from, ranges_inside
 
@@ -51,8 +52,7 @@ class RedisRebuilds:
         self.loads = RedisLoads(store)
         self._server_clock = server_clock
         self._timer = timer
-        self._preparing: dict[str, tuple[int, Preparing]] = {}
-        """With the token that it was begun under, by collection."""
+        self._preparing: ByLease[Preparing] = ByLease()
         self._done: dict[str, tuple[int, int]] = {}
         """Token, and rows that it is known to have written, by collection: fewer there are when Redis has lost the end of its data."""
 
@@ -86,7 +86,7 @@ class RedisRebuilds:
     ) -> RebuildLease | str | None:
         """See `RebuildStore.acquire`."""
         self._store.hand_over()
-        self._preparing.pop(collection, None)
+        self._preparing.forget(collection)
         # One that only fills deletes nothing, so that resuming a part of it as if it were all does no harm.
         kind = "part" if is_partial and not fills else fills
         args = (job, self._now(now_ms), lease_ms, resumes, kind, is_partial)
@@ -117,7 +117,7 @@ class RedisRebuilds:
 
     def release(self, lease: RebuildLease, *, keeps_generation: bool) -> bool:
         """See `RebuildStore.release`."""
-        self._preparing.pop(lease.collection, None)
+        self._preparing.forget(lease.collection)
         return bool(self._change("release", lease.collection, lease.token, keeps_generation))
 
     def revoke(self, collection: str, job: str) -> bool:
@@ -175,15 +175,12 @@ class RedisRebuilds:
                 return None
             return self._prepared(lease, plan).go_on(Slice(self._timer, budget_s))
         except BaseException:
-            self._preparing.pop(lease.collection, None)
+            self._preparing.forget(lease.collection)
             raise
 
     def _prepared(self, lease: RebuildLease, plan: SwapPlan) -> Preparing:
-        token, found = self._preparing.get(lease.collection, (0, None))
-        if found is None or token != lease.token:
-            found = Preparing(self._plan, self._change, self._store.channels, lease, plan)
-            self._preparing[lease.collection] = (lease.token, found)
-        return found
+        about = (self._plan, self._change, self._store.channels, lease, plan)
+        return self._preparing.of(lease, lambda: Preparing(*about))
 
     def swap(self, lease: RebuildLease, plan: SwapPlan) -> Swapped | None:
         """See `RebuildStore.swap`."""
@@ -196,7 +193,7 @@ class RedisRebuilds:
                 return self._swap_whole(lease, prepared)
             return self._swap_each(lease, plan, prepared)
         finally:
-            self._preparing.pop(lease.collection, None)
+            self._preparing.forget(lease.collection)
 
     def _writes(self, lease: RebuildLease, plan: SwapPlan, prepared: Preparing) -> list[EntryWrite]:
         record = plan.entry_record

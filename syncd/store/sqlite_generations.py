@@ -18,11 +18,11 @@ import attrs
 from syncd.ids import ChannelName
 from syncd.ports_state import KeyName
 from syncd.store.base import Slice
+from syncd.store.preparing import MAX_LISTED
 from syncd.store.rebuilds import ScannedRow
 from syncd.store.sqlite_rows import ChannelRow, ChannelRows
 
 __all__ = [
-    "MAX_LISTED",
     "DeadGenerations",
     "Generation",
     "Generations",
@@ -32,8 +32,6 @@ __all__ = [
 
 # `generation.state` is 0 for an open one, 1 for a dead one, 2 for one that is served: of that only what was noted while it was made is left to be
 # deleted, then it needs no row there any more.
-MAX_LISTED = 1_000
-"""So many changed keys of a collection are known one by one, at least; nobody tells more of them one by one."""
 
 _LOAD = "SELECT channel, id, num_entries, num_changed FROM generation WHERE state = 0 AND collection = ?"
 _COUNT_LISTED = """SELECT count(*) FROM changed JOIN generation ON id = generation

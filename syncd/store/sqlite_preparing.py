@@ -1,8 +1,4 @@
-"""What is done between the last page of a rebuild and its swap in the SQLite file, in steps. Used by `SqliteRebuilds`, inside its transactions.
-
-Owner of: how far it is, in memory; after a crash it begins anew. First what was not scanned is found. If that, with what has changed, is more than is told key by
-key, the new generations are made whole: with entries that are kept though they were not scanned, and with what has changed meanwhile as it is now.
-"""
+"""How a swap in the SQLite file is prepared: a statement or two a step. Used by `SqliteRebuilds`, inside its transactions."""
 
 from __future__ import annotations
 
@@ -13,17 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from syncd.ids import ChannelName
 from syncd.ports_state import KeyName, TaggedKey
-from syncd.store.base import Slice
+from syncd.store.preparing import MAX_LATE, MAX_LISTED, Steps
 from syncd.store.rebuilds import SwapPlan
-from syncd.store.sqlite_generations import MAX_LISTED, Generation, Generations, keys_text
+from syncd.store.sqlite_generations import Generation, Generations, keys_text
 from syncd.store.sqlite_rows import ChannelRows
 
 __all__ = ["Preparing"]
 
 _KEYS_A_STEP = 500
 """Looked at by one statement, which takes some 0.5 to 1 ms."""
-_LATE = 100
-"""So many keys that changed meanwhile are left to the swap at most."""
 
 _CHANNELS = """SELECT name FROM channel WHERE num_entries > 0
     AND (name = ?1 OR name BETWEEN ?1 || '/' AND ?1 || '/' || char(1114111)) ORDER BY name"""
@@ -40,7 +34,7 @@ _TOUCHED_AMONG = """SELECT json_group_array(key) FROM touched
 _ARE_MIXED = "UPDATE rebuild SET is_mixed = 1 WHERE collection = ?"
 
 
-class Preparing:
+class Preparing(Steps):
     """Prepares one swap."""
 
     def __init__(
@@ -51,46 +45,23 @@ class Preparing:
         collection: str,
         plan: SwapPlan,
     ) -> None:
-        self.is_whole = False
-        """Whether more may have changed than is told key by key; then the generations of changed channels are made whole."""
-        self.missing: list[TaggedKey] = []
-        """What was not scanned and is to be deleted, one more than is told key by key at most."""
-        self._num_missing: dict[ChannelName, int] = {}
+        """Begin with nothing done."""
+        super().__init__(plan)
         self._connection = connection
         self._rows = rows
         self._generations = generations
         self._collection = collection
-        self._plan = plan
-        self._among: dict[ChannelName, list[KeyName]] | None = None
-        if plan.among is not None:
-            self._among = {}
-            for channel, key in plan.among:
-                self._among.setdefault(channel, []).append(key)
         self._late: dict[ChannelName, set[KeyName]] = {}
         """Touched since this was begun, or about to be by a transaction that was undone."""
-        self._steps = self._run()
-
-    @property
-    def lists_missing(self) -> bool:
-        """Whether `missing` has all that is missing."""
-        return sum(self._num_missing.values()) == len(self.missing)
 
     def touch(self, places: Iterable[TaggedKey]) -> None:
         """Served entries have changed."""
         for channel, key in places:
             self._late.setdefault(channel, set()).add(key)
 
-    def go_on(self, time_slice: Slice) -> bool:
-        """Prepare for a slice; returns whether there is more to do."""
-        while not time_slice.is_over():
-            if next(self._steps, self) is self:
-                return False
-        return True
-
     def finish(self) -> None:
         """Do all that is left, in what is to be the swap's transaction."""
-        for _ in self._steps:
-            pass
+        self._finish_steps()
         while self.is_whole and self._late:
             self._copy_late()
 
@@ -115,13 +86,13 @@ class Preparing:
         self.is_whole = sum(self.changes().values()) > plan.max_events or num_listed > MAX_LISTED
         if not self.is_whole:
             return
-        if self._among is not None or not plan.deletes_missing:
+        if self.keeps_unscanned:
             self._connection.execute(_ARE_MIXED, (self._collection,))
             for channel in self.changes():
                 yield from self._copy_kept(channel)
         for channel in self.changes():
             yield from self._copy_touched(channel)
-        while sum(map(len, self._late.values())) > _LATE:
+        while sum(map(len, self._late.values())) > MAX_LATE:
             self._copy_late()
             yield
 
@@ -159,18 +130,10 @@ class Preparing:
             (text,) = self._connection.execute(_MISSING_AMONG, about).fetchone()
             self._note_missing(channel, json.loads(text))
 
-    def _note_missing(self, channel: ChannelName, keys: Sequence[KeyName]) -> None:
-        self._num_missing[channel] = self._num_missing.get(channel, 0) + len(keys)
-        room = self._plan.max_events + 1 - len(self.missing)
-        self.missing += [(channel, key) for key in keys[: max(room, 0)]]
-
     def _copy_kept(self, channel: ChannelName) -> Iterator[None]:
         """Let a generation have what is kept although it was not scanned."""
-        gone: frozenset[KeyName] = frozenset()
-        if self._plan.deletes_missing and self._among is not None:
-            gone = frozenset(self._among.get(channel, ()))
         for keys in self._not_scanned(channel):
-            self._copy(channel, [key for key in keys if key not in gone])
+            self._copy(channel, self._kept(channel, keys))
             yield
 
     def _copy_touched(self, channel: ChannelName) -> Iterator[None]:

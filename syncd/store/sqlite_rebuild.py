@@ -24,6 +24,7 @@ from syncd.ports_state import (
 )
 from syncd.store.base import Slice
 from syncd.store.loads import AloneLoads
+from syncd.store.preparing import MAX_LISTED, ByLease
 from syncd.store.rebuilds import (
     RebuildLease,
     RebuildStanding,
@@ -33,7 +34,7 @@ from syncd.store.rebuilds import (
     collection_of,
 )
 from syncd.store.sqlite_file import BULK_WAL_PAGES, WAL_PAGES
-from syncd.store.sqlite_generations import MAX_LISTED, Generations
+from syncd.store.sqlite_generations import Generations
 from syncd.store.sqlite_preparing import Preparing
 from syncd.store.sqlite_rows import ChannelRows
 from syncd.store.sqlite_state import tags_from_text
@@ -96,8 +97,7 @@ class SqliteRebuilds:
         self._transaction = transaction
         self._timer = timer
         self._generations = Generations(connection, rows)
-        self._preparing: dict[str, tuple[int, Preparing]] = {}
-        """With the token that it was begun under, by collection."""
+        self._preparing: ByLease[Preparing] = ByLease()
         self._open: frozenset[str] | None = None
         """Collections whose changes are marked; None: to be looked up."""
 
@@ -117,8 +117,9 @@ class SqliteRebuilds:
                         touched.setdefault(collection, []).append((write.channel, write.key))
         for collection, places in touched.items():
             self._generations.touch(collection, places)
-            if collection in self._preparing:
-                self._preparing[collection][1].touch(places)
+            preparing = self._preparing.under_way(collection)
+            if preparing is not None:
+                preparing.touch(places)
 
     def forget(self) -> None:
         """A transaction was undone: what was remembered of it is not so."""
@@ -202,7 +203,7 @@ class SqliteRebuilds:
 
     def _begin_anew(self, collection: str) -> None:
         """A rebuild began or ended: what was remembered of the one before it is over."""
-        self._preparing.pop(collection, None)
+        self._preparing.forget(collection)
         self.forget()
 
     def renew(self, lease: RebuildLease, now_ms: int, lease_ms: int) -> bool:
@@ -276,16 +277,12 @@ class SqliteRebuilds:
                     return None
                 return self._prepared(lease, plan).go_on(time_slice)
         except BaseException:
-            self._preparing.pop(lease.collection, None)
+            self._preparing.forget(lease.collection)
             raise
 
     def _prepared(self, lease: RebuildLease, plan: SwapPlan) -> Preparing:
-        token, found = self._preparing.get(lease.collection, (0, None))
-        if found is None or token != lease.token:
-            about = (self._connection, self._rows, self._generations, lease.collection, plan)
-            found = Preparing(*about)
-            self._preparing[lease.collection] = (lease.token, found)
-        return found
+        about = (self._connection, self._rows, self._generations, lease.collection, plan)
+        return self._preparing.of(lease, lambda: Preparing(*about))
 
     def swap(self, lease: RebuildLease, plan: SwapPlan) -> Swapped | None:
         """See `RebuildStore.swap`."""

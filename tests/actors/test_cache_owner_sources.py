@@ -242,10 +242,9 @@ async def test_invalidations_during_a_pass_through_the_store_share_the_next(auto
         assert owner._walks == {}
 
 
-async def test_a_change_wins_over_a_load_that_began_before_it(autojump_clock):
-    source = Source(a="from the source")
+def changeable(source, **limits):
     app = App()
-    prices = app.collection("prices")
+    prices = app.collection("prices", **limits)
 
     @prices.loader
     async def load(key):
@@ -255,7 +254,12 @@ async def test_a_change_wins_over_a_load_that_began_before_it(autojump_clock):
     def change(tx, key: str, value: str):
         tx.put(key, value)
 
-    async with running(app) as world:
+    return app
+
+
+async def test_a_change_wins_over_a_load_that_began_before_it(autojump_clock):
+    source = Source(a="from the source")
+    async with running(changeable(source)) as world:
         answers = []
 
         async def read():
@@ -273,18 +277,7 @@ async def test_a_change_wins_over_a_load_that_began_before_it(autojump_clock):
 async def test_a_change_wins_over_a_load_that_waited_for_its_turn_meanwhile(autojump_clock):
     """Found by reading: that the source has none was taken for what it had said of the entry before the change."""
     source = Source()
-    app = App()
-    prices = app.collection("prices", load_concurrency=1)
-
-    @prices.loader
-    async def load(key):
-        return await source.one(key)
-
-    @prices.mutator
-    def change(tx, key: str, value: str):
-        tx.put(key, value)
-
-    async with running(app) as world:
+    async with running(changeable(source, load_concurrency=1)) as world:
         answers = {}
 
         async def read(key):

@@ -1,6 +1,7 @@
 """Rebuilds in Redis alone: no script grows with the collection, for nobody is answered while one runs, and nothing is left behind."""
 
 import contextlib
+import functools
 import math
 import random
 import socket
@@ -9,65 +10,26 @@ import attrs
 import pytest
 
 from syncd.errors import StoreUnavailable
-from syncd.ids import ChannelName
 from syncd.ports_state import EntryWrite, KeyName, MutationCommit
 from syncd.store import redis_preparing, redis_rebuild
 from syncd.store.base import Retention
 from syncd.store.loads import ClaimState, FinishedLoad
-from syncd.store.rebuilds import RebuildLease, ScannedRow, SwapPlan
-from syncd.store.redis_preparing import MAX_LATE
+from syncd.store.preparing import MAX_LATE
+from tests.conformance import rebuild_steps
 from tests.conformance.conftest import Asked
 from tests.conformance.rebuild_play import Play
+from tests.conformance.rebuild_steps import NUM_ROWS, ORDERS, PLAN, acquire, prepare, rows_of, sweep
 
-ORDERS = ChannelName("orders")
-PLAN = SwapPlan(
-    at_ms=5,
-    deletes_missing=True,
-    max_events=1000,
-    entry_record=lambda _key, value: value or b"-",
-    whole_record=b"all",
-)
 KEEP = attrs.evolve(PLAN, deletes_missing=False)
-NUM_ROWS = 6_000
 AMONG = attrs.evolve(PLAN, among=[(ORDERS, KeyName(f"k{n:05}")) for n in range(NUM_ROWS) if n % 5])
 MOST_WORDS = 5_000
 """That one script may say to Redis: for 200 rows with a tag some 3,000. One that walked all rows would say three each at least."""
 WALKS = {"HGETALL", "HKEYS", "HVALS", "SMEMBERS", "ZRANGE", "KEYS", "SCAN", "DEL", "COPY"}
 
 
-def rows_of(numbers, value, tag="t", channel=ORDERS):
-    return [ScannedRow(channel, KeyName(f"k{n:05}"), value, (tag,)) for n in numbers]
-
-
-def acquire(store, job, now_ms=0, **kind):
-    wanted = {"resumes": False, "fills": False, **kind}
-    lease = store.rebuilds.acquire("orders", job, now_ms, lease_ms=100, **wanted)
-    assert isinstance(lease, RebuildLease)
-    return lease
-
-
-def write(store, lease, rows):
-    for start in range(0, len(rows), 1000):
-        page = rows[start : start + 1000]
-        assert store.rebuilds.write_page(lease, page, page[-1].key, start + len(page))
-
-
-def prepare(store, lease, plan=PLAN):
-    while has_more := store.rebuilds.prepare(lease, plan, 0.0):
-        pass
-    assert has_more is False
-
-
-def rebuild(store, job, rows, plan=PLAN):
-    lease = acquire(store, job)
-    write(store, lease, rows)
-    prepare(store, lease, plan)
-    return store.rebuilds.swap(lease, plan)
-
-
-def sweep(store):
-    while store.trim(0, 0.0).has_more:
-        pass
+PAGE_ROWS = 1_000
+write = functools.partial(rebuild_steps.write, page_rows=PAGE_ROWS)
+rebuild = functools.partial(rebuild_steps.rebuild, page_rows=PAGE_ROWS)
 
 
 def touch(store, numbers, value=b"mine", *, tags=("mine",), is_forwarded=False):
@@ -96,10 +58,7 @@ def tagged(store, tag):
 
 @pytest.fixture
 def filled(make_redis):
-    store = make_redis()
-    rebuild(store, "first", rows_of(range(NUM_ROWS), b"old"))
-    sweep(store)
-    return store
+    return rebuild_steps.filled(make_redis(), PAGE_ROWS)
 
 
 # ------------------------------------------------------------------------------------------------ how long others wait

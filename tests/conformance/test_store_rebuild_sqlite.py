@@ -7,53 +7,21 @@ import attrs
 import pytest
 
 from syncd.errors import StoreUnavailable
-from syncd.ids import ChannelName
-from syncd.ports_state import KeyName
-from syncd.store.rebuilds import ScannedRow, SwapPlan
-
-ORDERS = ChannelName("orders")
-PLAN = SwapPlan(
-    at_ms=5,
-    deletes_missing=True,
-    max_events=1000,
-    entry_record=lambda _key, value: value or b"-",
-    whole_record=b"all",
+from tests.conformance import rebuild_steps
+from tests.conformance.rebuild_steps import (
+    NUM_ROWS,
+    ORDERS,
+    PLAN,
+    acquire,
+    prepare,
+    rebuild,
+    rows_of,
+    sweep,
+    write,
 )
-NUM_ROWS = 6_000
+
 MOST_WRITTEN = 1_500
 """Rows that one transaction writes, of whatever table: a slice of 500 entries with their tags, or 500 old ones deleted."""
-
-
-def rows_of(numbers, value, tag="t"):
-    return [ScannedRow(ORDERS, KeyName(f"k{n:05}"), value, (tag,)) for n in numbers]
-
-
-def acquire(store, job, **kind):
-    wanted = {"resumes": False, "fills": False, **kind}
-    return store.rebuilds.acquire("orders", job, 0, lease_ms=100, **wanted)
-
-
-def write(store, lease, rows):
-    for start in range(0, len(rows), 500):
-        page = rows[start : start + 500]
-        assert store.rebuilds.write_page(lease, page, page[-1].key, start + len(page))
-
-
-def prepare(store, lease, plan):
-    while store.rebuilds.prepare(lease, plan, 0.0):
-        pass
-
-
-def rebuild(store, job, rows, plan=PLAN):
-    lease = acquire(store, job)
-    write(store, lease, rows)
-    prepare(store, lease, plan)
-    return store.rebuilds.swap(lease, plan)
-
-
-def sweep(store):
-    while store.trim(0, 0.0).has_more:
-        pass
 
 
 def counts(store):
@@ -67,10 +35,7 @@ def counts(store):
 
 @pytest.fixture
 def filled(make_sqlite):
-    store = make_sqlite()
-    rebuild(store, "first", rows_of(range(NUM_ROWS), b"old"))
-    sweep(store)
-    return store
+    return rebuild_steps.filled(make_sqlite())
 
 
 class Written:
