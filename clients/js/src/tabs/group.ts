@@ -142,6 +142,7 @@ export class TabGroup {
     this.#left();
     this.#say({ say: "gone", from: this.id });
     for (const tab of this.pending.tabs) this.pending.forgetTab(tab);
+    this.#known.clear(); // nobody's end is noticed any more
     this.#election.leave();
     this.#channel?.close();
     this.#channel = null;

@@ -23,6 +23,7 @@ const FOUND: readonly (readonly [seed: number, what: string])[] = [
   [20_551, "the oracle wanted decided what a tab made under a client that the server had just forgotten"],
   [20_312, "a token that ran out while the server could not be reached was taken for one that is no good"],
   [1072, "what a page had sent and left on the disk was predicted by others over entries that held it"],
+  [6781, "a page that was left and came back noticed the end of no tab that it had met before"],
   [771, "a tab that thawed took what a leader had said of its last connection for the end of the new one"],
 ];
 

@@ -94,6 +94,22 @@ describe("a mutation of one tab", () => {
     expect(all.slice(1).map(({ orders }) => orders.get("a"))).toEqual([2, 2]);
   });
 
+  it("is not shown any more in a tab that was left and came back, once its own is gone", async () => {
+    const all = await watching(3);
+    const [one, two, three] = all;
+    cut();
+    one?.orders.incr("a", 1);
+    await browser.pass(100);
+    two?.tab.signal("pagehide");
+    two?.tab.signal("pageshow");
+    await browser.pass(100);
+    expect(all.map(({ orders }) => orders.get("a"))).toEqual([1, 1, 1]);
+    expect(one?.tab.tabs.role).toBe("leader"); // no other tells of its end
+    one?.tab.kill();
+    await browser.pass(6_000);
+    expect([two?.orders.get("a"), three?.orders.get("a")]).toEqual([undefined, undefined]);
+  });
+
   it("is shown to a tab that comes while it is pending", async () => {
     const [one] = await watching(1);
     cut();
