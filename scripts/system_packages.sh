@@ -9,6 +9,7 @@ need() { # need COMMAND PACKAGE
 
 need redis-server redis-server
 need nginx nginx
+need haproxy haproxy
 need node nodejs
 need npm npm
 need promtool prometheus

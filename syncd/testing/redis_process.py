@@ -6,6 +6,7 @@ Blocks the caller's thread; no wait is without a deadline.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -29,8 +30,9 @@ _BUS_ABOVE = 10_000
 
 
 def redis_executable() -> str | None:
-    """Return where a server is installed: Redis, or Valkey."""
-    return shutil.which("redis-server") or shutil.which("valkey-server")
+    """Return where a server is installed: what `SYNCD_TEST_REDIS` names, or Redis, or Valkey."""
+    wanted = os.environ.get("SYNCD_TEST_REDIS")
+    return shutil.which(wanted or "redis-server") or shutil.which("valkey-server")
 
 
 def wait_until(is_so: Callable[[], bool], what: str, timeout_s: float = _START_S) -> None:

@@ -1,28 +1,26 @@
-"""Two nodes on one Redis behind nginx, round robin and without stickiness: a client may land on either, after every reconnect.
+"""Two nodes on one Redis behind a load balancer without stickiness: a client may land on either, after every reconnect.
 
-The configuration is the one of docs/ops/compose-nginx.conf with other addresses.
+The configurations are those of docs/ops/compose-nginx.conf and docs/haproxy.md with other addresses.
 """
 
 import contextlib
-import shutil
-import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
 from syncd.testing.plain_client import Closed, PlainClient
-from syncd.testing.process import ServerProcess, free_port
+from syncd.testing.process import API_KEY, ServerProcess, free_port
 from syncd.testing.redis_process import RedisProcess, redis_executable
+from tests.integration import haproxy, nginx
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 SHIPPED = Path(__file__).parents[2] / "docs" / "ops" / "compose-nginx.conf"
 PATIENT_S = 40.0
 
 pytestmark = [
     pytest.mark.process,
     pytest.mark.slow,
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed (make test installs it)"),
     pytest.mark.skipif(
         redis_executable() is None, reason="no redis-server (make test installs it)"
     ),
@@ -31,22 +29,6 @@ CONFIG = """
 [namespaces.demo]
 history = "durable"
 allow = { subscribe = ["anyone"], publish = ["anyone"], history = ["anyone"] }
-"""
-AROUND = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {shipped}
-}}
 """
 
 
@@ -65,29 +47,44 @@ def nodes(tmp_path):
         yield started
 
 
-@pytest.fixture
-def port(tmp_path, nodes):
-    """Of a running nginx before both nodes."""
-    folder = tmp_path / "nginx"
-    folder.mkdir()
-    port = free_port()
-    shipped = SHIPPED.read_text().replace("listen 80;", f"listen 127.0.0.1:{port};")
+def behind_nginx(folder, port, nodes):
+    """Run nginx with the `server` block of the compose file."""
+    site = SHIPPED.read_text().replace("listen 80;", f"listen 127.0.0.1:{port};")
     for name, node in zip(("node-a", "node-b"), nodes, strict=True):
-        assert f"{name}:8400" in shipped
-        shipped = shipped.replace(f"{name}:8400", f"127.0.0.1:{node.port}")
-    config = folder / "nginx.conf"
-    config.write_text(AROUND.format(folder=folder, shipped=shipped))
-    command = [NGINX, "-c", str(config), "-p", str(folder), "-e", str(folder / "start.log")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+        assert f"{name}:8400" in site
+        site = site.replace(f"{name}:8400", f"127.0.0.1:{node.port}")
+    return nginx.running_nginx(folder, site)
+
+
+def behind_haproxy(folder, port, nodes):
+    """Run HAProxy as documented."""
+    config = haproxy.documented(port, [node.port for node in nodes])
+    return haproxy.running_haproxy(folder, config)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(
+            behind_nginx,
+            id="nginx",
+            marks=pytest.mark.skipif(nginx.NGINX is None, reason=nginx.MISSING),
+        ),
+        pytest.param(
+            behind_haproxy,
+            id="haproxy",
+            marks=pytest.mark.skipif(haproxy.HAPROXY is None, reason=haproxy.MISSING),
+        ),
+    ]
+)
+def port(request, tmp_path, nodes):
+    """Of a running load balancer before both nodes."""
+    port = free_port()
+    with request.param(tmp_path / "balancer", port, nodes):
         yield port
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 async def connect(port):
-    """Connect and say hello; nginx may still be starting, or have to leave a node out that is gone."""
+    """Connect and say hello; the balancer may still be starting, or have to leave a node out that is gone."""
     with trio.fail_after(PATIENT_S):
         while True:
             try:
@@ -129,3 +126,20 @@ async def test_a_client_lands_anywhere_and_goes_on_from_its_position(port, nodes
             await again.aclose()
         for client in clients:
             await client.aclose()
+
+
+async def test_calls_of_the_api_land_anywhere_and_are_one_log(port):
+    with trio.fail_after(2 * PATIENT_S):
+        listener = await connect(port)
+        assert (await listener.ask("subscribe", channel="demo:b"))[0] == "subscribed"
+        # Each call has a connection of its own, so the balancer gives it to whichever node it is the turn of.
+        headers = {"Authorization": f"Bearer {API_KEY}", "Connection": "close"}
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as http:
+            for number in range(4):
+                answer = await http.post("/api/publish", json={"channel": "demo:b", "data": number})
+                assert answer.status_code == 200
+                assert answer.headers["x-request-id"]
+                assert answer.json()["position"]["offset"] == number + 1
+        seen = [(await listener.expect("event"))[1]["data"] for _ in range(4)]
+        assert seen == [0, 1, 2, 3]
+        await listener.aclose()
