@@ -25,7 +25,7 @@ from bench.store_commit import NUM_CHANNELS, RECORD
 from syncd.actors.store import StoreActor
 from syncd.actors.store_worker import ThreadWorker
 from syncd.ids import ChannelName
-from syncd.ports import AppendRequest, IdempotencyKey
+from syncd.ports_log import AppendRequest, IdempotencyKey
 from syncd.ports_state import EntryWrite, KeyName, MutationCommit
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.redis_batch import for_script

@@ -32,7 +32,7 @@ from bench import store_mutations
 from syncd.actors.store import StoreActor
 from syncd.actors.store_worker import ThreadWorker
 from syncd.ids import ChannelName
-from syncd.ports import AppendRequest, IdempotencyKey
+from syncd.ports_log import AppendRequest, IdempotencyKey
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.sqlite import SqliteStore
 from syncd.store.sqlite_file import open_file

@@ -1,4 +1,6 @@
-"""What one floor may ask of another, as Protocols and plain messages; nothing here does anything.
+"""What floors ask of each other about sessions and channels, as Protocols and plain messages; nothing here does anything.
+
+Beside it: `ports_log` and `ports_state` of the store, `ports_presence`, `ports_collections`, and those of several nodes.
 
 Waiting goes one way (DESIGN: gateway/http -> presence -> broadcaster -> store); whatever goes the other way through these
 ports returns at once.
@@ -6,49 +8,33 @@ ports returns at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import attrs
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch, Position
+from syncd.ports_log import IdempotencyKey
 
 __all__ = [
-    "Announce",
-    "AppendRequest",
-    "AppendResult",
-    "Appended",
     "Asker",
     "BroadcasterCommand",
     "BroadcasterHandle",
-    "ChannelHead",
     "ChannelInfo",
     "Fanout",
-    "IdempotencyKey",
     "Identity",
-    "LoadedChannel",
-    "LogPage",
-    "LogQuery",
-    "PresenceCommand",
-    "PresenceHandle",
     "PublishEvent",
-    "QueryPresence",
     "ReadHistory",
     "ResumeSubscriptions",
     "Run",
     "SessionDrained",
-    "SessionGone",
     "SessionPort",
-    "StoreHandle",
-    "StoredEvent",
     "SubscribeChannel",
     "Subscription",
     "SubscriptionsClosed",
     "UnsubscribeChannel",
-    "UnwatchPresence",
     "Watch",
-    "WatchPresence",
 ]
 
 # ------------------------------------------------------------------------------------------------ who
@@ -211,125 +197,6 @@ class Fanout(Protocol):
         """Write everything queued since the last flush: one send a session."""
 
 
-# ------------------------------------------------------------------------------------------------ store
-
-
-@attrs.frozen
-class IdempotencyKey:
-    """(identity, operation, key) and what was asked under it (DESIGN 5.4)."""
-
-    identity: str
-    """`user:<sub>`, `client:<id>` or `service:<name>`."""
-    operation: str
-    key: str
-    request_hash: bytes
-
-
-@attrs.define(eq=False)
-class AppendRequest:
-    """One durable event to be written."""
-
-    channel: ChannelName
-    record: bytes
-    """As made by `wire.encode.event_record`: everything of the body but channel and position."""
-    at_ms: int
-    key: str | None = None
-    idempotency: IdempotencyKey | None = None
-    invalidated: Sequence[str] = ()
-    """Of a mutation's event without a key: it concerns the loads of these keys alone, not of all of its channel (`store.loads`)."""
-
-
-@attrs.define
-class Appended:
-    """Where a request's event stands in the log, committed."""
-
-    epoch: Epoch
-    offset: int
-    is_duplicate: bool = False
-    """The idempotency key was known: this is the position of the first time, and no event was written."""
-
-
-AppendResult = Appended | SyncdError
-"""One per request; an error (idempotency_mismatch) concerns that request alone."""
-
-
-@attrs.frozen
-class ChannelHead:
-    """Where a channel's log begins and ends."""
-
-    epoch: Epoch
-    top: int
-    """Offset of the newest event ever; 0 for none."""
-    floor: int
-    """Positions with offset >= floor can be recovered: nothing after them was trimmed or superseded away."""
-
-
-@attrs.define
-class StoredEvent:
-    """One event as it lies in the log."""
-
-    offset: int
-    at_ms: int
-    key: str | None
-    record: bytes
-
-
-@attrs.define
-class LoadedChannel:
-    """A channel's head and its newest events, ascending."""
-
-    head: ChannelHead
-    tail: list[StoredEvent]
-
-
-@attrs.frozen
-class LogQuery:
-    """A slice of one channel's log: `after < offset <= upto`, ascending; or `offset < before` descending."""
-
-    channel: ChannelName
-    after: int = 0
-    upto: int | None = None
-    before: int | None = None
-    reverse: bool = False
-    limit: int = 1000
-    max_bytes: int = 1_048_576
-
-
-@attrs.define
-class LogPage:
-    """Answer to a `LogQuery`; shorter than asked when a limit was met (`is_complete` False)."""
-
-    head: ChannelHead
-    events: list[StoredEvent]
-    is_complete: bool
-
-
-class StoreHandle(Protocol):
-    """The store actor, as others see it. Every call returns at once; `done` is called once, later, on the Trio thread.
-
-    `done` gets a `SyncdError` when the store is unavailable, crashed in the middle, or full. It must not block.
-    """
-
-    def append(
-        self,
-        batch: list[AppendRequest],
-        done: Callable[[list[AppendResult] | SyncdError], None],
-    ) -> None:
-        """Write all in one transaction; results in the order of the batch, after the commit."""
-
-    def load(
-        self,
-        channel: ChannelName,
-        tail_events: int,
-        tail_bytes: int,
-        done: Callable[[LoadedChannel | SyncdError], None],
-    ) -> None:
-        """Read a channel's head (created if new) and newest events."""
-
-    def read(self, query: LogQuery, done: Callable[[LogPage | SyncdError], None]) -> None:
-        """Read a slice of the log."""
-
-
 # ------------------------------------------------------------------------------------------------ broadcaster
 
 
@@ -439,63 +306,3 @@ class BroadcasterHandle(Protocol):
 
     def num_subscribers(self, channel: ChannelName) -> int:
         """How many are subscribed to a channel."""
-
-
-# ------------------------------------------------------------------------------------------------ presence
-
-
-@attrs.define(eq=False)
-class Announce:
-    """One client's state in one channel; None leaves. Authorised and bounded already."""
-
-    session: SessionPort
-    request_id: int | None
-    """None: announced anew after a crash of the presence actor, nobody waits."""
-    channel: ChannelName
-    client: str
-    state: bytes | None
-    """Encoded msgpack."""
-
-
-@attrs.define(eq=False)
-class WatchPresence:
-    """Send this session `presence_state` now and `presence_diff` from then on."""
-
-    session: SessionPort
-    channel: ChannelName
-
-
-@attrs.define(eq=False)
-class UnwatchPresence:
-    """Stop sending this session the channel's presence."""
-
-    session: SessionPort
-    channel: ChannelName
-
-
-@attrs.define(eq=False)
-class SessionGone:
-    """A session ended. Its members leave after the reconnect grace unless they come back."""
-
-    session: SessionPort
-
-
-@attrs.define(eq=False)
-class QueryPresence:
-    """Answer with the members of a channel, for HTTP: `[{member, user?, states: [{client, state}]}]`, states decoded."""
-
-    channel: ChannelName
-    done: Callable[[list[dict[str, Any]] | SyncdError], None]
-
-
-PresenceCommand = Announce | WatchPresence | UnwatchPresence | SessionGone | QueryPresence
-
-
-class PresenceHandle(Protocol):
-    """The presence actor, as the gateway and HTTP see it."""
-
-    def submit_nowait(self, commands: Sequence[PresenceCommand], size_bytes: int) -> None:
-        """Hand over all or none; raises `MailboxFull` or `ActorStopped`."""
-
-    async def submit(self, commands: Sequence[PresenceCommand], size_bytes: int) -> None:
-        """Hand over, waiting for room."""

@@ -13,12 +13,8 @@ import attrs
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports import (
-    IdempotencyKey,
-    Identity,
-    PublishEvent,
-    Subscription,
-)
+from syncd.ports import Identity, PublishEvent, Subscription
+from syncd.ports_log import IdempotencyKey
 from syncd.ports_state import KeyName
 
 __all__ = [

@@ -13,8 +13,8 @@ import attrs
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
-from syncd.ports import ChannelHead
 from syncd.ports_collections import CommittedEvent
+from syncd.ports_log import ChannelHead
 
 __all__ = [
     "BridgeHandle",

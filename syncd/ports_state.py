@@ -13,7 +13,7 @@ import attrs
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports import (
+from syncd.ports_log import (
     Appended,
     AppendRequest,
     ChannelHead,

@@ -13,8 +13,9 @@ import msgpack
 
 from syncd.errors import MutationRejected, internal_error
 from syncd.ids import ChannelName
-from syncd.ports import IdempotencyKey, Identity
+from syncd.ports import Identity
 from syncd.ports_collections import CacheOwnerHandle
+from syncd.ports_log import IdempotencyKey
 from syncd.ports_state import KeyName
 from syncd.state_calls import Mutation, StateCalls, request_hash
 from syncd.wire.codec import check_value

@@ -18,7 +18,7 @@ from syncd.actors.kit import Reply
 from syncd.errors import MailboxFull, NoAnswer, SyncdError, internal_error
 from syncd.ids import ChannelName, Position
 from syncd.logs import request_id
-from syncd.ports import IdempotencyKey, Identity, Subscription
+from syncd.ports import Identity, Subscription
 from syncd.ports_collections import (
     CacheOwnerCommand,
     CacheOwnerHandle,
@@ -29,6 +29,7 @@ from syncd.ports_collections import (
     ReadEntries,
     WarmCache,
 )
+from syncd.ports_log import IdempotencyKey
 from syncd.ports_state import KeyName
 from syncd.wire.encode import pack
 

@@ -22,15 +22,7 @@ from syncd.config import Limits, Timing
 from syncd.errors import ActorStopped, RequestRejected, SyncdError, internal_error
 from syncd.model.presence_merged import MergedPresence
 from syncd.model.presence_set import Delivery, PresenceSet, PresenceSettings
-from syncd.ports import (
-    Announce,
-    PresenceCommand,
-    QueryPresence,
-    SessionGone,
-    SessionPort,
-    UnwatchPresence,
-    WatchPresence,
-)
+from syncd.ports import SessionPort
 from syncd.ports_cluster import (
     ClusterPresence,
     PeerChanges,
@@ -39,6 +31,14 @@ from syncd.ports_cluster import (
     PeerGone,
     ReleaseClient,
     RestampPresence,
+)
+from syncd.ports_presence import (
+    Announce,
+    PresenceCommand,
+    QueryPresence,
+    SessionGone,
+    UnwatchPresence,
+    WatchPresence,
 )
 
 __all__ = ["Presence", "PresenceStatistics"]
@@ -72,7 +72,7 @@ class PresenceStatistics:
 
 
 class Presence:
-    """Serves presence commands (`ports.PresenceHandle`) and sends states and diffs.
+    """Serves presence commands (`ports_presence.PresenceHandle`) and sends states and diffs.
 
     Args:
         limits: For `presence_members` and `channels`.

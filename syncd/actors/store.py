@@ -42,7 +42,7 @@ from syncd.errors import (
     internal_error,
 )
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
+from syncd.ports_log import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
 from syncd.ports_state import KeyName, MutationCommit, MutationResult, StateReader
 from syncd.store.base import Slice, Store, StoreFailed
 from syncd.store.rebuilds import RebuildStore

@@ -13,7 +13,7 @@ import attrs
 import structlog
 
 from syncd.ids import ChannelName
-from syncd.ports import AppendRequest, LoadedChannel
+from syncd.ports_log import AppendRequest, LoadedChannel
 from syncd.ports_state import MutationCommit
 
 __all__ = [

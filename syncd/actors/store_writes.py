@@ -16,7 +16,7 @@ import structlog
 
 from syncd.actors.store_asks import Append, Commit, StoreSettings, Write
 from syncd.errors import StoreUnavailable, internal_error
-from syncd.ports import AppendResult
+from syncd.ports_log import AppendResult
 from syncd.store.base import Store, StoreFailed
 
 __all__ = ["begin", "commit_whole", "next_group"]

@@ -9,8 +9,9 @@ from syncd.gateway.connection import Connection
 from syncd.gateway.hub import Hub
 from syncd.gateway.sessions import Sessions
 from syncd.ids import ChannelName
-from syncd.ports import Announce, Identity, PresenceCommand, Subscription, WatchPresence
+from syncd.ports import Identity, Subscription
 from syncd.ports_operators import GatewayStatistics, SessionInfo, Target
+from syncd.ports_presence import Announce, PresenceCommand, WatchPresence
 from syncd.wire.session import Phase
 
 __all__ = ["GatewayAdmin"]

@@ -24,13 +24,9 @@ from syncd.gateway.timers import Wheel
 from syncd.gateway.writer import Writer
 from syncd.model.outbox import Outbox
 from syncd.model.rate_limit import RateLimit
-from syncd.ports import (
-    BroadcasterHandle,
-    PresenceHandle,
-    SessionGone,
-    SubscriptionsClosed,
-)
+from syncd.ports import BroadcasterHandle, SubscriptionsClosed
 from syncd.ports_collections import CacheOwnerHandle
+from syncd.ports_presence import PresenceHandle, SessionGone
 from syncd.wire import codec, encode
 from syncd.wire.frames import (
     BINARY,

@@ -12,7 +12,7 @@ from syncd.gateway import grants as g
 from syncd.gateway.connection import Connection
 from syncd.gateway.hub import Hub
 from syncd.ids import ChannelName
-from syncd.ports import Announce, UnwatchPresence
+from syncd.ports_presence import Announce, UnwatchPresence
 from syncd.wire import encode
 from syncd.wire import messages as m
 

@@ -28,14 +28,14 @@ from syncd.model.client_secrets import ClientSecrets
 from syncd.model.histogram import Histogram
 from syncd.model.revocations import Revocations
 from syncd.ports import (
-    IdempotencyKey,
     PublishEvent,
     ReadHistory,
     SubscribeChannel,
     Subscription,
     UnsubscribeChannel,
-    WatchPresence,
 )
+from syncd.ports_log import IdempotencyKey
+from syncd.ports_presence import WatchPresence
 from syncd.wire import encode
 from syncd.wire import messages as m
 from syncd.wire.frames import BINARY, encode_frame

@@ -13,8 +13,9 @@ from syncd.gateway.connection import Connection
 from syncd.ids import ChannelName
 from syncd.model.invalidations import is_invalidation
 from syncd.model.outbox import Outbox
-from syncd.ports import Run, SessionDrained, Subscription, UnwatchPresence
+from syncd.ports import Run, SessionDrained, Subscription
 from syncd.ports_collections import SnapshotDrained
+from syncd.ports_presence import UnwatchPresence
 from syncd.wire import encode
 from syncd.wire.frames import BINARY, encode_frame
 

@@ -26,15 +26,9 @@ from syncd.http.json_values import json_from_bodies, jsonable
 from syncd.http.ports import NodeInfo
 from syncd.http.state_api import collections_json
 from syncd.model.definitions import AppDefinition
-from syncd.ports import (
-    BroadcasterHandle,
-    Identity,
-    PresenceHandle,
-    PublishEvent,
-    QueryPresence,
-    ReadHistory,
-)
+from syncd.ports import BroadcasterHandle, Identity, PublishEvent, ReadHistory
 from syncd.ports_operators import GatewayPort
+from syncd.ports_presence import PresenceHandle, QueryPresence
 
 __all__ = ["Api", "actors_json"]
 

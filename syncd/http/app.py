@@ -31,9 +31,10 @@ from syncd.http.static_files import load_static_files
 from syncd.logs import begin_request
 from syncd.model.definitions import AppDefinition
 from syncd.model.permissions import Permissions
-from syncd.ports import BroadcasterHandle, Identity, PresenceHandle
+from syncd.ports import BroadcasterHandle, Identity
 from syncd.ports_collections import CacheOwnerHandle
 from syncd.ports_operators import GatewayPort
+from syncd.ports_presence import PresenceHandle
 
 __all__ = ["STATIC_FOLDER", "create_app"]
 

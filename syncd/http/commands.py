@@ -17,7 +17,8 @@ from syncd.http.fields import only, optional_text, query_bool, query_uint, rejec
 from syncd.http.json_values import encode_data, pack_base64
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.permissions import Permissions
-from syncd.ports import Asker, IdempotencyKey, PublishEvent, ReadHistory
+from syncd.ports import Asker, PublishEvent, ReadHistory
+from syncd.ports_log import IdempotencyKey
 from syncd.ports_operators import Target
 from syncd.wire.channels import check_channel
 from syncd.wire.messages import MAX_INTEGER, parse_publish

@@ -12,7 +12,8 @@ from werkzeug.datastructures import MultiDict
 from syncd.http.fields import only, optional_text, rejected, text, texts
 from syncd.http.json_values import from_jsonable
 from syncd.ids import Epoch, Position
-from syncd.ports import IdempotencyKey, Identity
+from syncd.ports import Identity
+from syncd.ports_log import IdempotencyKey
 from syncd.state_calls import Mutation, request_hash
 from syncd.wire.codec import check_value
 from syncd.wire.encode import pack

@@ -15,7 +15,7 @@ import attrs
 
 from syncd.config import HistoryKind, Mode, Namespace
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports import ChannelHead, StoredEvent
+from syncd.ports_log import ChannelHead, StoredEvent
 from syncd.wire.encode import EventPrefix, event_body, event_message
 from syncd.wire.encode_state import invalidate
 

@@ -32,7 +32,8 @@ from syncd.model.recording import (
     Rejected,
 )
 from syncd.model.transaction import Tx, encode_value
-from syncd.ports import IdempotencyKey, Identity
+from syncd.ports import Identity
+from syncd.ports_log import IdempotencyKey
 from syncd.ports_state import Conflict, MutationCommit, MutationResult, OutOfOrder
 from syncd.wire.encode_outcomes import outcome_ok, outcome_rejected
 

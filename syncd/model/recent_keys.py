@@ -10,7 +10,7 @@ import enum
 import attrs
 
 from syncd.ids import Epoch
-from syncd.ports import IdempotencyKey
+from syncd.ports_log import IdempotencyKey
 
 __all__ = ["Known", "RecentKeys"]
 

@@ -16,7 +16,7 @@ import msgpack
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName
-from syncd.ports import AppendRequest
+from syncd.ports_log import AppendRequest
 from syncd.ports_state import EntryRead, EntryWrite, KeyName
 from syncd.wire.encode_entries import entry_record
 from syncd.wire.merge_patch import patch_if_smaller

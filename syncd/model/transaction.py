@@ -21,7 +21,8 @@ from syncd.model.recording import (
     Recording,
     Rejected,
 )
-from syncd.ports import AppendRequest, Identity
+from syncd.ports import Identity
+from syncd.ports_log import AppendRequest
 from syncd.wire.channels import check_channel
 from syncd.wire.codec import check_value
 from syncd.wire.encode import event_record, pack

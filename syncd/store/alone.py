@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from syncd.ids import ChannelName, Position
-from syncd.ports import ChannelHead, LoadedChannel
+from syncd.ports_log import ChannelHead, LoadedChannel
 from syncd.ports_state import Entry, EntryPage, KeyName, LookedUp
 
 __all__ = ["AloneReads"]

@@ -19,7 +19,7 @@ import attrs
 from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch
-from syncd.ports import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
+from syncd.ports_log import AppendRequest, AppendResult, LoadedChannel, LogPage, LogQuery
 from syncd.ports_state import KeyName, MutationCommit, MutationResult, StateReader
 from syncd.store.rebuilds import RebuildStore
 

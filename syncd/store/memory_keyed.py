@@ -8,7 +8,7 @@ import attrs
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
-from syncd.ports import IdempotencyKey
+from syncd.ports_log import IdempotencyKey
 from syncd.ports_state import KnownOutcome, MutationCommit
 from syncd.store.base import mismatch
 from syncd.store.memory_log import Undo

@@ -9,7 +9,7 @@ from typing import Protocol
 import attrs
 
 from syncd.ids import ChannelName, Position
-from syncd.ports import LoadedChannel
+from syncd.ports_log import LoadedChannel
 from syncd.ports_state import Entry, KeyName, MutationCommit, MutationResult, TaggedKey
 from syncd.store.loads import ClaimState, FinishedLoad, LoadClaim
 

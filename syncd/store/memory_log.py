@@ -8,7 +8,7 @@ from collections.abc import Callable
 import attrs
 
 from syncd.ids import Epoch
-from syncd.ports import ChannelHead, StoredEvent
+from syncd.ports_log import ChannelHead, StoredEvent
 from syncd.store.base import Retention, cutoff_ms, effective_floor
 
 __all__ = ["Log", "Undo"]

@@ -14,7 +14,7 @@ import attrs
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
-from syncd.ports import Appended
+from syncd.ports_log import Appended
 from syncd.ports_state import (
     Committed,
     Conflict,

@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgpack
 
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports import Appended, AppendRequest, AppendResult, IdempotencyKey
+from syncd.ports_log import Appended, AppendRequest, AppendResult, IdempotencyKey
 from syncd.ports_state import (
     Committed,
     Conflict,

@@ -15,7 +15,7 @@ import msgpack
 
 from syncd.errors import ConfigError, StoreUnavailable
 from syncd.ids import ChannelName, Epoch
-from syncd.ports import (
+from syncd.ports_log import (
     AppendRequest,
     AppendResult,
     ChannelHead,

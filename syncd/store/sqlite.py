@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports import (
+from syncd.ports_log import (
     AppendRequest,
     AppendResult,
     ChannelHead,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch
-from syncd.ports import Appended, AppendRequest, AppendResult, IdempotencyKey
+from syncd.ports_log import Appended, AppendRequest, AppendResult, IdempotencyKey
 from syncd.store.base import mismatch
 from syncd.store.sqlite_rows import ChannelRow, ChannelRows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from syncd.ports import IdempotencyKey
+from syncd.ports_log import IdempotencyKey
 from syncd.ports_state import MutationCommit
 
 __all__ = ["KeyedOutcomes"]

@@ -14,7 +14,7 @@ from typing import Protocol
 import attrs
 
 from syncd.ids import ChannelName, Position
-from syncd.ports import Appended, AppendRequest, AppendResult
+from syncd.ports_log import Appended, AppendRequest, AppendResult
 from syncd.ports_state import (
     Committed,
     EntryWrite,

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import attrs
 
 from syncd.ids import ChannelName, Epoch
-from syncd.ports import ChannelHead
+from syncd.ports_log import ChannelHead
 from syncd.store.base import Retention, RetentionOf, effective_floor
 
 __all__ = ["ChannelRow", "ChannelRows"]

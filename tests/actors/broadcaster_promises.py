@@ -13,7 +13,7 @@ import attrs
 
 from syncd.config import HistoryKind, Mode
 from syncd.ids import ChannelName, Position
-from syncd.ports import LogQuery
+from syncd.ports_log import LogQuery
 from syncd.wire.channels import namespace_of
 from tests.actors.broadcaster_world import COLLECTIONS, NAMESPACES, FakeSession, World
 

@@ -21,23 +21,20 @@ from syncd.config import Config, HistoryKind, Limits, Mode, Namespace
 from syncd.errors import StoreUnavailable, SyncdError
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import (
-    AppendRequest,
     Fanout,
-    IdempotencyKey,
     Identity,
-    LogQuery,
     PublishEvent,
     ReadHistory,
     ResumeSubscriptions,
     Run,
     SessionDrained,
     SessionPort,
-    StoreHandle,
     SubscribeChannel,
     Subscription,
     SubscriptionsClosed,
     UnsubscribeChannel,
 )
+from syncd.ports_log import AppendRequest, IdempotencyKey, LogQuery, StoreHandle
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.memory import MemoryStore
 from syncd.wire import encode

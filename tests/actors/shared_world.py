@@ -27,9 +27,10 @@ from syncd.app import App
 from syncd.config import Config, HistoryKind, Mode, Namespace
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports import Appended, Identity, SubscribeChannel, Subscription, Watch
+from syncd.ports import Identity, SubscribeChannel, Subscription, Watch
 from syncd.ports_bus import BusEvents
 from syncd.ports_collections import MutateState, ReadEntries, WatchEntries
+from syncd.ports_log import Appended
 from syncd.ports_state import Committed, KeyName
 from syncd.store.base import EPOCH_SEED, Retention, StoreOptions
 from syncd.store.memory import MemoryStore

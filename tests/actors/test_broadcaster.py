@@ -15,13 +15,8 @@ from syncd.actors.kit import Health
 from syncd.codes import ErrorCode
 from syncd.errors import ActorStopped, MailboxFull, StoreUnavailable, internal_error
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports import (
-    AppendRequest,
-    ResumeSubscriptions,
-    SessionDrained,
-    SubscribeChannel,
-    Subscription,
-)
+from syncd.ports import ResumeSubscriptions, SessionDrained, SubscribeChannel, Subscription
+from syncd.ports_log import AppendRequest
 from syncd.wire.encode import event_record, pack
 from tests.actors.broadcaster_promises import Promises
 from tests.actors.broadcaster_world import World, make_config

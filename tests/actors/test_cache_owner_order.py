@@ -9,8 +9,9 @@ import trio
 from syncd.actors.cache_owner import held, mutating
 from syncd.app import App
 from syncd.config import Config, HistoryKind, Namespace
-from syncd.ports import IdempotencyKey, Identity
+from syncd.ports import Identity
 from syncd.ports_collections import MutateState
+from syncd.ports_log import IdempotencyKey
 from tests.actors.cache_world import ANN, Asker, running
 
 

@@ -21,14 +21,13 @@ from syncd.codes import ErrorCode
 from syncd.config import Limits, Timing
 from syncd.errors import ActorStopped, MailboxFull, SyncdError
 from syncd.ids import ChannelName, Epoch
-from syncd.ports import (
+from syncd.ports import Identity, SessionPort
+from syncd.ports_presence import (
     Announce,
-    Identity,
     PresenceCommand,
     PresenceHandle,
     QueryPresence,
     SessionGone,
-    SessionPort,
     UnwatchPresence,
     WatchPresence,
 )

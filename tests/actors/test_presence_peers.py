@@ -16,7 +16,6 @@ from syncd.actors.presence import Presence
 from syncd.config import Limits, Timing
 from syncd.ids import ChannelName
 from syncd.model.presence_merged import MergedPresence
-from syncd.ports import Announce, SessionGone, WatchPresence
 from syncd.ports_cluster import (
     Claim,
     ClusterTiming,
@@ -28,6 +27,7 @@ from syncd.ports_cluster import (
     ReleaseClient,
     Withdrawal,
 )
+from syncd.ports_presence import Announce, SessionGone, WatchPresence
 from tests.actors.test_presence_actor import ROOM, Desk, FakeSession
 
 OTHER = ChannelName("demo:other")

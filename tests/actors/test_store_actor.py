@@ -15,7 +15,7 @@ from syncd.actors.store_worker import InlineWorker, Job, ThreadWorker
 from syncd.codes import ErrorCode
 from syncd.errors import ActorStopped, MailboxFull, StoreUnavailable, SyncdError
 from syncd.ids import ChannelName
-from syncd.ports import AppendRequest, IdempotencyKey, LogQuery
+from syncd.ports_log import AppendRequest, IdempotencyKey, LogQuery
 from syncd.store.base import Retention, StoreFailed, StoreOptions
 from syncd.store.memory import MemoryStore
 from syncd.store.sqlite import SqliteStore

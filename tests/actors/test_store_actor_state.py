@@ -14,7 +14,7 @@ from syncd.actors.store_worker import InlineWorker, Job, ThreadWorker
 from syncd.codes import ErrorCode
 from syncd.errors import ActorStopped, StoreUnavailable, SyncdError
 from syncd.ids import ChannelName, Epoch
-from syncd.ports import AppendRequest, IdempotencyKey
+from syncd.ports_log import AppendRequest, IdempotencyKey
 from syncd.ports_state import (
     Committed,
     Conflict,

@@ -12,7 +12,7 @@ import attrs
 
 from syncd.errors import internal_error
 from syncd.ids import ChannelName, Epoch, Position
-from syncd.ports import AppendRequest, PublishEvent, Subscription, UnsubscribeChannel, Watch
+from syncd.ports import PublishEvent, Subscription, UnsubscribeChannel, Watch
 from syncd.ports_collections import (
     CommittedEvent,
     DeliverCommitted,
@@ -21,6 +21,7 @@ from syncd.ports_collections import (
     RenewChannel,
     WatchChannel,
 )
+from syncd.ports_log import AppendRequest
 from syncd.wire import encode, encode_state
 from syncd.wire.encode_entries import entry_record, invalidation_record
 from syncd.wire.merge_patch import apply_patch

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from syncd.ids import ChannelName
-from syncd.ports import AppendRequest, IdempotencyKey, LogQuery
+from syncd.ports_log import AppendRequest, IdempotencyKey, LogQuery
 from syncd.ports_state import EntryRead, EntryWrite, KeyName, MutationCommit
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.memory import MemoryStore

@@ -3,7 +3,7 @@
 import attrs
 
 from syncd.ids import ChannelName, Position
-from syncd.ports import Appended
+from syncd.ports_log import Appended
 from syncd.ports_state import Committed, Conflict, DirtyKey, Entry, KnownOutcome, OutOfOrder
 from syncd.store.base import CLIENT_USE_MS, mismatch
 

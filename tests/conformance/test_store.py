@@ -7,7 +7,7 @@ import pytest
 from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName
-from syncd.ports import Appended
+from syncd.ports_log import Appended
 from syncd.store.base import NODE_SECRET
 
 

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from syncd.ids import ChannelName
-from syncd.ports import AppendRequest
+from syncd.ports_log import AppendRequest
 from syncd.ports_state import KeyName
 from syncd.store.loads import ClaimState, FinishedLoad
 from syncd.store.rebuilds import RebuildLease

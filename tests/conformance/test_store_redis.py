@@ -14,7 +14,7 @@ import redis
 
 from syncd.errors import ConfigError, StoreUnavailable
 from syncd.ids import ChannelName
-from syncd.ports import Appended
+from syncd.ports_log import Appended
 from syncd.ports_state import Committed, EntryWrite, KeyName, KnownOutcome
 from syncd.store.base import NODE_SECRET, StoreFailed
 from syncd.store.loads import ClaimState, FinishedLoad

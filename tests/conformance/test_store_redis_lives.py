@@ -11,7 +11,7 @@ import pytest
 
 from syncd.errors import StoreUnavailable
 from syncd.ids import ChannelName
-from syncd.ports import AppendRequest
+from syncd.ports_log import AppendRequest
 from syncd.ports_state import (
     Committed,
     Conflict,

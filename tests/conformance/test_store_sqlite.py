@@ -12,7 +12,7 @@ import pytest
 
 from syncd.errors import ConfigError, StoreUnavailable
 from syncd.ids import ChannelName
-from syncd.ports import LogQuery
+from syncd.ports_log import LogQuery
 from syncd.store import sqlite_file
 from syncd.store.base import NODE_SECRET, Retention, StoreFailed, StoreOptions
 from syncd.store.sqlite import SqliteStore

@@ -3,7 +3,7 @@
 import pytest
 
 from syncd.ids import ChannelName, Position
-from syncd.ports import Appended
+from syncd.ports_log import Appended
 from syncd.ports_state import (
     Committed,
     Conflict,

@@ -9,7 +9,7 @@ import pytest
 
 from syncd.errors import ConfigError, StoreUnavailable
 from syncd.ids import ChannelName, Position
-from syncd.ports import LogQuery
+from syncd.ports_log import LogQuery
 from syncd.ports_state import Committed, Entry, KnownOutcome
 from syncd.store.base import CLIENT_USE_MS
 from syncd.store.sqlite_file import APPLICATION_ID, MIGRATIONS, open_file

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from syncd.ids import ChannelName, Position
-from syncd.ports import Appended, AppendRequest, IdempotencyKey, LogQuery
+from syncd.ports_log import Appended, AppendRequest, IdempotencyKey, LogQuery
 from syncd.ports_state import EntryRead, EntryWrite, MutationCommit
 from syncd.store.base import CLIENT_USE_MS, Retention, StoreOptions
 from syncd.store.memory import MemoryStore

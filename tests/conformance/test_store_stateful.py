@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName
-from syncd.ports import AppendRequest, IdempotencyKey, LogQuery
+from syncd.ports_log import AppendRequest, IdempotencyKey, LogQuery
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.memory import MemoryStore
 from syncd.store.redis_keys import RedisNames

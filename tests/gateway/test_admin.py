@@ -4,8 +4,9 @@ import pytest
 
 from syncd.codes import CloseCode
 from syncd.ids import ChannelName
-from syncd.ports import Announce, UnsubscribeChannel, WatchPresence
+from syncd.ports import UnsubscribeChannel
 from syncd.ports_operators import Target
+from syncd.ports_presence import Announce, WatchPresence
 from syncd.wire.session import Phase
 from tests.gateway.desk import Desk, Event
 

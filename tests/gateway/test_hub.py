@@ -10,15 +10,8 @@ from syncd.codes import CloseCode
 from syncd.gateway.connection import Connection
 from syncd.gateway.gateway import Gateway
 from syncd.gateway.heads import Heads
-from syncd.ports import (
-    Announce,
-    PublishEvent,
-    SessionGone,
-    SubscribeChannel,
-    SubscriptionsClosed,
-    UnsubscribeChannel,
-    WatchPresence,
-)
+from syncd.ports import PublishEvent, SubscribeChannel, SubscriptionsClosed, UnsubscribeChannel
+from syncd.ports_presence import Announce, SessionGone, WatchPresence
 from syncd.wire.session import Phase
 from tests.gateway.desk import Desk
 

@@ -1,6 +1,6 @@
 """What of presence ends with a permission or with a client, before the presence actor hears of it."""
 
-from syncd.ports import Announce, UnwatchPresence
+from syncd.ports_presence import Announce, UnwatchPresence
 from syncd.wire import encode
 from tests.gateway.desk import Desk
 

@@ -7,15 +7,8 @@ from syncd.codes import CloseCode, ErrorCode, Reason
 from syncd.errors import RequestRejected
 from syncd.gateway.pages import MAX_PAGES
 from syncd.ids import Position
-from syncd.ports import (
-    Announce,
-    PublishEvent,
-    ReadHistory,
-    SubscribeChannel,
-    UnsubscribeChannel,
-    UnwatchPresence,
-    WatchPresence,
-)
+from syncd.ports import PublishEvent, ReadHistory, SubscribeChannel, UnsubscribeChannel
+from syncd.ports_presence import Announce, UnwatchPresence, WatchPresence
 from syncd.wire.session import Phase
 from tests.gateway.desk import EPOCH, Desk, Event
 

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from syncd import ports, ports_collections, ports_operators, ports_shared, ports_state
+from syncd import (
+    ports,
+    ports_collections,
+    ports_log,
+    ports_operators,
+    ports_presence,
+    ports_shared,
+    ports_state,
+)
 
 HANDLES = {
     "PresenceHandle": "presence",
@@ -93,6 +101,8 @@ def test_a_room_holds_handles_of_lower_rooms_only(room):
 def test_every_handle_of_the_ports_is_known_here():
     names = [
         *ports.__all__,
+        *ports_log.__all__,
+        *ports_presence.__all__,
         *ports_operators.__all__,
         *ports_collections.__all__,
         *ports_state.__all__,
@@ -110,7 +120,7 @@ def test_what_points_upward_cannot_be_awaited(port):
 
 def test_nobody_awaits_the_store():
     """Its answers come as calls of `done`, so that a slow disk stops nobody."""
-    for handle in (ports.StoreHandle, ports_state.StateStoreHandle):
+    for handle in (ports_log.StoreHandle, ports_state.StateStoreHandle):
         members = vars(handle).items()
         assert [name for name, member in members if inspect.iscoroutinefunction(member)] == []
 

@@ -23,7 +23,7 @@ from syncd.http.serving import HttpServer
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.admin_sessions import AdminSessions
 from syncd.model.audit import AuditEntry, AuditLog
-from syncd.ports import ChannelInfo, Identity, PublishEvent, QueryPresence, ReadHistory
+from syncd.ports import ChannelInfo, Identity, PublishEvent, ReadHistory
 from syncd.ports_cluster import ClusterPort
 from syncd.ports_collections import (
     EntriesAnswer,
@@ -33,6 +33,7 @@ from syncd.ports_collections import (
     ReadEntries,
 )
 from syncd.ports_operators import GatewayStatistics, SessionInfo, Target
+from syncd.ports_presence import QueryPresence
 from syncd.ports_state import KeyName
 from syncd.store.sqlite_backup import CopyReport
 from syncd.wire.encode import EventPrefix, event_body, event_record, pack

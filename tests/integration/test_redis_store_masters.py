@@ -9,7 +9,7 @@ import redis
 
 from syncd.errors import StoreUnavailable
 from syncd.ids import ChannelName, Position
-from syncd.ports import AppendRequest, LogQuery
+from syncd.ports_log import AppendRequest, LogQuery
 from syncd.ports_state import EntryWrite, KeyName, KnownOutcome, MutationCommit
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.redis_keys import RedisNames, decode_message

@@ -7,7 +7,8 @@ from syncd.ids import Position
 from syncd.model.mutation_group import Mutation, MutationGroup
 from syncd.model.mutators import Mutators
 from syncd.model.recording import CollectionRules, Ground, Missing, Untimed
-from syncd.ports import Appended, Identity
+from syncd.ports import Identity
+from syncd.ports_log import Appended
 from syncd.ports_state import Committed, Conflict, KnownOutcome, OutOfOrder
 from syncd.wire.encode import EventPrefix, event_body
 from syncd.wire.encode_outcomes import outcome_message

@@ -7,7 +7,7 @@ from syncd.config import HistoryKind, Mode, Namespace
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model import channel as channel_module
 from syncd.model.channel import MEMORY_BYTES, TAIL_BYTES, TAIL_EVENTS, Channel, Verdict
-from syncd.ports import ChannelHead, StoredEvent
+from syncd.ports_log import ChannelHead, StoredEvent
 from syncd.wire.encode import event_record, pack
 
 EPOCH = Epoch("0123456789abcdef")

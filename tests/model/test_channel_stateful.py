@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from syncd.config import HistoryKind, Mode, Namespace
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.channel import Channel, Verdict
-from syncd.ports import ChannelHead, StoredEvent
+from syncd.ports_log import ChannelHead, StoredEvent
 from tests.examples import examples
 
 pytestmark = pytest.mark.unmeasured

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from syncd.ids import Epoch
 from syncd.model.recent_keys import Known, RecentKeys
-from syncd.ports import IdempotencyKey
+from syncd.ports_log import IdempotencyKey
 
 EPOCH = Epoch("0123456789abcdef")
 

@@ -18,9 +18,9 @@ import trio
 from syncd.actors.bridge.interest import Interest, Interests
 from syncd.errors import ActorStopped, MailboxFull, SyncdError
 from syncd.ids import ChannelName, Position
-from syncd.ports import ChannelHead
 from syncd.ports_bus import BusEvents, BusPort, BusStatistics
 from syncd.ports_collections import CommittedEvent, RenewChannel
+from syncd.ports_log import ChannelHead
 from syncd.ports_shared import (
     CheckChannels,
     EphemeralEvent,

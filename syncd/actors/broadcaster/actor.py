@@ -50,7 +50,6 @@ from syncd.ports import (
     ReadHistory,
     ResumeSubscriptions,
     SessionDrained,
-    StoreHandle,
     SubscribeChannel,
     Subscription,
     SubscriptionsClosed,
@@ -63,6 +62,7 @@ from syncd.ports_collections import (
     RenewChannel,
     WatchChannel,
 )
+from syncd.ports_log import StoreHandle
 from syncd.ports_shared import BridgeHandle, CheckChannels, RemoteEvents, RemotePublications
 from syncd.ports_state import KeyName
 

@@ -17,7 +17,7 @@ from syncd.actors.broadcaster.publishing import Publishing
 from syncd.actors.broadcaster.rooms import Rooms
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
-from syncd.ports import StoredEvent, Subscription
+from syncd.ports import Subscription
 from syncd.ports_collections import (
     CommittedEvent,
     DeliverCommitted,
@@ -25,6 +25,7 @@ from syncd.ports_collections import (
     OutcomeToTell,
     RenewChannel,
 )
+from syncd.ports_log import StoredEvent
 
 __all__ = ["Committing"]
 

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import msgpack
 
-from syncd.ports import StoredEvent, Subscription
+from syncd.ports import Subscription
+from syncd.ports_log import StoredEvent
 
 __all__ = ["Filters", "is_filtered", "wanted"]
 

@@ -14,7 +14,8 @@ from syncd.actors.broadcaster.messages import BroadcasterMessage, GapRead
 from syncd.actors.broadcaster.rooms import Room
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch
-from syncd.ports import Asker, LogPage, LogQuery, StoredEvent, StoreHandle
+from syncd.ports import Asker
+from syncd.ports_log import LogPage, LogQuery, StoredEvent, StoreHandle
 
 __all__ = ["Gaps", "Ok"]
 

@@ -11,7 +11,8 @@ from syncd.codes import ErrorCode
 from syncd.config import Config, HistoryKind, Mode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.model.channel import Channel
-from syncd.ports import LogPage, LogQuery, ReadHistory, StoredEvent, StoreHandle
+from syncd.ports import ReadHistory
+from syncd.ports_log import LogPage, LogQuery, StoredEvent, StoreHandle
 
 __all__ = ["Histories"]
 

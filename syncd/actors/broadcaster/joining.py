@@ -22,17 +22,9 @@ from syncd.config import Config, Mode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import Position
 from syncd.model.channel import TAIL_BYTES, TAIL_EVENTS, Channel, Recovery, Verdict
-from syncd.ports import (
-    BroadcasterCommand,
-    LoadedChannel,
-    LogPage,
-    LogQuery,
-    StoredEvent,
-    StoreHandle,
-    SubscribeChannel,
-    Subscription,
-)
+from syncd.ports import BroadcasterCommand, SubscribeChannel, Subscription
 from syncd.ports_collections import WatchChannel
+from syncd.ports_log import LoadedChannel, LogPage, LogQuery, StoredEvent, StoreHandle
 from syncd.wire import encode
 
 __all__ = ["Joining", "num_fitting"]

@@ -6,17 +6,9 @@ import attrs
 
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
-from syncd.ports import (
-    AppendResult,
-    BroadcasterCommand,
-    ChannelHead,
-    LoadedChannel,
-    LogPage,
-    PublishEvent,
-    ReadHistory,
-    Subscription,
-)
+from syncd.ports import BroadcasterCommand, PublishEvent, ReadHistory, Subscription
 from syncd.ports_collections import DeliverCommitted, NarrowWatch, RenewChannel, WatchChannel
+from syncd.ports_log import AppendResult, ChannelHead, LoadedChannel, LogPage
 from syncd.ports_shared import CheckChannels, RemoteEvents, RemotePublications
 
 __all__ = [

@@ -20,16 +20,8 @@ from syncd.ids import ChannelName, Epoch
 from syncd.model.channel import Channel
 from syncd.model.histogram import Histogram
 from syncd.model.recent_keys import Known, RecentKeys
-from syncd.ports import (
-    Appended,
-    AppendRequest,
-    AppendResult,
-    LogPage,
-    PublishEvent,
-    ResumeSubscriptions,
-    StoredEvent,
-    StoreHandle,
-)
+from syncd.ports import PublishEvent, ResumeSubscriptions
+from syncd.ports_log import Appended, AppendRequest, AppendResult, LogPage, StoredEvent, StoreHandle
 from syncd.ports_shared import BridgeHandle
 from syncd.wire.encode import EventPrefix, event_message, event_record
 

@@ -12,8 +12,9 @@ from syncd.config import HistoryKind, Mode, Namespace
 from syncd.errors import RequestRejected
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.channel import Channel
-from syncd.ports import BroadcasterCommand, ChannelHead, ChannelInfo, StoredEvent, Subscription
+from syncd.ports import BroadcasterCommand, ChannelInfo, Subscription
 from syncd.ports_collections import WatchChannel
+from syncd.ports_log import ChannelHead, StoredEvent
 from syncd.ports_shared import InterestHandle
 from syncd.wire.channels import namespace_of
 from syncd.wire.encode import EventPrefix

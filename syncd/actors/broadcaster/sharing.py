@@ -19,8 +19,9 @@ from syncd.actors.broadcaster.publishing import Publishing
 from syncd.actors.broadcaster.rooms import Room, Rooms
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Position
-from syncd.ports import ChannelHead, SubscribeChannel, Subscription
+from syncd.ports import SubscribeChannel, Subscription
 from syncd.ports_collections import WatchChannel
+from syncd.ports_log import ChannelHead
 from syncd.ports_shared import BridgeHandle, CheckChannels, RemoteEvents, RemotePublications
 
 __all__ = ["Sharing"]

@@ -17,8 +17,9 @@ from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import ChannelName, Position
 from syncd.model.channel import Channel, Verdict
-from syncd.ports import LogPage, LogQuery, StoreHandle, Subscription, Watch
+from syncd.ports import Subscription, Watch
 from syncd.ports_collections import NarrowWatch, WatchChannel
+from syncd.ports_log import LogPage, LogQuery, StoreHandle
 from syncd.wire.encode import mark
 
 __all__ = ["Watching"]

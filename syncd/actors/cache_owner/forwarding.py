@@ -24,7 +24,7 @@ from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.definitions import EntryChange
 from syncd.model.recording import Place
-from syncd.ports import LogQuery
+from syncd.ports_log import LogQuery
 from syncd.ports_state import DirtyKey, Entry, KeyName, LookedUp, StateReader, StateStoreHandle
 
 __all__ = ["Forwarding"]

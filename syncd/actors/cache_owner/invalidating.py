@@ -15,8 +15,8 @@ from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import ChannelName, Position
 from syncd.model.recording import Invalidation, Place, Rejected
-from syncd.ports import AppendRequest
 from syncd.ports_collections import CommittedEvent, DeliverCommitted, InvalidateEntries
+from syncd.ports_log import AppendRequest
 from syncd.ports_state import (
     Committed,
     KeyName,

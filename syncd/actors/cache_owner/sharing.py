@@ -21,7 +21,7 @@ from syncd.actors.cache_owner.reloading import Reloading
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.recording import Place
-from syncd.ports import LogPage, LogQuery
+from syncd.ports_log import LogPage, LogQuery
 from syncd.ports_shared import CheckChannels, RemoteEvents, RenewEntries
 from syncd.ports_state import KeyName, StateReader, StateStoreHandle
 from syncd.wire.encode_entries import INVALIDATE

@@ -19,7 +19,7 @@ import trio
 
 from syncd.actors.store_worker import Job
 from syncd.errors import StoreUnavailable
-from syncd.ports import AppendRequest, AppendResult
+from syncd.ports_log import AppendRequest, AppendResult
 from syncd.ports_state import MutationCommit, MutationResult
 from syncd.store.base import StoreOptions, TrimReport
 from syncd.store.sqlite import SqliteStore

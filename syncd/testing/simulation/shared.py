@@ -15,8 +15,8 @@ import trio
 
 from syncd.errors import StoreUnavailable
 from syncd.ids import ChannelName, Epoch
-from syncd.ports import Appended, AppendRequest, AppendResult
 from syncd.ports_bus import BusEvents
+from syncd.ports_log import Appended, AppendRequest, AppendResult
 from syncd.ports_state import (
     Committed,
     EntryRead,
