@@ -1,156 +1,40 @@
 """The store actor and mutations: they share transactions with appends, in order, and fail as groups."""
 
-import random
 import threading
 
-import attrs
 import pytest
 import trio
-import trio.testing
 
-from syncd.actors.store import StoreActor
-from syncd.actors.store_asks import REQUEST_BYTES, Commit, StoreSettings
-from syncd.actors.store_worker import InlineWorker, Job, ThreadWorker
+from syncd.actors.store_asks import REQUEST_BYTES, Commit
+from syncd.actors.store_worker import ThreadWorker
 from syncd.codes import ErrorCode
 from syncd.errors import ActorStopped, StoreUnavailable, SyncdError
-from syncd.ids import ChannelName, Epoch
-from syncd.ports_log import AppendRequest, IdempotencyKey
+from syncd.ids import ChannelName
+from syncd.ports_log import AppendRequest
 from syncd.ports_state import (
     Committed,
     Conflict,
-    DirtyKey,
-    EntryRead,
-    EntryWrite,
-    KeyName,
     KnownOutcome,
     MutationCommit,
     OutOfOrder,
     StateStoreHandle,
 )
-from syncd.store.base import Retention, StoreOptions
 from syncd.store.memory import MemoryStore
 from syncd.store.sqlite import SqliteStore
-
-OPTIONS = StoreOptions(
-    lambda _: Retention(size=100_000, age_s=60.0), entropy=random.Random(3).randbytes, sweep_s=0.0
+from tests.actors.store_state_world import (
+    ORDERS,
+    HeldWorker,
+    WatchedStore,
+    event,
+    mutation,
+    service,
 )
-ORDERS = ChannelName("orders")
-EPOCH = Epoch("e")
-
-
-def event(channel="orders", uid=None):
-    known = None if uid is None else IdempotencyKey("user:a", "publish", uid, b"h")
-    return AppendRequest(ChannelName(channel), b"x", 0, None, known)
-
-
-def mutation(client, mid, *keys, reads=(), value=b"v", is_forwarded=False):
-    writes = [EntryWrite(ORDERS, KeyName(k), value, b"record", (), is_forwarded) for k in keys]
-    seen = [EntryRead(ORDERS, KeyName(key), *version) for key, *version in reads]
-    return MutationCommit(client, mid, seen, writes, b"outcome", 0)
-
-
-def service(name, *keys, request_hash=b"h"):
-    made = mutation(None, 0, *keys)
-    made.idempotency = IdempotencyKey("service:a", "mutate", name, request_hash)
-    return made
-
-
-class HeldWorker:
-    """Holds every job until the test performs it, as a slow disk would."""
-
-    def __init__(self):
-        self.held = []
-
-    def start(self):
-        pass
-
-    def submit(self, work):
-        self.held.append(Job(work))
-        return self.held[-1]
-
-    def stop(self):
-        pass
-
-    async def step(self):
-        job = self.held.pop(0)
-        job.perform()
-        job.finish()
-        await settled()
-
-
-class WatchedStore(MemoryStore):
-    """Notes what it is told to do, and fails to commit when told to."""
-
-    def __init__(self):
-        super().__init__(OPTIONS)
-        self.open()
-        self.calls = []
-        self.fault = None
-
-    def begin(self, batch):
-        self.calls.append(("begin", len(batch)))
-        return super().begin(batch)
-
-    def begin_commit(self, group):
-        self.calls.append(("begin_commit", len(group)))
-        return super().begin_commit(group)
-
-    def acknowledge(self, client, upto, era=""):
-        self.calls.append(("acknowledge", client, upto, *([era] if era else ())))
-        super().acknowledge(client, upto, era)
-
-    def acknowledge_forwarded(self, channel, key, version, epoch=None):
-        self.calls.append(("forwarded", channel, key, version))
-        super().acknowledge_forwarded(channel, key, version, epoch)
-
-    def commit(self):
-        self.calls.append(("commit",))
-        if self.fault is not None:
-            self.rollback()
-            raise self.fault
-        super().commit()
-
-    def probe(self):
-        if self.fault is not None:
-            raise self.fault
-
-
-@attrs.define
-class Desk:
-    """Asks the actor and keeps the answers in the order they came."""
-
-    actor: StoreActor
-    answers: list = attrs.field(factory=list)
-
-    def append(self, *requests, tag=None):
-        self.actor.append(list(requests), lambda answer: self.answers.append((tag, answer)))
-
-    def commit(self, *group, tag=None):
-        self.actor.commit(list(group), lambda answer: self.answers.append((tag, answer)))
-
-    def read_state(self, work, tag=None):
-        self.actor.read_state(work, lambda answer: self.answers.append((tag, answer)))
-
-    @property
-    def tags(self):
-        return [tag for tag, _ in self.answers]
-
-    def answer(self, tag):
-        return dict(self.answers)[tag]
+from tests.actors.store_world import OPTIONS, desk_of, settled
 
 
 @pytest.fixture
 def store():
     return WatchedStore()
-
-
-def desk_of(store, worker=None, **settings):
-    worker = InlineWorker() if worker is None else worker
-    return Desk(StoreActor(store, worker, StoreSettings(**settings), wall_clock=lambda: 0.0))
-
-
-async def settled():
-    await trio.testing.wait_all_tasks_blocked()
 
 
 # ------------------------------------------------------------------------------------------------ group commit
@@ -330,138 +214,6 @@ async def test_a_crash_settles_the_groups_in_hand(store, autojump_clock):
     assert desk.answer(0).code is ErrorCode.INTERNAL_ERROR
     assert store.last_mids(["c"]) == [0]
     assert desk.actor.statistics().num_waiting == 0
-
-
-# ------------------------------------------------------------------------------------------------ acknowledging
-
-
-async def test_acknowledgements_reach_the_store_between_transactions_only(
-    store, nursery, autojump_clock
-):
-    worker = HeldWorker()
-    desk = desk_of(store, worker, trim_s=1000.0)
-    await nursery.start(desk.actor.run)
-    desk.commit(mutation("c", 1), mutation("c", 2))
-    await settled()
-    desk.actor.acknowledge("c", 2)
-    desk.actor.acknowledge("c", 1)
-    assert store.calls == [("begin_commit", 2)]
-    await worker.step()
-    desk.commit(mutation("c", 2), tag="again")
-    await settled()
-    assert store.calls[2:4] == [("acknowledge", "c", 2), ("begin_commit", 1)]
-    await worker.step()
-    assert desk.answer("again") == [KnownOutcome(None, {})]
-
-
-async def test_acknowledgements_reach_the_disk_without_further_mutations(
-    tmp_path, nursery, autojump_clock
-):
-    store = SqliteStore(tmp_path / "log.db", OPTIONS)
-    store.open()
-    desk = desk_of(store, trim_s=1.0)
-    await nursery.start(desk.actor.run)
-    desk.commit(mutation("c", 1))
-    await settled()
-    desk.actor.acknowledge("c", 1)
-    await trio.sleep(1.5)
-    assert store._connection.execute("SELECT count(*) FROM outcome").fetchone() == (0,)
-
-
-async def test_acknowledgements_of_many_clients_reach_the_store_some_at_a_time(
-    store, nursery, autojump_clock
-):
-    desk = desk_of(store, transaction_requests=2, trim_s=1.0)
-    for client in "abcde":
-        desk.actor.acknowledge(client, 1)
-    desk.commit(mutation("x", 1))
-    await nursery.start(desk.actor.run)
-    await settled()
-    told = [("acknowledge", client, 1) for client in "abcde"]
-    assert store.calls == [*told[:2], ("begin_commit", 1), ("commit",)]
-    await trio.sleep(1.1)
-    assert store.calls[4:] == told[2:]
-
-
-async def test_acknowledgements_past_the_capacity_are_dropped(store, nursery, autojump_clock):
-    desk = desk_of(store, capacity=2)
-    for client in "abc":
-        desk.actor.acknowledge(client, 1)
-    desk.actor.acknowledge("a", 2)
-    await nursery.start(desk.actor.run)
-    await trio.sleep(1.5)
-    assert store.calls[:2] == [("acknowledge", "a", 2), ("acknowledge", "b", 1)]
-    assert ("acknowledge", "c", 1) not in store.calls
-
-
-async def test_acknowledgements_of_two_lives_of_the_store_are_not_taken_together(
-    store, nursery, autojump_clock
-):
-    """The highest number of the older life is that of a mutation that is not acknowledged."""
-    desk = desk_of(store)
-    for upto, era in ((5, "old"), (4, "old"), (1, "new"), (2, "new")):
-        desk.actor.acknowledge("c", upto, era)
-    await nursery.start(desk.actor.run)
-    await trio.sleep(1.5)
-    assert store.calls[0] == ("acknowledge", "c", 2, "new")
-
-
-async def test_forwarded_changes_reach_the_store_between_transactions_only(
-    store, nursery, autojump_clock
-):
-    worker = HeldWorker()
-    desk = desk_of(store, worker, trim_s=1000.0)
-    await nursery.start(desk.actor.run)
-    desk.commit(mutation("c", 1, "k", "l", is_forwarded=True))
-    await settled()
-    for key, version in (("k", 1), ("l", 2), ("l", 1)):
-        desk.actor.acknowledge_forwarded(ORDERS, KeyName(key), version, EPOCH)
-    assert store.calls == [("begin_commit", 1)]
-    await worker.step()
-    desk.commit(mutation("c", 2, "k", is_forwarded=True))
-    await settled()
-    told = [("forwarded", ORDERS, "k", 1), ("forwarded", ORDERS, "l", 2)]
-    assert store.calls[2:5] == [*told, ("begin_commit", 1)]
-    await worker.step()
-    desk.read_state(lambda reader: reader.dirty("orders", None, 10), tag="dirty")
-    await settled()
-    await worker.step()
-    assert desk.answer("dirty") == [DirtyKey(ORDERS, KeyName("k"), 3)]
-
-
-async def test_a_read_sees_what_was_acknowledged_before_it(store, nursery, autojump_clock):
-    desk = desk_of(store, trim_s=1000.0)
-    await nursery.start(desk.actor.run)
-    desk.commit(mutation("c", 1, "k", "l", is_forwarded=True))
-    await settled()
-    desk.actor.acknowledge_forwarded(ORDERS, KeyName("k"), 1, EPOCH)
-    desk.read_state(lambda reader: reader.dirty("orders", None, 10), tag="dirty")
-    await settled()
-    assert [found.key for found in desk.answer("dirty")] == ["l"]
-
-
-async def test_forwarded_changes_leave_the_disk_without_further_mutations(
-    tmp_path, nursery, autojump_clock
-):
-    store = SqliteStore(tmp_path / "log.db", OPTIONS)
-    store.open()
-    desk = desk_of(store, trim_s=1.0)
-    await nursery.start(desk.actor.run)
-    desk.commit(mutation("c", 1, "k", "l", is_forwarded=True))
-    await settled()
-    desk.actor.acknowledge_forwarded(ORDERS, KeyName("k"), 1, EPOCH)
-    await trio.sleep(1.5)
-    assert store._connection.execute("SELECT key, version FROM dirty").fetchall() == [("l", 2)]
-
-
-async def test_forwarded_changes_past_the_capacity_stay_dirty(store, nursery, autojump_clock):
-    desk = desk_of(store, capacity=2)
-    for key in "abc":
-        desk.actor.acknowledge_forwarded(ORDERS, KeyName(key), 1, EPOCH)
-    desk.actor.acknowledge_forwarded(ORDERS, KeyName("a"), 2, EPOCH)
-    await nursery.start(desk.actor.run)
-    await trio.sleep(1.5)
-    assert [call[2:] for call in store.calls if call[0] == "forwarded"] == [("a", 2), ("b", 1)]
 
 
 # ------------------------------------------------------------------------------------------------ reading
