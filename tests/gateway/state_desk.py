@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from syncd.codes import ErrorCode
 from syncd.config import Config
+from syncd.errors import SyncdError
 from syncd.model.definitions import AppDefinition, CollectionDefinition
 from syncd.model.definitions_check import app_in_force
 from syncd.model.mutators import Mutators
@@ -13,6 +15,8 @@ from syncd.ports_collections import AddClients, LastMids, WatchEntries
 from tests.gateway.desk import EPOCH, Client, Desk
 
 ANYONE = ("anyone",)
+FAILED = SyncdError(ErrorCode.LOAD_FAILED)
+"""What the cache-owner answers when a loader failed."""
 
 
 def ship(tx: Any, order_id: str) -> None:

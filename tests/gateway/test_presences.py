@@ -3,8 +3,7 @@
 from syncd.ports_presence import Announce, UnwatchPresence
 from syncd.wire import encode
 from tests.gateway.desk import Desk
-
-STAFF = {"roles": ["staff"]}
+from tests.gateway.talk import STAFF
 
 
 def announced(desk, client, channel, state=b"\x01"):
