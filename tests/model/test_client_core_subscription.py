@@ -1,115 +1,18 @@
 """One subscription of the client: its table, and what each message does to its position."""
 
-import random
-
 import pytest
 
-from syncd.client.core import ClientCore
-from syncd.client.facts import (
-    Marked,
-    PresenceChanged,
-    Received,
-    Reset,
-    ResetCause,
-    Send,
-    Subscribed,
-    SubscriptionEnded,
-)
-from syncd.client.frames import decode_frame, encode
+from syncd.client.facts import Marked, Reset, ResetCause, Subscribed, SubscriptionEnded
 from syncd.client.tables import SUBSCRIPTION_TABLE, SubscriptionInput, SubscriptionState
 from syncd.ids import Position
+from tests.model.subscription_driver import CHANNEL, Driver, at, event, offsets, subscribed
 
 S = SubscriptionState
-CHANNEL = "demo:a"
-WELCOME = {
-    "session": "s1",
-    "clients": [{"client": "c1", "secret": "shh", "last_mid": 0}],
-    "server_time_ms": 0,
-    "ping_ms": 25_000,
-    "max_frame_bytes": 65_536,
-}
-
-
-class Driver:
-    """A core and what it said, sorted."""
-
-    def __init__(self):
-        self.core = ClientCore(random.Random(1), lambda: "uid")
-        self.now = 0.0
-        self.messages = []
-        self.facts = []
-        self.core.start(0)
-        self.welcome()
-
-    def welcome(self):
-        self.core.connect_succeeded()
-        self.say("welcome", WELCOME)
-
-    def reconnect(self):
-        self.core.closed(self.now, 1006)
-        self.core.wake(self.now)
-        self.welcome()
-
-    def take(self):
-        self.messages, self.facts = [], []
-        for output in self.core.take():
-            if isinstance(output, Send):
-                self.messages += [m for m in decode_frame(output.data) if m[0] != "hello"]
-            elif isinstance(
-                output, Received | Marked | Reset | Subscribed | SubscriptionEnded | PresenceChanged
-            ):
-                self.facts.append(output)
-        return self.facts
-
-    def say(self, kind, body):
-        self.core.receive(encode(kind, body), self.now)
-        return self.take()
-
-    def subscribe(self, position=None, **options):
-        self.core.subscribe(CHANNEL, position, **options)
-        self.take()
-
-    @property
-    def asked(self):
-        """Body of the last subscribe among the messages of the last step."""
-        return [body for kind, body in self.messages if kind == "subscribe"][-1]
-
-    def answer(self, request, position, events=(), *, recovered=False, was_recovering=False):
-        body = {"channel": CHANNEL, "position": position, "events": list(events)}
-        body |= {"was_recovering": was_recovering, "recovered": recovered}
-        if request is not None:
-            body["id"] = request["id"]
-        return self.say("subscribed", body)
-
-    def event(self, offset, prev=None, epoch="e"):
-        prev = offset - 1 if prev is None else prev
-        return self.say("event", event(offset, prev, epoch))
-
-    @property
-    def subscription(self):
-        return self.core.find_subscription(CHANNEL)
-
-
-def event(offset, prev, epoch="e"):
-    body = {"channel": CHANNEL, "epoch": epoch, "offset": offset, "data": offset, "at_ms": 1}
-    return body if prev is None else {**body, "prev": prev}
-
-
-def at(offset, epoch="e"):
-    return {"epoch": epoch, "offset": offset}
-
-
-def offsets(facts):
-    return [f.event.position.offset for f in facts if isinstance(f, Received)]
 
 
 @pytest.fixture
 def driver():
-    driver = Driver()
-    driver.subscribe()
-    driver.answer(driver.asked, at(5))
-    assert driver.subscription.state is S.SUBSCRIBED
-    return driver
+    return subscribed()
 
 
 # ---------------------------------------------------------------- table
@@ -142,6 +45,8 @@ def in_state(state):
 
 
 LIVE_STATES = [S.UNSUBSCRIBED, S.SUBSCRIBING, S.SUBSCRIBED, S.LAGGED]
+
+
 MESSAGES = {
     "event": ("event", event(6, 5)),
     "mark": ("mark", {"channel": CHANNEL, "position": at(9)}),
@@ -336,6 +241,15 @@ def test_the_return_to_an_ephemeral_channel_is_told_as_a_reset():
     assert Reset(CHANNEL, None, ResetCause.NOT_KEPT) in facts
 
 
+def test_subscribing_again_begins_anew_from_the_wished_position(driver):
+    driver.core.subscribe(CHANNEL, Position("e", 2))
+    driver.take()
+    assert driver.asked["position"] == at(2)
+    missed = [event(n, n - 1) for n in (3, 4, 5)]
+    facts = driver.answer(driver.asked, at(5), missed, recovered=True, was_recovering=True)
+    assert offsets(facts) == [3, 4, 5]
+
+
 # ---------------------------------------------------------------- refusals and ends
 
 
@@ -429,79 +343,3 @@ def test_holding_before_the_answer_discards_the_answer():
     driver.core.release(CHANNEL)
     driver.take()
     assert driver.asked["id"] != request["id"]
-
-
-# ---------------------------------------------------------------- presence
-
-
-def member(name, state=1):
-    return {"member": name, "states": [{"client": name, "state": state}]}
-
-
-def watching():
-    driver = Driver()
-    driver.subscribe(presence=True)
-    assert driver.asked["presence"] is True
-    driver.answer(driver.asked, at(0))
-    state = {"channel": CHANNEL, "seq": 4, "members": [member("a"), member("b")]}
-    [fact] = driver.say("presence_state", state)
-    assert [m.member for m in fact.members] == ["a", "b"]
-    return driver
-
-
-def diff(seq, joins=(), updates=(), leaves=()):
-    body = {"channel": CHANNEL, "seq": seq, "joins": list(joins), "updates": list(updates)}
-    return {**body, "leaves": list(leaves)}
-
-
-def test_diffs_apply_in_order_of_arrival():
-    driver = watching()
-    [fact] = driver.say("presence_diff", diff(5, [member("c")], [member("b", 2)], ["a"]))
-    assert [(m.member, m.states[0].state) for m in fact.members] == [("b", 2), ("c", 1)]
-    [fact] = driver.say("presence_diff", diff(6, [member("a")]))
-    assert [m.member for m in fact.members] == ["b", "c", "a"]
-
-
-def test_an_old_diff_is_ignored_and_after_a_skipped_one_only_a_state_counts():
-    driver = watching()
-    assert driver.say("presence_diff", diff(4, leaves=["a"])) == []
-    assert driver.say("presence_diff", diff(6, leaves=["a"])) == []
-    assert driver.say("presence_diff", diff(5, leaves=["b"])) == [], "waits for the new state"
-    state = {"channel": CHANNEL, "seq": 9, "members": [member("z")]}
-    [fact] = driver.say("presence_state", state)
-    assert [m.member for m in fact.members] == ["z"]
-    [fact] = driver.say("presence_diff", diff(10, leaves=["z"]))
-    assert fact.members == ()
-    assert driver.messages == []
-
-
-def test_presence_that_was_not_asked_for_is_ignored(driver):
-    state = {"channel": CHANNEL, "seq": 4, "members": [member("a")]}
-    assert driver.say("presence_state", state) == []
-    assert driver.say("presence_diff", diff(5, leaves=["a"])) == []
-
-
-def test_presence_can_be_added_to_a_subscription_without_losing_its_place(driver):
-    driver.core.watch_presence(CHANNEL)
-    driver.take()
-    assert [kind for kind, _ in driver.messages] == ["unsubscribe", "subscribe"]
-    assert (driver.asked["position"], driver.asked["presence"]) == (at(5), True)
-    driver.core.watch_presence(CHANNEL)
-    driver.take()
-    assert driver.messages == []
-
-
-def test_subscribing_again_begins_anew_from_the_wished_position(driver):
-    driver.core.subscribe(CHANNEL, Position("e", 2))
-    driver.take()
-    assert driver.asked["position"] == at(2)
-    missed = [event(n, n - 1) for n in (3, 4, 5)]
-    facts = driver.answer(driver.asked, at(5), missed, recovered=True, was_recovering=True)
-    assert offsets(facts) == [3, 4, 5]
-
-
-def test_a_malformed_member_ends_the_connection():
-    driver = watching()
-    driver.say("presence_diff", diff(5, joins=[{"user": "x"}]))
-    driver.say("ping", {})
-    assert driver.messages == [], "hung up"
