@@ -79,6 +79,12 @@ class Node:
         return self.model.sessions[-1]
 
 
+async def take(subscription, count):
+    """The next items of a subscription."""
+    with trio.fail_after(120):
+        return [await anext(subscription) for _ in range(count)]
+
+
 async def until(condition):
     with trio.fail_after(120):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own

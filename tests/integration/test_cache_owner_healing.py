@@ -8,8 +8,8 @@ from syncd.actors.cache_owner.mutating import Mutating
 from syncd.actors.cache_owner.watching import Watching
 from syncd.app import App
 from syncd.testing.crowd import wait_until
+from tests.integration.planted_faults import Fault, restarted
 from tests.integration.test_collection_faults import serving
-from tests.integration.test_healing import Fault, restarted
 
 NUM_CLIENTS = 20
 NUM_MUTATIONS = 30
