@@ -5,6 +5,9 @@ from pathlib import Path
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
+MAX_TEST_FILE_LINES = 500
+"""More than of a room: a file of tests reads as a list, one after the other, and a test tells its scenario in one piece. Past
+this it tells of several features, and who looks for the tests of one does not find them by the file's name."""
 
 LARGER_FILES: dict[str, str] = {}
 """Path to the reason why this one may be larger."""
@@ -36,6 +39,16 @@ def test_no_file_has_more_than_400_lines():
     }
     assert {path: lines for path, lines in large.items() if path not in LARGER_FILES} == {}
     assert set(LARGER_FILES) <= set(large), "an exception nobody needs any more"
+
+
+def test_no_file_of_tests_has_more_than_500_lines():
+    large = {
+        str(path): lines
+        for path in sorted(Path("tests").rglob("*.py"))
+        if "node_modules" not in path.parts
+        and (lines := len(path.read_text().splitlines())) > MAX_TEST_FILE_LINES
+    }
+    assert large == {}, "split it by what its tests are about"
 
 
 def test_no_function_has_more_than_50_lines_besides_its_docstring():
