@@ -50,6 +50,8 @@ class Client:
     joins: list[str] = attrs.field(factory=list)
     leaves: list[tuple[float, str]] = attrs.field(factory=list)
     closed: str = ""
+    ended: list[tuple[str, str]] = attrs.field(factory=list)
+    """Subscriptions that the server ended: channel, and why."""
     answers: dict[int, str] = attrs.field(factory=dict)
     refusals: list[str] = attrs.field(factory=list)
     """Of mutations: `decided`, or why not."""
@@ -104,6 +106,8 @@ class Client:
             self.answers[body["id"]] = body["code"] if kind == "error" else "ok"
         elif "mid" in body:
             self.refusals.append(body.get("code", "decided"))
+        elif kind == "unsubscribed":
+            self.ended.append((body["channel"], body["code"]))
         elif kind == "presence_state":
             self.seq = body["seq"]
             self.present = {m["member"]: m["states"][-1]["state"] for m in body["members"]}

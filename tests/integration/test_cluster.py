@@ -25,7 +25,7 @@ from syncd.testing.process import API_KEY, ServerProcess
 from syncd.testing.raw_client import RawClient
 from syncd.testing.redis_process import redis_executable
 from syncd.testing.redis_server import RedisServer
-from tests.integration.cluster_nodes import Nodes, until, until_answer
+from tests.integration.cluster_nodes import ROOM, Nodes, until, until_answer
 
 pytestmark = [
     pytest.mark.process,
@@ -258,6 +258,34 @@ async def test_disconnect_and_revoke_reach_sessions_of_all_nodes_and_are_counted
     for number in range(3):
         with pytest.raises(EOFError, match="4401"):
             await _greet(nodes, number, token)
+
+
+async def test_an_unsubscription_reaches_sessions_of_nodes_that_were_not_asked(nodes):
+    token = jwt.encode({"sub": "ada", "exp": 4_000_000_000}, SECRET, algorithm="HS256")
+    async with contextlib.AsyncExitStack() as opened:
+        enter = opened.enter_async_context
+        hers = [await enter(nodes.client(number, token=token)) for number in (1, 2)]
+        others = [await enter(nodes.client(number)) for number in (1, 2)]
+        for client in (*hers, *others):
+            await client.watch()
+        assert await _post(nodes, 0, "/api/unsubscribe", {"user": "ada", "channel": ROOM}) == {
+            "num_sessions": 2,
+            "nodes_answered": 3,
+            "nodes": 3,
+        }
+        for client in hers:
+            await until(lambda client=client: client.ended)
+            assert client.ended == [(ROOM, "unsubscribed")]
+        await others[0].announce("here")
+        for client in others:
+            await until(lambda client=client: client.present)
+            assert client.ended == []
+        for client in hers:
+            # Its answer comes behind all that was told before.
+            assert await client.ask("subscribe", channel="room:b") == "ok"
+            assert (client.present, client.closed) == ({}, "")
+            await client.watch()
+            await until(lambda client=client: client.present == {others[0].id: "here"})
 
 
 async def test_revocations_survive_the_restart_of_every_node_one_after_the_other(nodes):
