@@ -39,6 +39,7 @@ from tests.actors.broadcaster_world import FakeFanout, FakeSession
 
 NAMES = RedisNames("syncd")
 LOG = ChannelName("dur:log")
+LIVE = ChannelName("live:a")
 COUNTERS = ChannelName("counters")
 KEYS = [KeyName(name) for name in "abc"]
 ANN = Identity(user="ann")
@@ -253,6 +254,7 @@ class Node:
         config = Config(
             namespaces={
                 "dur": Namespace("dur", history=HistoryKind.DURABLE, history_size=SIZE),
+                "live": Namespace("live", Mode.EPHEMERAL, HistoryKind.NONE),
             }
         )
 
@@ -302,9 +304,11 @@ class Node:
         self.sessions.append(session)
         return session
 
-    def subscribe(self, session: Session, since: Position | None) -> None:
-        subscription = Subscription(session, LOG, pending_id=next(session.ids), since=since)
-        session.subscriptions[LOG] = subscription
+    def subscribe(
+        self, session: Session, since: Position | None, channel: ChannelName = LOG
+    ) -> None:
+        subscription = Subscription(session, channel, pending_id=next(session.ids), since=since)
+        session.subscriptions[channel] = subscription
         self.submit(SubscribeChannel(subscription))
 
     def watch(

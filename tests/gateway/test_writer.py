@@ -9,6 +9,7 @@ from syncd.gateway import writer as writer_module
 from syncd.ids import ChannelName
 from syncd.model.outbox import Outbox
 from syncd.ports import SessionDrained
+from syncd.wire.frames import encode_frame
 from tests.gateway.desk import EPOCH, Desk, Event, run_of
 
 SMALL = {"outbox_bytes": 2000}
@@ -89,6 +90,30 @@ def test_a_broken_socket_ends_its_connection_alone(extra):
     assert clients[1].socket.is_closed
     assert desk.hub.closes == {"1006": 1}
     assert [offsets(client.heard()) for client in clients] == [[1], [], [1]]
+
+
+def test_an_event_is_framed_once_for_all_subscribers(monkeypatch):
+    """Of those some write at once, some at the flush, and some wait for their sockets."""
+    desk = Desk()
+    clients = [desk.client() for _ in range(30)]
+    subscriptions = [desk.live(client, "open:a") for client in clients]
+    for client in clients[1::3]:
+        desk.live(client, "open:b")
+    for client in clients[2::3]:
+        client.socket.room = 20
+    desk.deliver(subscriptions, Event("open:a", 1))
+    framed = []
+
+    def note(opcode, message):
+        framed.append(message)
+        return encode_frame(opcode, message)
+
+    monkeypatch.setattr(writer_module, "encode_frame", note)
+    desk.deliver(subscriptions, Event("open:a", 2), Event("open:a", 3))
+    assert len(framed) == 2
+    for client in clients:
+        client.drain()
+        assert offsets(client.heard()) == [1, 2, 3]
 
 
 def test_bytes_and_deliveries_are_counted_once():
