@@ -218,13 +218,37 @@ def the_server_may_compute_something_else() -> Scene:
 
 
 def a_mutation_over_two_entries_whose_events_come_in_two_frames() -> Scene:
-    """What an own event shows is confirmed; the rest of the prediction stands until the outcome, and is not run again."""
+    """What an own event shows is confirmed; the rest is predicted until its own event comes."""
     scene = live({"a": (5, {"total": 10}), "b": (6, {"total": 0})})
     scene.mutate("orders.move", {"source": "a", "target": "b", "amount": 10})
     scene.shows({"a": {"total": 0}, "b": {"total": 10}}, pending=["a", "b"])
     scene.receive(scene.event(11, "a", by=1, value={"total": 0}))
     scene.shows({"a": {"total": 0}, "b": {"total": 10}}, pending=["b"])
     scene.receive(scene.event(12, "b", by=1, value={"total": 10}), scene.outcome(1, 12))
+    scene.shows({"a": {"total": 0}, "b": {"total": 10}}, pending=[])
+    return scene
+
+
+def what_others_change_shows_below_the_rest_of_a_mutation() -> Scene:
+    """It is run again, and reads where it is confirmed what it read before: what is there now would be refused."""
+    scene = live({"a": (5, {"total": 10}), "b": (6, {"total": 0})})
+    scene.mutate("orders.move", {"source": "a", "target": "b", "amount": 10})
+    scene.receive(scene.event(12, "a", by=1, value={"total": 0}))
+    scene.receive(scene.event(11, "b", value={"total": 5}))
+    scene.shows({"a": {"total": 0}, "b": {"total": 15}}, pending=["b"])
+    scene.receive(scene.event(13, "b", by=1, value={"total": 15}), scene.outcome(1, 13))
+    scene.shows({"a": {"total": 0}, "b": {"total": 15}}, pending=[])
+    return scene
+
+
+def the_rest_of_a_mutation_stands_where_it_cannot_be_run_again() -> Scene:
+    """It took effect, so what its mutator finds now is not what the server's found."""
+    scene = live({"a": (5, {"total": 10}), "b": (6, {"total": 0})})
+    scene.mutate("orders.move", {"source": "a", "target": "b", "amount": 10})
+    scene.receive(scene.event(12, "a", by=1, value={"total": 0}))
+    scene.receive(scene.event(11, "b", value={"total": "none"}))
+    scene.shows({"a": {"total": 0}, "b": {"total": 10}}, pending=["b"])
+    scene.receive(scene.event(13, "b", by=1, value={"total": 10}), scene.outcome(1, 13))
     scene.shows({"a": {"total": 0}, "b": {"total": 10}}, pending=[])
     return scene
 
@@ -244,6 +268,8 @@ def an_own_event_says_that_earlier_mutations_are_decided_too() -> Scene:
 
 SCENES = [
     an_own_event_says_that_earlier_mutations_are_decided_too,
+    what_others_change_shows_below_the_rest_of_a_mutation,
+    the_rest_of_a_mutation_stands_where_it_cannot_be_run_again,
     a_prediction_shows_at_once_and_settles_with_its_outcome,
     an_event_one_frame_before_its_outcome_is_not_applied_twice,
     a_foreign_change_below_a_prediction_rebases_it,

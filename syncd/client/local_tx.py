@@ -15,7 +15,16 @@ from syncd.client.values import NOTHING, copied
 from syncd.wire.codec import check_value
 from syncd.wire.merge_patch import apply_patch
 
-__all__ = ["BUILT_IN", "LocalMutator", "LocalRejected", "LocalTx", "Place", "as_sent"]
+__all__ = [
+    "BUILT_IN",
+    "LocalMutator",
+    "LocalRejected",
+    "LocalTx",
+    "Place",
+    "Reader",
+    "Reading",
+    "as_sent",
+]
 
 Place = tuple[str, str]
 """Collection and key."""
@@ -23,8 +32,10 @@ Place = tuple[str, str]
 LocalMutator = Callable[..., object]
 """`(tx, **args)`: a plain function; it decides by nothing but its arguments and `tx`."""
 
-Reader = Callable[[Place], tuple[Any, int | None, bool]]
+Reading = tuple[Any, int | None, bool]
 """Value (or `NOTHING`), version (None: changed by a pending mutation), and whether that is known."""
+
+Reader = Callable[[Place], Reading]
 
 
 class LocalRejected(ClientError):

@@ -14,7 +14,15 @@ from typing import Any
 import attrs
 
 from syncd.client.facts_state import MutationOutcome
-from syncd.client.local_tx import BUILT_IN, LocalMutator, LocalRejected, LocalTx, Place, Reader
+from syncd.client.local_tx import (
+    BUILT_IN,
+    LocalMutator,
+    LocalRejected,
+    LocalTx,
+    Place,
+    Reader,
+    Reading,
+)
 from syncd.client.order import Agenda, Order
 from syncd.client.values import NOTHING, copied, is_same
 from syncd.ids import Position
@@ -49,8 +57,9 @@ class Pending:
     touched: set[Place] = attrs.field(factory=set)
     """What the prediction rests on."""
     confirmed: set[Place] = attrs.field(factory=set)
-    """Of `touched`: where what is shown holds what became of it. It is not predicted there, and with any such place not made
-    anew: its last prediction stands for the others until they are confirmed, too."""
+    """Of `touched`: where what is shown holds what became of it. It is not predicted there."""
+    found: dict[Place, Reading] = attrs.field(factory=dict)
+    """What it read where that was not confirmed yet. It reads that for ever: what is there now has its own effect in it."""
     laid: dict[Place, Any] = attrs.field(factory=dict)
     """Of `writes`: those that are not confirmed."""
 
@@ -191,7 +200,7 @@ class Predictions:
     def _again(self, pending: Pending, places: set[Place]) -> set[Place]:
         """Predict one mutation anew, which finds something else at these places; return where those over it do."""
         pending.confirmed, touched = self._held(pending), pending.touched
-        if not pending.confirmed:
+        if not pending.confirmed or pending.confirmed != touched:
             self._rebase(pending)
             if pending.touched != touched:
                 pending.confirmed = self._held(pending)
@@ -212,36 +221,46 @@ class Predictions:
         return {place for place, old in before.items() if not _is_same(old, self.predicted(place))}
 
     def _rebase(self, pending: Pending) -> None:
-        """Run the mutator again; one that fails now predicts nothing, and its mutation goes on."""
+        """Run the mutator again; one that fails now predicts nothing, and its mutation goes on.
+
+        Unless what is shown holds some of its effect: then it cannot have failed, and its last prediction stands.
+        """
         run, _ = self.find_mutator(pending.name)
         if run is None:
             return
         tx = self._tx(pending, "rebase")
         try:
             _call(run, tx, pending.args)
-        except LocalRejected:
-            tx.writes.clear()
-        except Exception:  # noqa: BLE001 - isolation: the application's code; the server decides what becomes of it
-            _log.debug("mutator_raised_on_rebase: %s", pending.name, exc_info=True)
+        except Exception as error:  # noqa: BLE001 - isolation: the application's code; the server decides what becomes of it
+            if not isinstance(error, LocalRejected):
+                _log.debug("mutator_raised_on_rebase: %s", pending.name, exc_info=True)
+            if pending.confirmed:
+                return
             tx.writes.clear()
         self._rests(pending, tx)
 
     def _tx(self, pending: Pending, reason: str) -> LocalTx:
         collection, dot, _ = pending.name.rpartition(".")
-        read = self._reader(pending.id)
+        read = self._reader(pending)
         return LocalTx(collection if dot else None, read, reason=reason, now_ms=pending.now_ms)
 
-    def _reader(self, mutation_id: int) -> Reader:
+    def _reader(self, pending: Pending) -> Reader:
         """Return how a mutation sees what those before it made."""
 
-        def read(place: Place) -> tuple[Any, int | None, bool]:
-            below = self._laying.before(place, mutation_id)
-            if below is None:
-                return self._confirmed(place)
-            value = self.pending[below].laid[place]
-            return value, 0 if value is NOTHING else None, True
+        def read(place: Place) -> Reading:
+            if place in pending.confirmed and place in pending.found:
+                return pending.found[place]
+            found = pending.found[place] = self._below(place, pending.id)
+            return found
 
         return read
+
+    def _below(self, place: Place, mutation_id: int) -> Reading:
+        below = self._laying.before(place, mutation_id)
+        if below is None:
+            return self._confirmed(place)
+        value = self.pending[below].laid[place]
+        return value, 0 if value is NOTHING else None, True
 
     def _rests(self, pending: Pending, tx: LocalTx | None) -> None:
         """Note what a run wrote and what it rests on; None: it is over."""

@@ -14,8 +14,8 @@ def scratch_fold(predictions):
     for pending in predictions.pending.values():
         confirmed = predictions._held(pending)
         writes = pending.writes
-        if not confirmed:
-            writes, touched = _run(predictions, pending, overlay)
+        if not confirmed or confirmed != pending.touched:
+            writes, touched = _run(predictions, pending, overlay, confirmed)
             confirmed = predictions._held(attrs.evolve(pending, touched=touched))
         for place, value in writes.items():
             if place not in confirmed:
@@ -23,12 +23,14 @@ def scratch_fold(predictions):
     return overlay
 
 
-def _run(predictions, pending, overlay):
+def _run(predictions, pending, overlay, confirmed):
     run, _ = predictions.find_mutator(pending.name)
     if run is None:
         return {}, set()
 
     def read(place):
+        if place in confirmed and place in pending.found:
+            return pending.found[place]
         if place not in overlay:
             return predictions._confirmed(place)
         value = overlay[place][0]
@@ -40,5 +42,5 @@ def _run(predictions, pending, overlay):
     try:
         run(tx, **copy.deepcopy(pending.args))
     except (LocalRejected, RuntimeError, TypeError):
-        return {}, tx.touched
+        return (pending.writes, pending.touched) if confirmed else ({}, tx.touched)
     return tx.writes, tx.touched

@@ -10,11 +10,13 @@ import type { MutationOutcome } from "./facts.js";
 import {
   builtIn,
   type Changed,
+  changedTo,
   type Mutator,
   MutatorTx,
   type Place,
   partsOf,
   type Reader,
+  type Reading,
   Run,
 } from "./tx.js";
 import { copied, isSame } from "./values.js";
@@ -40,11 +42,10 @@ export class Pending {
   writes: ReadonlyMap<Place, unknown> = new Map();
   /** What the prediction rests on. */
   touched: ReadonlySet<Place> = new Set();
-  /**
-   * Of `touched`: where what is shown holds what became of it. It is not predicted there, and with any such place not made
-   * anew: its last prediction stands for the others until they are confirmed, too.
-   */
+  /** Of `touched`: where what is shown holds what became of it. It is not predicted there. */
   confirmed: ReadonlySet<Place> = new Set();
+  /** What it read where that was not confirmed yet. It reads that for ever: what is there now has its own effect in it. */
+  readonly found = new Map<Place, Reading>();
 
   constructor(id: number, slot: number, name: string, args: unknown, nowMs: number) {
     this.id = id;
@@ -56,8 +57,7 @@ export class Pending {
 }
 
 /** What pending mutations make of one entry. */
-export interface Predicted {
-  readonly value: unknown;
+export interface Predicted extends Reading {
   /** The mutations that change it, oldest first. */
   readonly ids: readonly number[];
 }
@@ -113,26 +113,26 @@ export class Predictions {
     const old = this.overlay;
     this.overlay = new Map();
     for (const pending of this.pending.values()) {
-      pending.confirmed = this.#held(pending);
-      if (pending.confirmed.size === 0) {
-        this.#run(pending, "rebase");
-        pending.confirmed = this.#held(pending);
-      }
+      this.#run(pending, "rebase");
       this.#lay(pending);
     }
     return differing(old, this.overlay);
   }
 
-  /** Run the mutator, if there is one. One that fails predicts nothing. */
+  /**
+   * Run the mutator, if there is one. One that fails predicts nothing, unless what is shown holds some of its effect: then it
+   * cannot have failed, and its last prediction stands.
+   */
   #run(pending: Pending, reason: "optimistic" | "rebase"): Run {
-    const { name, nowMs, args } = pending;
+    const { name, nowMs, args, found } = pending;
+    const confirmed = this.#held(pending);
     const own = this.#mutators.get(name);
     const mutator = own === undefined ? builtIn(name) : own;
     const run = new Run(name, (place) => {
-      const predicted = this.overlay.get(place);
-      if (!predicted) return this.#confirmed(place);
-      const { value } = predicted;
-      return { value, version: value === undefined ? 0 : null, isKnown: true };
+      const kept = confirmed.has(place) && found.get(place);
+      const reading = kept || this.overlay.get(place) || this.#confirmed(place);
+      found.set(place, reading);
+      return reading;
     });
     try {
       run.returned = mutator?.(new MutatorTx(run, reason, nowMs), copied(args));
@@ -141,15 +141,19 @@ export class Predictions {
       run.failure = { thrown };
       run.writes.clear();
     }
-    pending.writes = run.writes;
-    pending.touched = run.touched;
+    if (!run.failure || confirmed.size === 0) {
+      pending.writes = run.writes;
+      pending.touched = run.touched;
+    }
+    pending.confirmed = this.#held(pending);
     return run;
   }
 
   #lay({ id, writes, confirmed }: Pending): void {
     for (const [place, value] of writes) {
       if (confirmed.has(place)) continue;
-      this.overlay.set(place, { value, ids: [...(this.overlay.get(place)?.ids ?? []), id] });
+      const ids = (this.overlay.get(place)?.ids ?? []).concat(id);
+      this.overlay.set(place, { ...changedTo(value), ids });
     }
   }
 }
@@ -157,13 +161,14 @@ export class Predictions {
 /** Return the places that differ, and keep what is the same, so that it keeps its identity. */
 function differing(old: Map<Place, Predicted>, now: Map<Place, Predicted>): Set<Place> {
   const places = new Set(old.keys());
-  for (const [place, { value, ids }] of now) {
+  for (const [place, predicted] of now) {
     places.add(place);
     const before = old.get(place);
-    if (!before || !isSame(before.value, value)) continue;
-    const isUnmoved = isSame(ids, before.ids);
-    now.set(place, isUnmoved ? before : { value: before.value, ids });
-    if (isUnmoved) places.delete(place);
+    if (!before || !isSame(before.value, predicted.value)) continue;
+    if (isSame(before.ids, predicted.ids)) {
+      now.set(place, before);
+      places.delete(place);
+    } else now.set(place, { ...predicted, value: before.value });
   }
   return places;
 }

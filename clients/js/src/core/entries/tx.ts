@@ -42,6 +42,11 @@ export interface Reading {
   readonly isKnown: boolean;
 }
 
+/** Return what is known of an entry that a pending mutation changes. */
+export function changedTo(value: unknown): Reading {
+  return { value, version: value === undefined ? 0 : null, isKnown: true };
+}
+
 /** Looks an entry up. */
 export type Reader = (place: Place) => Reading;
 
@@ -76,12 +81,12 @@ export class MutatorTx {
   /** Return a copy of an entry's value as it is predicted; null where there is none, and where it is not watched. */
   // biome-ignore lint/suspicious/noExplicitAny: what an entry holds is known to the application alone
   get(key: string, options?: Elsewhere): any {
-    return copied(this.#run.current(key, options) ?? null);
+    return copied(this.#run.read(key, options).value ?? null);
   }
 
   /** Return an entry's version, 0 if there is none, or null if a pending mutation changes it. */
   version(key: string, options?: Elsewhere): number | null {
-    return this.#run.version(key, options);
+    return this.#run.read(key, options).version;
   }
 
   /** Set an entry. */
@@ -91,12 +96,12 @@ export class MutatorTx {
 
   /** Merge `changes` into an entry (RFC 7386); without an entry, into an empty map. */
   patch(key: string, changes: object, options?: Elsewhere): void {
-    this.#run.write(key, options, applyPatch(this.#run.current(key, options), asSent(changes)));
+    this.#run.write(key, options, applyPatch(this.#run.read(key, options).value, asSent(changes)));
   }
 
   /** Remove an entry; return whether there was one. */
   delete(key: string, options?: Elsewhere): boolean {
-    const wasThere = this.#run.current(key, options) !== undefined;
+    const wasThere = this.#run.read(key, options).value !== undefined;
     this.#run.write(key, options, undefined);
     return wasThere;
   }
@@ -104,7 +109,7 @@ export class MutatorTx {
   /** Add to the number that an entry is, or to one field of it, and return the sum. What is not there counts as 0. */
   incr(key: string, by = 1, options?: Elsewhere & { readonly field?: string | null | undefined }): number {
     const field = options?.field ?? null;
-    const entry = this.#run.current(key, options) ?? null;
+    const entry = this.#run.read(key, options).value ?? null;
     const isHolder = field !== null && (entry === null || isMap(entry));
     const number = (isHolder ? mapOf(entry)[field] : entry) ?? 0;
     if (typeof number !== "number" || (field !== null && !isHolder)) this.reject("not_a_number");
@@ -151,25 +156,17 @@ export class Run {
 
   #place(key: string, options: Elsewhere | undefined): Place {
     const collection = options?.collection || this.#collection;
-    if (!collection) throw new Error("This mutator has no collection: name one.");
+    if (!collection) throw new Error("Name the collection.");
     const place = placeOf(collection, key);
     this.touched.add(place);
     return place;
   }
 
-  current(key: string, options: Elsewhere | undefined): unknown {
+  read(key: string, options: Elsewhere | undefined): Reading {
     const place = this.#place(key, options);
-    if (this.writes.has(place)) return this.writes.get(place);
-    const { value, isKnown } = this.#read(place);
-    this.hasGuessed ||= !isKnown;
-    return value;
-  }
-
-  version(key: string, options: Elsewhere | undefined): number | null {
-    const value = this.current(key, options);
-    const place = this.#place(key, options);
-    if (!this.writes.has(place)) return this.#read(place).version;
-    return value === undefined ? 0 : null;
+    const reading = this.writes.has(place) ? changedTo(this.writes.get(place)) : this.#read(place);
+    this.hasGuessed ||= !reading.isKnown;
+    return reading;
   }
 
   write(key: string, options: Elsewhere | undefined, value: unknown): void {
