@@ -195,6 +195,12 @@ class WorkerSeat:
     """File descriptor that is readable when the parent is gone."""
     ports: tuple[int, int] = (0, 0)
     """What `listen` and `api_listen` are to bind, where the system was to choose."""
+    is_known_away: bool = False
+    """The process that had this seat before could not reach the store, and has said so: once is enough."""
+
+    def socket_of(self, index: int) -> str:
+        """Return the socket of a worker, which is there as soon as it has reached its store, and after its end."""
+        return f"{self.folder}/{index}.sock"
 
 
 def _default_namespaces() -> dict[str, Namespace]:

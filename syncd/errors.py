@@ -17,6 +17,7 @@ __all__ = [
     "RebuildRunning",
     "RequestRejected",
     "StoreUnavailable",
+    "StoreUnreachable",
     "SyncdError",
     "internal_error",
 ]
@@ -128,6 +129,10 @@ class Disconnect(Exception):
 
 class ConfigError(Exception):
     """The configuration cannot work; the message names the setting and the way out."""
+
+
+class StoreUnreachable(ConfigError):
+    """A node cannot start, because its store does not answer now: the same configuration may work in a moment."""
 
 
 def internal_error() -> SyncdError:

@@ -49,7 +49,8 @@ def open_redis(config: Config, options: StoreOptions, node: str) -> RedisStore:
     """Open the store on Redis.
 
     Raises:
-        ConfigError: the URL cannot be used, nobody answers, or the server is not set to keep what it is given.
+        StoreUnreachable: nobody answers.
+        ConfigError: the URL cannot be used, or the server does not let us in or is not set to keep what it is given.
     """
     assert config.redis is not None, "asked of nodes with a Redis only"
     store = RedisStore(config.redis, options, names=RedisNames(config.redis_prefix), node=node)

@@ -24,6 +24,8 @@ class ExitCode(enum.IntEnum):
     """The key or token is missing, not accepted, or not enough."""
     UNREACHABLE = 4
     """No server answers there."""
+    STORE_UNAVAILABLE = 5
+    """The store cannot be reached now; the same may succeed later."""
 
 
 class Failed(click.ClickException):
@@ -42,6 +44,7 @@ _BY_ERROR = {
     ErrorCode.CLIENT_DENIED: ExitCode.UNAUTHORIZED,
     ErrorCode.BAD_CHANNEL: ExitCode.USAGE,
     ErrorCode.BAD_KEY: ExitCode.USAGE,
+    ErrorCode.STORE_UNAVAILABLE: ExitCode.STORE_UNAVAILABLE,
 }
 
 

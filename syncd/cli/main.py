@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 from syncd.cli.exits import ExitCode, exit_code_of
-from syncd.errors import ConfigError, SyncdError
+from syncd.errors import ConfigError, StoreUnreachable, SyncdError
 
 __all__ = ["COMMANDS", "cli", "main"]
 
@@ -46,6 +46,7 @@ Exit codes:
   2  the command line or the configuration is wrong
   3  the key or token is missing, not accepted, or not enough
   4  no server answers there
+  5  the store (Redis) cannot be reached now; the same may succeed later
 
 \b
 Environment:
@@ -99,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except StoreUnreachable as error:
+        return _fail(str(error), ExitCode.STORE_UNAVAILABLE)
     except ConfigError as error:
         return _fail(str(error), ExitCode.USAGE)
     except SyncdError as error:

@@ -104,6 +104,7 @@ _BY_CODE = {
     ErrorCode.CLIENT_DENIED.value: ExitCode.UNAUTHORIZED,
     ErrorCode.BAD_CHANNEL.value: ExitCode.USAGE,
     ErrorCode.BAD_KEY.value: ExitCode.USAGE,
+    ErrorCode.STORE_UNAVAILABLE.value: ExitCode.STORE_UNAVAILABLE,
 }
 
 

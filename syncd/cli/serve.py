@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from syncd.cli.app_target import load_app
+from syncd.cli.exits import ExitCode
 from syncd.cli.workers import drain_without_parent, seat_from, seated, supervise_workers
 from syncd.config import Config
 from syncd.config_load import check_config, ensure_api_key, find_config, load_config
 from syncd.demo.board import demo_app
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, StoreUnavailable, StoreUnreachable
 from syncd.logs import configure_logging
 from syncd.model.definitions import AppDefinition
 from syncd.model.definitions_check import app_in_force
@@ -106,7 +107,12 @@ def serve(app: str | None, config: str | None, *, demo: bool, **overrides: Any) 
         drain_without_parent(seat)
     from syncd.server import serve as run  # noqa: PLC0415 - a command line mistake should not wait for it
 
-    return run(ready, definition)
+    try:
+        return run(ready, definition)
+    except (StoreUnreachable, StoreUnavailable):
+        if seat is not None and seat.is_known_away:
+            return ExitCode.STORE_UNAVAILABLE  # as the try before, which has said so
+        raise
 
 
 def _definition(app: str | None, config: Config, *, demo: bool) -> AppDefinition | None:

@@ -1,7 +1,8 @@
 """`syncd serve --workers N`: the parent of several processes that share one port. It serves nobody itself.
 
 It starts the workers, starts each again that ends (`model.restart_plan`), passes on SIGTERM and waits for them to drain, and goes away with an
-error when one cannot be kept alive. The port stays reserved by the parent's own sockets, which are bound and never listen. A parent that
+error when one cannot be kept alive. A worker that cannot start because the store is away is none of those, once a worker has reached it: it is
+tried again for as long as that takes, and the others stay. The port stays reserved by the parent's own sockets, which are bound and never listen. A parent that
 is killed lets go of the workers' lifeline, and they drain.
 """
 
@@ -17,11 +18,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import attrs
 import structlog
 import trio
 
+from syncd.cli.exits import ExitCode
 from syncd.config import Address, Config, WorkerSeat
 from syncd.errors import ConfigError
 from syncd.model.restart_plan import RestartPlan
@@ -33,6 +36,8 @@ _log = structlog.get_logger("syncd.workers")
 _SEAT = "SYNCD_WORKER_SEAT"
 _KILL_AFTER_S = 5.0
 """Beyond the time that a node takes to stop by itself."""
+_LOOK_S = 0.25
+"""How often it is looked whether a try to start has reached the store: only then it is told, or the log would have a line a try."""
 
 
 # ------------------------------------------------------------------------------------------------ a worker's side
@@ -175,6 +180,7 @@ class Workers:
         stop_s: float,
     ) -> None:
         self.has_failed = False
+        self._has_reached_store = False
         self._command, self._environment, self._seats = command, environment, seats
         self._stop_s = stop_s
         self._stopping = trio.Event()
@@ -209,25 +215,43 @@ class Workers:
             started = trio.current_time()
             process = await self._start(seat)
             try:
-                code = await self._wait(process)
+                code = await self._wait(process, seat)
             finally:
                 del self._processes[seat.index]
                 if process.poll() is None:
                     process.kill()
             if self._stopping.is_set():
-                self.has_failed = self.has_failed or code != 0
+                self.has_failed = self.has_failed or code not in self._good_ends(seat)
                 return
-            wait_s = plan.ended(trio.current_time() - started)
-            _log.error("worker_ended", worker=seat.index, pid=process.pid, code=code)
+            is_away = self._store_was_reached() and code == ExitCode.STORE_UNAVAILABLE
+            if not (is_away and seat.is_known_away):
+                _log.error("worker_ended", worker=seat.index, pid=process.pid, code=code)
+            lasted_s = trio.current_time() - started
+            wait_s = plan.found_store_away() if is_away else plan.ended(lasted_s)
+            if is_away and not seat.is_known_away:
+                _log.warning("worker_waits_for_store", worker=seat.index)
             if wait_s is None:
                 _log.critical("worker_given_up", worker=seat.index, ends=plan.num_ends)
                 self.has_failed = True
                 self._stop()
                 return
+            seat = attrs.evolve(seat, is_known_away=is_away)
             with trio.move_on_after(wait_s):
                 await self._stopping.wait()
 
+    def _store_was_reached(self) -> bool:
+        """Tell whether any worker has ever got as far: before, a store that does not answer may as well be a mistake in its URL."""
+        self._has_reached_store = self._has_reached_store or any(map(_is_up, self._seats))
+        return self._has_reached_store
+
+    def _good_ends(self, seat: WorkerSeat) -> set[int]:
+        """Return the codes with which a worker may end when it is told to stop."""
+        if _is_up(seat):
+            return {ExitCode.OK}
+        return {ExitCode.OK, ExitCode.STORE_UNAVAILABLE, -signal.SIGTERM}  # it had nobody to drain
+
     async def _start(self, seat: WorkerSeat) -> trio.Process:
+        _forget(seat)
         environment = {**self._environment, _SEAT: json.dumps(attrs.asdict(seat))}
         # A session of its own: Ctrl-C reaches the parent alone, which passes it on once.
         process = await trio.lowlevel.open_process(
@@ -240,12 +264,21 @@ class Workers:
         self._processes[seat.index] = process
         if self._stopping.is_set():
             process.send_signal(signal.SIGTERM)
-        _log.info("worker_started", worker=seat.index, pid=process.pid)
+        if not seat.is_known_away:
+            _log.info("worker_started", worker=seat.index, pid=process.pid)
         return process
 
-    async def _wait(self, process: trio.Process) -> int:
+    async def _wait(self, process: trio.Process, seat: WorkerSeat) -> int:
         """Wait for a worker's end, as long as it likes until it is told to stop."""
         async with trio.open_nursery() as nursery:
+
+            async def tell_when_up() -> None:
+                while not _is_up(seat):  # noqa: ASYNC110 - another process, which tells in no other way
+                    await trio.sleep(_LOOK_S)
+                _log.info("worker_started", worker=seat.index, pid=process.pid)
+
+            if seat.is_known_away:
+                nursery.start_soon(tell_when_up)
 
             async def limit() -> None:
                 await self._stopping.wait()
@@ -257,3 +290,12 @@ class Workers:
             code = await process.wait()
             nursery.cancel_scope.cancel("it has ended")
         return code
+
+
+def _is_up(seat: WorkerSeat) -> bool:
+    """Tell whether the process that has the seat, or had it last, has got as far as to serve."""
+    return Path(seat.socket_of(seat.index)).exists()
+
+
+def _forget(seat: WorkerSeat) -> None:
+    Path(seat.socket_of(seat.index)).unlink(missing_ok=True)

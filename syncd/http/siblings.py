@@ -30,7 +30,7 @@ class Siblings:
         """Returns this worker's own metrics; given by whoever counts."""
 
     def _path(self, index: int) -> Path:
-        return Path(self._seat.folder) / f"{index}.sock"
+        return Path(self._seat.socket_of(index))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer the others, until cancelled."""

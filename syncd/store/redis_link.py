@@ -22,7 +22,7 @@ from syncd.store.redis_keys import RedisNames
 from syncd.store.redis_scripts import Script
 from syncd.store.redis_source import Connection, Source
 
-__all__ = ["EraChanged", "RedisLink", "ServerInfo"]
+__all__ = ["EraChanged", "RedisLink", "ServerInfo", "StoreRefused", "refuse_policy"]
 
 PAUSE_S = 0.5
 """The actor's probes come once a second: each finds the pause over."""
@@ -30,6 +30,20 @@ PAUSE_S = 0.5
 AFTER_MS = 1000
 
 _HERE = "Redis cannot be used now"
+
+_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
+
+_NO_RIGHT = (
+    "unknown command",
+    "Unknown Redis command",
+    "ACL failure in script",
+    "The user executing the script can't",
+)
+"""How an error begins that is the same tomorrow and has no name of its own: a command that was renamed, a right that scripts miss."""
+
+
+class StoreRefused(StoreUnavailable):
+    """The server is there and refuses us, for a reason that waiting does not end: password, certificate or rights."""
 
 
 class EraChanged(Exception):
@@ -191,6 +205,9 @@ class RedisLink:
         except errors.BusyLoadingError as error:
             self._fail()
             raise StoreUnavailable(_HERE, after_ms=AFTER_MS) from error
+        except errors.AuthenticationError as error:  # to redis-py a kind of ConnectionError
+            self._fail()
+            raise StoreRefused(f"Redis does not let us in: {error}") from error
         except (errors.ConnectionError, errors.TimeoutError, OSError) as error:
             self._fail()
             raise StoreUnavailable(
@@ -218,9 +235,9 @@ class RedisLink:
             self._source.look_again()
             self.drop()
         may_have_run = "script" in text and not isinstance(error, errors.OutOfMemoryError)
-        return StoreUnavailable(
-            f"{_HERE}: {text[:200]}", after_ms=AFTER_MS, is_unknown=may_have_run
-        )
+        is_refused = isinstance(error, errors.NoPermissionError) or text.startswith(_NO_RIGHT)
+        kind = StoreRefused if is_refused else StoreUnavailable
+        return kind(f"{_HERE}: {text[:200]}", after_ms=AFTER_MS, is_unknown=may_have_run)
 
     def _connected(self) -> Connection:
         connection = self._connection
@@ -234,9 +251,11 @@ class RedisLink:
             self._connection = connection = self._source.connect()
         except (errors.AuthenticationError, errors.NoPermissionError) as error:
             self._fail()
-            raise StoreUnavailable(f"Redis does not let us in: {error}") from error
+            raise StoreRefused(f"Redis does not let us in: {error}") from error
         except (errors.RedisError, OSError) as error:
             self._fail()
+            if _CERTIFICATE in str(error):
+                raise StoreRefused(f"{_HERE}: {error}") from error
             raise StoreUnavailable(_HERE, after_ms=AFTER_MS) from error
         self._greeted()
         return connection

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgpack
 
-from syncd.errors import ConfigError, StoreUnavailable
+from syncd.errors import ConfigError, StoreUnavailable, StoreUnreachable
 from syncd.ids import ChannelName, Epoch
 from syncd.ports_log import (
     AppendRequest,
@@ -36,7 +36,7 @@ from syncd.store.base import (
 from syncd.store.redis_batch import Batch, Counts, for_script, place_bytes
 from syncd.store.redis_epochs import Epochs
 from syncd.store.redis_keys import RedisNames
-from syncd.store.redis_link import EraChanged, RedisLink, refuse_policy
+from syncd.store.redis_link import EraChanged, RedisLink, StoreRefused, refuse_policy
 from syncd.store.redis_rebuild import RedisRebuilds
 from syncd.store.redis_scripts import (
     COMMIT,
@@ -112,12 +112,16 @@ class RedisStore(RedisState):
         """See `Store.open`. Others may have the same data open.
 
         Raises:
-            ConfigError: nobody answers, or the server throws keys away when it is full.
+            StoreUnreachable: nobody answers.
+            ConfigError: the server does not let us in, or throws keys away when it is full.
         """
         try:
             refuse_policy(self._link.info().policy)
-        except StoreUnavailable as error:
+        except StoreRefused as error:
             raise ConfigError(f"redis.url: {error.message}") from error
+        except StoreUnavailable as error:
+            why = "" if error.__cause__ is None else f" ({error.__cause__})"
+            raise StoreUnreachable(f"redis.url: {error.message}{why}") from error
 
     def _greet(self) -> None:
         """Find out whose data this is, before anything is asked of it."""

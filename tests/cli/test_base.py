@@ -18,7 +18,7 @@ from syncd.cli.main import main
 from syncd.codes import ErrorCode
 from syncd.config import Address, AuthSettings, Config
 from syncd.config_load import load_config
-from syncd.errors import ConfigError, RequestRejected
+from syncd.errors import ConfigError, RequestRejected, StoreUnavailable, StoreUnreachable
 from syncd.model.tokens import TokenVerifier
 
 SECRET = "an hmac secret of thirty-two bytes or more"
@@ -99,6 +99,8 @@ def _raise(error):
         (RequestRejected(ErrorCode.PERMISSION_DENIED), 3, "may not do that"),
         (RequestRejected(ErrorCode.BAD_CHANNEL), 2, "namespace:name"),
         (RequestRejected(ErrorCode.TOO_LARGE), 1, "larger"),
+        (StoreUnreachable("redis.url: away"), 5, "redis.url: away"),
+        (StoreUnavailable("away"), 5, "away"),
         (ConnectionRefusedError(111, "Connection refused"), 4, "Connection refused"),
         (TimeoutError("took too long"), 4, "took too long"),
         (OSError(98, "Address already in use"), 1, "Address already in use"),
@@ -147,7 +149,7 @@ def test_help_tells_every_command_and_exit_code(capsys):
     out = capsys.readouterr().out
     for name in main_module.COMMANDS:
         assert f"\n  {name} " in out
-    for text in ("Exit codes:", "3  the key", "SYNCD_API_KEY"):
+    for text in ("Exit codes:", "3  the key", "5  the store", "SYNCD_API_KEY"):
         assert text in out
 
 

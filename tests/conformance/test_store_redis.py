@@ -12,7 +12,7 @@ import attrs
 import pytest
 import redis
 
-from syncd.errors import ConfigError, StoreUnavailable
+from syncd.errors import ConfigError, StoreUnavailable, StoreUnreachable
 from syncd.ids import ChannelName
 from syncd.ports_log import Appended
 from syncd.ports_state import Committed, EntryWrite, KeyName, KnownOutcome
@@ -240,10 +240,36 @@ def test_the_rights_that_are_listed_are_enough_and_reach_nothing_else(
                 client.execute_command(*refused)
 
 
-def test_nobody_there_is_a_mistake_at_the_start(make_server, join):
+def test_nobody_there_at_the_start_is_told_apart_from_a_mistake(make_server, join):
     server = make_server()
     server.kill()
-    with pytest.raises(ConfigError, match=r"redis\.url"):
+    with pytest.raises(StoreUnreachable, match=r"redis\.url"):
+        join(server)
+
+
+@pytest.mark.parametrize(
+    ("rights", "password", "text"),
+    [
+        (["~*", "&*", "+@all"], "other", "does not let us in"),
+        (["~*", "&*", "+@all", "-info"], "PASSWORD", "no permissions"),
+        (["~*", "&*", "+@all", "-hget"], "PASSWORD", "can't run this command|ACL failure"),
+        (["&*", "+@all"], "PASSWORD", "no permissions to access"),
+    ],
+)
+def test_a_server_that_refuses_us_is_a_mistake_that_waiting_does_not_mend(
+    make_server, options, rights, password, text
+):
+    server = make_server()
+    server.ask("ACL", "SETUSER", "u", "on", ">PASSWORD", *rights)
+    with pytest.raises(ConfigError, match=text) as raised:
+        RedisStore(f"unix://u:{password}@{server.path}", options).open()
+    assert not isinstance(raised.value, StoreUnreachable)
+
+
+def test_a_password_that_is_missing_is_told_as_such(make_server, join):
+    server = make_server()
+    server.ask("CONFIG", "SET", "requirepass", "x")
+    with pytest.raises(ConfigError, match="does not let us in"):
         join(server)
 
 

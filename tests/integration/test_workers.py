@@ -49,6 +49,12 @@ def is_alive(pid):
     return False
 
 
+def children(server):
+    """Of the parent, whichever of its threads started them."""
+    lists = Path(f"/proc/{server.pid}/task").glob("*/children")
+    return {int(pid) for each in lists for pid in each.read_text().split()}
+
+
 def call(server, path, body=None):
     request = urllib.request.Request(
         f"http://127.0.0.1:{server.port}{path}",
@@ -127,6 +133,87 @@ def test_a_worker_that_never_lasts_makes_the_parent_give_up(tmp_path, redis):
         events = [line.get("event") for line in server.log_lines()]
         assert "worker_given_up" in events
         assert 5 <= events.count("worker_ended") <= 12
+
+
+def lines_of(server, event):
+    return [line for line in server.log_lines() if line.get("event") == event]
+
+
+def test_a_worker_that_dies_while_redis_is_away_comes_back_with_it_and_the_others_stay(
+    tmp_path, redis
+):
+    """It cannot start without Redis. The parent used to count that as six quick ends, and stopped the healthy worker too."""
+    with serving(tmp_path, redis, 2) as server:
+        server.start()
+        wait_until(lambda: all_up(server, 2), "two workers")
+        before = started(server)
+        redis.kill()
+        os.kill(before[0], signal.SIGKILL)
+        wait_until(lambda: lines_of(server, "worker_waits_for_store"), "a try without Redis")
+        # More tries than were given up before, told by nothing but what the parent does: it starts processes.
+        tries = set()
+
+        def tried_enough():
+            tries.update(pid for pid in children(server) if pid != before[1])
+            return len(tries) > 6
+
+        wait_until(tried_enough, "tries that go on", timeout_s=60.0)
+        assert server.returncode is None
+        assert is_alive(before[1])
+        assert call(server, "/health/live")
+        assert len(lines_of(server, "worker_waits_for_store")) == 1
+        assert len(lines_of(server, "worker_ended")) == 2
+        assert len(lines_of(server, "worker_started")) == 3
+        assert server.log.read_text().count("Error: redis.url") == 1
+        redis.start()
+        wait_until(lambda: all_up(server, 2), "the dead one again", timeout_s=30.0)
+        wait_until(lambda: started(server)[0] in children(server), "the word of it in the log")
+        assert len(lines_of(server, "worker_started")) == 4
+        assert started(server)[1] == before[1]
+        assert server.stop()[0] == 0
+
+
+def test_workers_that_all_died_without_redis_come_back_and_a_stop_meanwhile_is_clean(
+    tmp_path, redis
+):
+    with serving(tmp_path, redis, 2) as server:
+        server.start()
+        wait_until(lambda: all_up(server, 2), "two workers")
+        waiting = "both waiting for Redis"
+        with redis.stopped():
+            for pid in children(server):
+                os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: len(lines_of(server, "worker_waits_for_store")) == 2, waiting)
+        wait_until(lambda: all_up(server, 2), "both again", timeout_s=30.0)
+        redis.kill()
+        for pid in children(server):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(lines_of(server, "worker_waits_for_store")) == 4, waiting)
+        assert server.stop()[0] == 0
+
+
+def test_a_password_that_is_wrong_by_now_ends_all_as_any_broken_configuration(tmp_path, redis):
+    with serving(tmp_path, redis, 2) as server:
+        server.start()
+        wait_until(lambda: all_up(server, 2), "two workers")
+        redis.ask("CONFIG", "SET", "requirepass", "changed")
+        os.kill(started(server)[0], signal.SIGKILL)
+        assert server.wait(60) == 1
+        assert lines_of(server, "worker_given_up")
+        assert not lines_of(server, "worker_waits_for_store")
+        assert "Redis does not let us in" in server.log.read_text()
+
+
+def test_without_redis_from_the_first_a_start_fails(tmp_path, redis):
+    redis.kill()
+    with ServerProcess(tmp_path, CONFIG, arguments=("--redis", redis.url)) as server:
+        server.spawn()
+        assert server.wait(20) == 5
+        assert "redis.url: Redis cannot be used now (" in server.tail()
+    with serving(tmp_path, redis, 2) as server:
+        server.spawn()
+        assert server.wait(60) == 1
+        assert lines_of(server, "worker_given_up")
 
 
 def test_workers_without_a_redis_and_a_taken_port_are_refused_at_the_start(tmp_path, redis):
