@@ -1,19 +1,24 @@
 """Two nodes in one Trio run that share a real Redis: what one commits reaches clients of the other, and what the bus loses is found."""
 
-import contextlib
-import itertools
 import tempfile
 from pathlib import Path
 
 import pytest
 import trio
 
-from syncd import App
-from syncd.model.definitions_check import app_in_force
-from syncd.server import open_node
-from syncd.testing.plain_client import PlainClient
 from syncd.testing.redis_server import RedisServer
-from tests.integration.nodes import DURABLE, EPHEMERAL, LATEST, MEMORY, make_config, wait_for
+from tests.integration.nodes import wait_for
+from tests.integration.two_nodes import (
+    check_outcomes,
+    check_reads_follow_writes,
+    check_watches,
+    data_of,
+    mutate,
+    publish,
+    put,
+    subscribe,
+    two_nodes,
+)
 
 pytestmark = pytest.mark.process
 
@@ -35,90 +40,10 @@ def redis(server):
     client.close()
 
 
-def make_app(source, told=()):
-    app = App(mutate="anyone")
-    options = {"read": "anyone", "mutate": "anyone", "write": "anyone"}
-    app.collection("orders", **options)
-    prices = app.collection("prices", read="anyone", ttl="1 h")
-    app.collection("drafts", volatile=True, **options)
-
-    @prices.loader
-    async def load(key: str):
-        return source.get(key)
-
-    accounts = app.collection("accounts", **options)
-
-    @accounts.on_commit
-    async def forward(change):
-        told.append((app, change.key, change.version, change.value))
-
-    return app
-
-
-class World:
-    """Nodes, and clients that hang up at the end."""
-
-    def __init__(self, server, folder, stack):
-        self._server, self._folder, self._stack = server, folder, stack
-        self.source = {"a": 1}
-        self.nodes = []
-        self.apps = []
-        self.told = []
-
-    @contextlib.asynccontextmanager
-    async def node(self):
-        kinds = (DURABLE, MEMORY, LATEST, EPHEMERAL)
-        config = make_config(self._folder, *kinds, redis=self._server.url)
-        app = make_app(self.source, self.told)
-        async with open_node(config, app_in_force(app.definition(), config)) as node:
-            await wait_for(trio.lowlevel.checkpoint, lambda _: node.bridge.is_up)
-            self.nodes.append(node)
-            self.apps.append(app)
-            yield node
-
-    async def connect(self, index, **hello):
-        client = await PlainClient.connect(self.nodes[index].addresses[0][1])
-        self._stack.push_async_callback(client.aclose)
-        client.welcome = await client.hello(**hello)
-        client.mids = itertools.count(1)
-        return client
-
-
 @pytest.fixture
 async def world(server, redis, tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        world = World(server, tmp_path, stack)
-        await stack.enter_async_context(world.node())
-        await stack.enter_async_context(world.node())
-        with trio.fail_after(60):
-            yield world
-
-
-async def subscribe(client, channel, **body):
-    kind, answer = await client.ask("subscribe", channel=channel, **body)
-    assert kind == "subscribed", answer
-    return answer
-
-
-async def publish(client, channel, data, **body):
-    kind, answer = await client.ask("publish", channel=channel, data=data, **body)
-    assert kind == "ok", answer
-    return answer.get("position")
-
-
-async def mutate(client, name, **args):
-    await client.send("mutate", mid=next(client.mids), name=name, args=args)
-    _, outcome = await client.expect("outcome")
-    assert outcome["status"] == "ok", outcome
-    return outcome
-
-
-async def put(client, collection, key, value):
-    return await mutate(client, f"{collection}.put", key=key, value=value)
-
-
-async def data_of(client, count):
-    return [(await client.expect("event"))[1]["data"] for _ in range(count)]
+    async with two_nodes(server.url, tmp_path) as world:
+        yield world
 
 
 @pytest.mark.parametrize("channel", ["log:a", "mem:a", "now:a"])
@@ -186,27 +111,11 @@ async def test_what_the_bus_loses_is_found_in_the_log(world, redis):
 
 
 async def test_a_watch_on_one_node_is_told_what_a_client_of_the_other_changes(world):
-    watcher, author = await world.connect(1), await world.connect(0)
-    await put(author, "orders", "a", {"n": 1})
-    kind, watched = await watcher.ask("watch", collection="orders", all=True)
-    assert kind == "watched"
-    assert [(e["key"], e["value"]) for e in watched["entries"]] == [("a", {"n": 1})]
-    await put(author, "orders", "a", {"n": 2})
-    _, event = await watcher.expect("event")
-    assert (event["key"], event["data"]) == ("a", {"value": {"n": 2}})
+    await check_watches(world, "a")
 
 
 async def test_an_entry_in_memory_of_one_node_is_not_served_after_the_other_changed_it(world):
-    reader, author = await world.connect(1), await world.connect(0)
-    await put(author, "orders", "a", 1)
-    for n in range(2, 12):
-        _, before = await reader.ask("read", collection="orders", keys=["a"])
-        assert before["entries"][0]["value"] == n - 1
-        outcome = await put(author, "orders", "a", n)
-        _, after = await reader.ask(
-            "read", collection="orders", keys=["a"], after=outcome["positions"]
-        )
-        assert after["entries"][0]["value"] == n
+    await check_reads_follow_writes(world, "a")
 
 
 async def test_counters_that_both_nodes_raise_lose_nothing(world):
@@ -225,16 +134,7 @@ async def test_counters_that_both_nodes_raise_lose_nothing(world):
 
 
 async def test_a_mutation_sent_again_through_the_other_node_is_answered_and_not_repeated(world):
-    first = await world.connect(0)
-    me = first.welcome["clients"][0]
-    await mutate(first, "orders.incr", key="sum")
-    await first.aclose()
-    again = await world.connect(1, clients=[me])
-    assert again.welcome["clients"][0]["last_mid"] == 1
-    outcome = await mutate(again, "orders.incr", key="sum")
-    assert outcome["mid"] == 1
-    _, answer = await again.ask("read", collection="orders", keys=["sum"])
-    assert answer["entries"][0]["value"] == 1
+    await check_outcomes(world, "sum")
 
 
 async def test_an_invalidation_on_one_node_has_the_other_load_anew(world):
