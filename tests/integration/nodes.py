@@ -1,6 +1,8 @@
 """Nodes inside the test's own Trio run: real sockets, every part in reach."""
 
 import contextlib
+import http.client
+import json
 
 import trio
 
@@ -98,3 +100,14 @@ async def wait_for(ask, holds, timeout_s=20):
         while not holds(answer := await ask()):  # noqa: ASYNC110 - a condition of the node's, asked from outside
             await trio.sleep(0.02)
     return answer
+
+
+def readiness_of(port):
+    """Ask a node whether it is ready, in a thread; returns the status and the reasons."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/health/ready")
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())["reasons"]
+    finally:
+        connection.close()

@@ -1,7 +1,5 @@
 """`/health/ready` tells the truth, soon: who stops, has an actor down, a store that cannot commit or a loop that lags gets no traffic."""
 
-import http.client
-import json
 import signal
 import threading
 import time
@@ -14,25 +12,15 @@ from syncd.errors import StoreUnavailable
 from syncd.store.sqlite import SqliteStore
 from syncd.testing.plain_client import PlainClient
 from syncd.testing.process import ServerProcess, free_port
-from tests.integration.nodes import MEMORY, make_config, running
+from tests.integration.nodes import MEMORY, make_config, readiness_of, running
 
 SOON_S = 1.0
 SLACK_S = 2.0
 """What a busy machine may add to an answer."""
 
 
-def ask(port):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", "/health/ready")
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())["reasons"]
-    finally:
-        connection.close()
-
-
 async def ready(node):
-    return await trio.to_thread.run_sync(ask, node.addresses[0][1])
+    return await trio.to_thread.run_sync(readiness_of, node.addresses[0][1])
 
 
 async def until(node, wanted, within_s=SOON_S + SLACK_S):
@@ -148,6 +136,6 @@ async def test_a_node_that_stops_is_not_ready_at_once_and_never_again(tmp_path):
 
 def _ask_or_none(port):
     try:
-        return ask(port)
+        return readiness_of(port)
     except OSError:
         return None

@@ -1,0 +1,109 @@
+"""Two nodes whose Redis hangs, or tells nothing: clients stay, what they want waits, and all of it is made good without a restart."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+import trio
+
+from syncd.client import ConnectionState, open_client
+from syncd.testing.redis_process import redis_executable
+from syncd.testing.redis_server import RedisServer
+from tests.integration.nodes import readiness_of, wait_for
+from tests.integration.two_nodes import data_of, publish, put, subscribe, two_nodes, value_of
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.slow,
+    pytest.mark.skipif(redis_executable() is None, reason="no redis-server here"),
+]
+
+READY = (200, [])
+BUS_DOWN = (503, ["The bus to the other nodes is down."])
+REFUSED = "The store cannot commit."
+MUTATIONS = 20
+
+
+@pytest.fixture
+def server():
+    with (
+        tempfile.TemporaryDirectory(prefix="syncd-") as folder,
+        RedisServer(Path(folder), appendfsync="always") as redis,
+    ):
+        yield redis
+
+
+@pytest.fixture
+async def world(server, tmp_path):
+    async with two_nodes(server.url, tmp_path) as world:
+        yield world
+
+
+def ready(node):
+    return trio.to_thread.run_sync(readiness_of, node.addresses[0][1])
+
+
+async def until_ready(world, is_so):
+    for node in world.nodes:
+        await wait_for(lambda node=node: ready(node), is_so)
+
+
+async def test_mutations_made_while_redis_hangs_take_effect_once_each_when_it_goes_on(
+    world, server
+):
+    """What the store sent before it gave up is done by Redis afterwards, though nobody was told: then it is not done again."""
+    urls = [f"http://127.0.0.1:{node.addresses[0][1]}" for node in world.nodes]
+    async with open_client(urls[0]) as here, open_client(urls[1]) as there:
+        clients = (here, there)
+        for client in clients:
+            assert await client.mutate("orders.incr", key="begun").server() in (1, 2)
+        ids = [client.client_id for client in clients]
+        left = []
+        async with trio.open_nursery() as watching:
+            for client in clients:
+                watching.start_soon(note_leaving, client, left)
+            with server.stopped():
+                made = [
+                    [client.mutate("orders.incr", key="sum") for _ in range(MUTATIONS)]
+                    for client in clients
+                ]
+                await until_ready(world, lambda told: REFUSED in told[1])
+                assert [each.outcome for mutations in made for each in mutations] == [None] * (
+                    2 * MUTATIONS
+                )
+            with trio.fail_after(30):
+                values = [[await each.server() for each in mutations] for mutations in made]
+            watching.cancel_scope.cancel()
+        assert sorted(values[0] + values[1]) == [*range(1, 2 * MUTATIONS + 1)]
+        for own in values:
+            assert own == sorted(own), "in the order in which they were made"
+        for client in clients:
+            (entry,) = (await client.read("orders", ["sum"])).entries
+            assert entry.value == 2 * MUTATIONS
+        assert (left, [client.client_id for client in clients]) == ([], ids)
+        await until_ready(world, lambda told: told == READY)
+        assert {each.num_restarts for node in world.nodes for each in node.health()} == {0}
+
+
+async def note_leaving(client, left):
+    async for state in client.states():
+        if state is not ConnectionState.CONNECTED:
+            left.append(state)
+
+
+async def test_a_cut_of_the_bus_alone_is_told_and_what_it_lost_is_made_good(world, server):
+    author, reader = await world.connect(0), await world.connect(1)
+    await subscribe(reader, "log:a")
+    await publish(author, "log:a", 0)
+    assert await data_of(reader, 1) == [0]
+    await until_ready(world, lambda told: told == READY)
+    server.ask("ACL", "SETUSER", "default", "-subscribe", "-ssubscribe")
+    assert server.ask("CLIENT", "KILL", "TYPE", "pubsub") >= 2
+    await until_ready(world, lambda told: told == BUS_DOWN)
+    for number in range(1, 6):
+        await publish(author, "log:a", number)
+    outcome = await put(author, "orders", "a", 1)
+    assert await value_of(reader, "a", after=outcome["positions"]) == 1
+    server.ask("ACL", "SETUSER", "default", "+subscribe", "+ssubscribe")
+    await until_ready(world, lambda told: told == READY)
+    assert await data_of(reader, 5) == [1, 2, 3, 4, 5]
