@@ -142,6 +142,15 @@ class RedisLink:
         """
         self._connected()
 
+    def greet(self) -> None:
+        """Greet once more, over the connection there is, or else over a new one.
+
+        Raises: as `run`.
+        """
+        greeted = self._connection
+        if self._connected() is greeted:
+            self._greeted()
+
     def info(self) -> ServerInfo:
         """Ask the server who it is.
 
@@ -245,6 +254,9 @@ class RedisLink:
             if self._is_sound(connection):
                 return connection
             self.drop()
+        if self._is_greeting:
+            # What was said of one server must not be noted on another.
+            raise StoreUnavailable(_HERE, after_ms=AFTER_MS)
         if self._clock() < self._paused_until:
             raise StoreUnavailable(_HERE, after_ms=AFTER_MS)
         try:

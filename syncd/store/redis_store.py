@@ -57,6 +57,9 @@ T = TypeVar("T")
 UNSURE_S = 600.0
 """A script that was sent and not answered has run by then, or never will: its connection is long closed."""
 
+LOOK_S = 1.0
+"""Between two looks at how the server is set, which may change while it runs."""
+
 FORWARDED_A_CALL = 2000
 """Acknowledged changes handed over with one transaction."""
 
@@ -95,7 +98,7 @@ class RedisStore(RedisState):
         self._node: bytes = msgpack.packb(node)
         self._link = RedisLink(url, names or RedisNames(), timeout_s=timeout_s, greet=self._greet)
         self._epochs = Epochs(options.cached_channels)
-        self._unsure_at = -math.inf
+        self._unsure_at = self._looked_at = -math.inf
         self._secret = b""
         self._size_bytes = 0
         self._counts = Counts()
@@ -125,6 +128,7 @@ class RedisStore(RedisState):
 
     def _greet(self) -> None:
         """Find out whose data this is, before anything is asked of it."""
+        self._looked_at = self._timer()
         info = self._link.info()
         self._size_bytes = info.used_bytes
         secret = self._secret or self._options.entropy(SECRET_BYTES)
@@ -137,6 +141,13 @@ class RedisStore(RedisState):
             # What clients acknowledged may have other content by now under the same numbers.
             self._acknowledged.clear()
             self._forwarded.clear()
+
+    def look(self) -> None:
+        """See whether the server still is what it was, and still keeps what it answers, and note it beside the data.
+
+        Raises: as `commit`.
+        """
+        self._link.greet()
 
     def run(self, script: Script, make: Callable[[], list[Any]]) -> Any:
         """Run a script; `make` returns its arguments behind the era, and is asked again if the era has changed.
@@ -319,7 +330,9 @@ class RedisStore(RedisState):
         return _page_from(self.run(READ, lambda: [self.describe(channel), after, last, *how]))
 
     def trim(self, now_ms: int, budget_s: float) -> TrimReport:
-        """See `Store.trim`. In steps, each a script of its own."""
+        """See `Store.trim`. In steps, each a script of its own; and looks at the server, now and then."""
+        if self._timer() - self._looked_at >= LOOK_S:
+            self.look()
         return self._trimmer.trim(now_ms, budget_s)
 
     def hand_over_all(self) -> bool:

@@ -23,14 +23,18 @@ class RedisServer(RedisBase):
         self.folder = folder
         self.path = folder / "redis.sock"
         self._options = options
-        keeps = ["--appendonly", "yes", "--appendfsync", appendfsync] if appendfsync else []
-        self._keeps = [*keeps, "--save", ""]
+        self.set_appendfsync(appendfsync)
         super().__init__(f"unix://{self.path}", folder / "redis.log")
 
     def _arguments(self) -> list[str]:
         self.folder.mkdir(parents=True, exist_ok=True)
         where = ["--port", "0", "--unixsocket", str(self.path), "--dir", str(self.folder)]
         return [*where, *self._keeps, *self._options]
+
+    def set_appendfsync(self, appendfsync: str | None) -> None:
+        """Keep so much on disk from the next start on."""
+        keeps = ["--appendonly", "yes", "--appendfsync", appendfsync] if appendfsync else []
+        self._keeps = [*keeps, "--save", ""]
 
     def forget(self) -> None:
         """Delete what lies on disk, between `kill` and `start`."""

@@ -1,19 +1,27 @@
--- Make what every store needs, and note which server has the data. ARGV: secret, seed and era to use where there are none, the
--- server's run id, whether a server that starts again has lost nothing.
--- Reply: secret, seed, era. Another server may have lost the end of every log: a new era, in which no epoch goes on. Its name is new,
--- for the end that was lost may have told of an era itself.
+-- Make what every store needs, and note which server has the data, in which of its lives. ARGV: secret, seed and name of an era to use where
+-- there are none, the server's run id, whether it keeps all that it answers ('1').
+-- Reply: secret, seed, era.
+-- An era goes on over a restart only from a life that kept all, as far as anybody looked, to one that does: any other may have lost the end
+-- of every log. It ends, too, as soon as its server is seen to keep all no more: what is told from then on goes with the note, if that is lost.
+-- The name of an era is new, for the end that was lost may have told of one itself.
+local secret, seed, name, run, keeps = unpack(ARGV)
 local meta, call = KEYS[1], redis.call
-call('HSETNX', meta, 'm:node_secret', ARGV[1])
-if call('HSETNX', meta, 'm:epoch_seed', ARGV[2]) == 1 then
-  call('HSET', meta, 'era', ARGV[3] .. ':0', 'run', ARGV[4])
+keeps = keeps == '1'
+call('HSETNX', meta, 'm:node_secret', secret)
+if call('HSETNX', meta, 'm:epoch_seed', seed) == 1 then
+  call('HSET', meta, 'era', name .. ':0', 'run', run, 'kept', keeps and run or '')
 end
-local run = call('HGET', meta, 'run')
-if run ~= ARGV[4] then
-  -- An operator who has brought back an older copy takes the field away.
-  if ARGV[5] ~= '1' or not run then
-    local count = string.match(call('HGET', meta, 'era'), ':(%d+)$')
-    call('HSET', meta, 'era', string.format('%s:%d', ARGV[3], count + 1))
-  end
-  call('HSET', meta, 'run', ARGV[4])
+-- `kept` names the life that has kept all so far. A node from before it was noted, or an operator who has brought back an older copy and
+-- takes the field `run` away, leaves it with another name than `run`.
+local found = call('HMGET', meta, 'run', 'kept', 'era')
+local was, kept, era = found[1], found[2], found[3]
+local has_kept, is_other = was and kept == was, was ~= run
+if is_other and not (has_kept and keeps) or not is_other and has_kept and not keeps then
+  local count = string.match(era, ':(%d+)$')
+  era = string.format('%s:%d', name, count + 1)
+  call('HSET', meta, 'era', era)
 end
-return {call('HGET', meta, 'm:node_secret'), call('HGET', meta, 'm:epoch_seed'), call('HGET', meta, 'era')}
+if is_other or has_kept and not keeps then
+  call('HSET', meta, 'run', run, 'kept', keeps and run or '')
+end
+return {call('HGET', meta, 'm:node_secret'), call('HGET', meta, 'm:epoch_seed'), era}

@@ -1,0 +1,105 @@
+"""Which server keeps all it answered: only from one that did to one that does, an epoch goes on over a restart."""
+
+from tests.conformance.redis_lives import append, back, head, join, make_server, restart
+
+__all__ = ["join", "make_server"]  # fixtures
+
+
+def aof_size(server):
+    (path,) = (server.folder / "appendonlydir").glob("*.incr.aof")
+    return path.stat().st_size
+
+
+def test_a_life_that_may_have_lost_its_end_is_not_gone_on_with_by_one_that_keeps_all(
+    make_server, join
+):
+    """Found by an audit: whoever moved to `always`, as the docs advise, got positions of before with other content."""
+    server = make_server("everysec")
+    store = join(server)
+    append(store, 2)
+    size = aof_size(server)
+    told = append(store, 2)[-1]
+    server.set_appendfsync("always")
+    restart(server, num_lost_bytes=aof_size(server) - size)
+    assert back(store).epoch != told.epoch
+    (again,) = append(store)
+    assert (again.epoch, again.offset) != (told.epoch, 3)
+
+
+def test_from_the_first_restart_between_two_that_keep_all_epochs_go_on(make_server, join):
+    server = make_server("everysec")
+    store = join(server)
+    append(store)
+    server.set_appendfsync("always")
+    restart(server)
+    back(store)
+    append(store)
+    told = head(store)
+    restart(server)
+    assert back(store) == told
+
+
+def test_what_a_server_was_set_to_while_it_ran_counts_as_the_weakest_that_was_seen(
+    make_server, join
+):
+    server = make_server("always")
+    store = join(server)
+    append(store)
+    server.ask("CONFIG", "SET", "appendfsync", "everysec")
+    store.look()
+    told = append(store, 2)[-1]
+    size = aof_size(server)
+    append(store)
+    server.ask("CONFIG", "SET", "appendfsync", "always")
+    store.look()
+    restart(server, num_lost_bytes=aof_size(server) - size)
+    assert back(store).epoch != told.epoch
+
+
+def test_a_note_that_was_lost_with_what_it_is_about_is_not_missed(make_server, join):
+    """What is told from then on is told in another era, which is lost with the note."""
+    server = make_server("always")
+    store, size = join(server), 0
+    append(store)
+    before = head(store)
+    size = aof_size(server)
+    server.ask("CONFIG", "SET", "appendfsync", "everysec")
+    store.look()
+    told = append(store)[0]
+    restart(server, num_lost_bytes=aof_size(server) - size)
+    assert back(store) == before
+    (again,) = append(store)
+    assert (again.epoch, again.offset) != (told.epoch, told.offset)
+
+
+def test_trimming_looks_at_the_server_once_a_second(make_server, join):
+    server = make_server("always")
+    now = [0.0]
+    store = join(server, timer=lambda: now[0])
+    told = append(store)[0]
+    server.ask("CONFIG", "SET", "appendfsync", "everysec")
+    store.trim(0, 1.0)
+    assert head(store).epoch == told.epoch
+    now[0] = 1.1
+    store.trim(0, 1.0)
+    assert head(store).epoch != told.epoch
+
+
+def test_data_of_before_this_was_noted_is_taken_for_what_may_have_lost_its_end(make_server, join):
+    server = make_server("always")
+    store = join(server)
+    told = append(store)[0]
+    server.ask("HDEL", "{syncd}:meta", "kept")
+    store.look()
+    assert head(store).epoch == told.epoch
+    restart(server)
+    assert back(store).epoch != told.epoch
+
+
+def test_a_look_at_a_server_that_is_as_it_was_writes_nothing(make_server, join):
+    server = make_server("always")
+    store = join(server)
+    append(store)
+    size = aof_size(server)
+    store.look()
+    assert aof_size(server) == size
