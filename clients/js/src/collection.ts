@@ -13,11 +13,11 @@ import type { Position } from "./wire/messages.js";
 const MAX_AMENDED = 100;
 
 /** Which entries to watch: some keys (at most 1,000, all of one partition), one partition, or all. */
-export interface WatchSelection {
-  readonly keys?: readonly string[] | undefined;
-  readonly partition?: string | undefined;
-  readonly all?: true | undefined;
-}
+export type WatchSelection = Readonly<
+  | { keys: readonly string[]; partition?: undefined; all?: undefined }
+  | { partition: string; keys?: undefined; all?: undefined }
+  | { all: true; keys?: undefined; partition?: undefined }
+>;
 
 /**
  * What a watch is doing.

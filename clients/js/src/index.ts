@@ -36,7 +36,7 @@ export type {
   SubscriptionChanged,
 } from "./core/facts.js";
 export { type ConnectionState, isFinal, type SubscriptionState } from "./core/tables.js";
-export type { Mutate, Mutation, MutatorMap } from "./mutation.js";
+export type { LocalValue, Mutate, Mutation, MutatorMap } from "./mutation.js";
 export type { ClientOptions, ConnectionStatus } from "./options.js";
 export type { Environment, Signal, SocketLike, SocketMaker } from "./shell/environment.js";
 export type { PendingStore, StoredMutation } from "./shell/pending-store.js";

@@ -17,9 +17,24 @@ export interface Mutation<Local = unknown> {
   readonly server: Promise<unknown>;
 }
 
+/** What a mutator may return: no promise, because what it wrote behind an `await` would be lost. */
+export type LocalValue =
+  | undefined
+  | null
+  | boolean
+  | number
+  | string
+  | bigint
+  | symbol
+  // biome-ignore lint/suspicious/noConfusingVoidType: a mutator need not return anything
+  | void
+  | (object & { readonly then?: never });
+
+type LocalMutator = Mutator<never, LocalValue> | null;
+
 /** Mutators by name; those of a collection may stand in an object under its name. Null: known not to be predicted. */
 export interface MutatorMap {
-  readonly [name: string]: Mutator | null | { readonly [name: string]: Mutator | null };
+  readonly [name: string]: LocalMutator | { readonly [name: string]: LocalMutator };
 }
 
 type Call<Named> = Named extends (tx: MutatorTx) => infer Local

@@ -74,6 +74,19 @@ const orders = shop.collection<Order>("orders");
 const list: readonly CollectionEntry<Order>[] = orders.list((order, key) => order.status === key);
 const status: string | undefined = orders.get("7")?.status;
 void [list, status, orders.watch({ keys: ["7"] }), orders.put("7", { status: "new" }, { ifVersion: 0 })];
+createClient({
+  url: "/ws",
+  mutators: {
+    // @ts-expect-error what it wrote behind an await would be lost
+    late: async (tx: MutatorTx) => tx.delete("x", { collection: "orders" }),
+    orders: { list: (tx: MutatorTx) => [tx.get("7")], find: (tx: MutatorTx): Order => tx.get("7") },
+  },
+});
+createClient({
+  url: "/ws",
+  // @ts-expect-error the same in a collection
+  mutators: { orders: { late: async (tx: MutatorTx) => void tx.delete("x") } },
+});
 // @ts-expect-error an argument is missing
 shop.mutate.orders.ship({});
 // @ts-expect-error an argument is of another type
@@ -84,5 +97,9 @@ shop.mutate.orders.lose({});
 orders.put("7", {});
 // @ts-expect-error entries do not change
 orders.list()[0].value = { status: "x" };
+// @ts-expect-error watch what?
+orders.watch({});
+// @ts-expect-error keys or a partition, not both
+orders.watch({ keys: ["a/7"], partition: "a" });
 // @ts-expect-error a partition is a string
 orders.watch({ partition: 3 });
