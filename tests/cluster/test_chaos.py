@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from syncd.testing.crowd import wait_until
 from tests.cluster.faults import LOSSY_KINDS, NODE_KINDS, REDIS_KINDS, make_plan
+from tests.cluster.returns import Absences, are_connected, open_guests
 from tests.cluster.scenario import following, live_through, roll
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
+
+SLOT_S = 2.5
+"""A quarter of `stop_s`."""
+EARLY_S = 0.05
+"""Slots are told in whole milliseconds, and counted from the end of the connection, which is not before `bye`."""
+LATE_S = 2.0
+"""To connect and to be greeted, beside a node that starts on a busy machine."""
 
 
 @pytest.fixture
@@ -41,6 +50,20 @@ async def test_what_redis_loses_is_told_as_lost(folder):
     assert sum(watcher.view.num_renewed for watcher in world.watchers) > 0
 
 
-async def test_a_rolling_restart_loses_and_doubles_nothing(folder):
-    world = await live_through(folder, 3, roll)
+async def test_a_rolling_restart_loses_and_doubles_nothing(folder, monkeypatch):
+    """And clients that do as they are told come back, each in the slot it was given: not before it, and not later."""
+    absences = Absences()
+
+    async def roll_under_guests(cluster):
+        async with open_guests(cluster, 24) as guests:
+            absences.watch(monkeypatch)
+            await roll(cluster)
+            await wait_until(lambda: are_connected(guests), 20, "all guests are back")
+
+    world = await live_through(folder, 3, roll_under_guests)
     assert world.counters.num_decided > 200
+    assert len(absences.all) >= 24, "each node sends away whom it has"
+    assert max(absence.slot_s for absence in absences.all) <= SLOT_S
+    late_s = [absence.lasted_s - absence.slot_s for absence in absences.all]
+    assert min(late_s) > -EARLY_S
+    assert max(late_s) < LATE_S
