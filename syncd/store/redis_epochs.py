@@ -1,7 +1,7 @@
 """Which epoch a channel has in Redis (DESIGN 5.14).
 
 The *era* is one string beside the log: a random name, made anew whenever another server process answers, unless both that one and the one
-before it keep all they answer (`appendfsync always`, and not a replica that was made the master); and when one is seen to keep all no more.
+before it keep all they answer (`appendfsync always`, no replicas, and not one that was made the master); and when one is seen to keep all no more.
 A channel's row says in which era it was written; in a later one it has another epoch, derived from the seed, the era and its name. Nobody can
 vouch that nothing was lost: a node knows what it was told itself, and another, maybe dead by now, has told more. Invariant: a pair of epoch
 and offset that was ever told never gets other content.

@@ -6,8 +6,9 @@ error says so. After a failure the link refuses for `PAUSE_S` without asking, so
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -55,8 +56,14 @@ class ServerInfo:
     """What a server says of itself."""
 
     run_id: str
+    replid: str
+    """Of what it sends to replicas: another one after it was a replica itself."""
     keeps_all: bool
-    """It writes every command to disk before it answers, and is not a replica that was made the master."""
+    """It writes every command to disk before it answers."""
+    is_promoted: bool
+    """It was a replica and was made the master. Forgotten when it starts again."""
+    has_replicas: bool
+    """That have all by now, and get what comes."""
     policy: str
     used_bytes: int
     version: str
@@ -165,10 +172,12 @@ class RedisLink:
             self._fail()
             raise StoreUnavailable(f"{_HERE}: it reads its file", after_ms=AFTER_MS)
         is_promoted = set(data.get("master_replid2", "0")) != {"0"}
-        syncs = disk.get("aof_enabled") == "1" and self._setting("appendfsync") == "always"
         return ServerInfo(
             server.get("run_id", ""),
-            syncs and not is_promoted,
+            data.get("master_replid", ""),
+            disk.get("aof_enabled") == "1" and self._setting("appendfsync") == "always",
+            is_promoted,
+            any("state=online" in replica for replica in _replicas(data)),
             memory.get("maxmemory_policy", "noeviction")
             if memory.get("maxmemory") != "0"
             else "noeviction",
@@ -301,6 +310,10 @@ class RedisLink:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._source.release(connection)
+
+
+def _replicas(data: dict[str, str]) -> Iterator[str]:
+    return (facts for name, facts in data.items() if re.fullmatch(r"slave\d+", name))
 
 
 def refuse_policy(policy: str) -> None:

@@ -134,8 +134,10 @@ class RedisStore(RedisState):
         secret = self._secret or self._options.entropy(SECRET_BYTES)
         seed = self._options.entropy(SECRET_BYTES)
         era = self._options.entropy(4).hex()
-        keeps_all = "1" if info.keeps_all else "0"
-        found = self._link.run(OPEN, secret, seed, era, info.run_id, keeps_all)
+        signs = (info.keeps_all, info.has_replicas, info.is_promoted)
+        found = self._link.run(
+            OPEN, secret, seed, era, info.run_id, info.replid, *(int(each) for each in signs)
+        )
         self._secret = found[0]
         if self._epochs.begin(found[1], found[2].decode()):
             # What clients acknowledged may have other content by now under the same numbers.

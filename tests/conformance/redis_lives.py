@@ -26,7 +26,8 @@ def make_server():
         servers = []
 
         def make(appendfsync, *options):
-            servers.append(RedisServer(Path(folder) / "redis", *options, appendfsync=appendfsync))
+            own = Path(folder) / f"redis{len(servers)}"
+            servers.append(RedisServer(own, *options, appendfsync=appendfsync))
             servers[-1].start()
             return servers[-1]
 

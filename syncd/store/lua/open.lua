@@ -1,27 +1,43 @@
 -- Make what every store needs, and note which server has the data, in which of its lives. ARGV: secret, seed and name of an era to use where
--- there are none, the server's run id, whether it keeps all that it answers ('1').
+-- there are none; the server's run id and replication id; and whether it keeps all that it answers, has replicas, was one itself (1 or 0).
 -- Reply: secret, seed, era.
 -- An era goes on over a restart only from a life that kept all, as far as anybody looked, to one that does: any other may have lost the end
 -- of every log. It ends, too, as soon as its server is seen to keep all no more: what is told from then on goes with the note, if that is lost.
 -- The name of an era is new, for the end that was lost may have told of one itself.
-local secret, seed, name, run, keeps = unpack(ARGV)
+-- Once there were replicas no life counts as one that kept all. Who answers after it may be a replica that was behind, was made the master
+-- and started again: nothing that it says of itself tells that from an honest restart.
+local secret, seed, name, run, replid, keeps, has_replicas, is_promoted = unpack(ARGV)
 local meta, call = KEYS[1], redis.call
-keeps = keeps == '1'
+if has_replicas == '1' then
+  call('HSETNX', meta, 'replicas', 1)
+end
+local may_go_on = keeps == '1' and is_promoted == '0' and call('HEXISTS', meta, 'replicas') == 0
 call('HSETNX', meta, 'm:node_secret', secret)
 if call('HSETNX', meta, 'm:epoch_seed', seed) == 1 then
-  call('HSET', meta, 'era', name .. ':0', 'run', run, 'kept', keeps and run or '')
+  call('HSET', meta, 'era', name .. ':0', 'run', run, 'replid', replid, 'kept', may_go_on and run or '')
 end
 -- `kept` names the life that has kept all so far. A node from before it was noted, or an operator who has brought back an older copy and
 -- takes the field `run` away, leaves it with another name than `run`.
-local found = call('HMGET', meta, 'run', 'kept', 'era')
-local was, kept, era = found[1], found[2], found[3]
+local found = call('HMGET', meta, 'run', 'replid', 'kept', 'era')
+local was, stream, kept, era = found[1], found[2], found[3], found[4]
 local has_kept, is_other = was and kept == was, was ~= run
-if is_other and not (has_kept and keeps) or not is_other and has_kept and not keeps then
+local is_lost
+if is_other then
+  is_lost = not (has_kept and may_go_on)
+else
+  -- A master that followed another for a while has the data of that one, in the same process.
+  local has_followed = is_promoted == '1' and stream and stream ~= replid
+  is_lost = has_kept and not may_go_on or has_followed
+end
+if is_lost then
   local count = string.match(era, ':(%d+)$')
   era = string.format('%s:%d', name, count + 1)
   call('HSET', meta, 'era', era)
 end
-if is_other or has_kept and not keeps then
-  call('HSET', meta, 'run', run, 'kept', keeps and run or '')
+if is_other or is_lost then
+  call('HSET', meta, 'run', run, 'kept', may_go_on and run or '')
+end
+if stream ~= replid then
+  call('HSET', meta, 'replid', replid)
 end
 return {call('HGET', meta, 'm:node_secret'), call('HGET', meta, 'm:epoch_seed'), era}
