@@ -8,10 +8,9 @@ from collections.abc import Iterator
 
 from syncd.config import Config
 from syncd.errors import ConfigError, StoreUnavailable
-from syncd.store.redis_batch import for_script
 from syncd.store.redis_keys import RedisNames
-from syncd.store.redis_link import EraChanged, RedisLink, ServerInfo, refuse_policy
-from syncd.store.redis_scripts import STATE
+from syncd.store.redis_link import RedisLink, ServerInfo, StoreRefused, refuse_policy
+from syncd.store.redis_rights import KEEPS_ALL, missing_rights
 
 __all__ = ["Found", "redis_findings"]
 
@@ -37,17 +36,28 @@ def redis_findings(config: Config) -> Iterator[Found]:
         yield False, "Redis", str(error)
         return
     try:
-        yield from _of_server(link.info())
-        yield _rights(link)
+        link.ready()
+        yield from _of_server(link)
+        yield _rights(link, names)
         yield _latency(link)
         yield _clock(link)
+    except StoreRefused as error:
+        yield False, "Redis", f"{error.message}. Correct --redis, or the user (docs/redis.md)."
     except StoreUnavailable as error:
         yield False, "Redis", f"{error.message}. Start it, or correct --redis."
     finally:
         link.close()
 
 
-def _of_server(info: ServerInfo) -> Iterator[Found]:
+def _of_server(link: RedisLink) -> Iterator[Found]:
+    try:
+        info = link.info()
+    except StoreRefused:
+        return  # that is a right, which is told among the others
+    yield from _told(info)
+
+
+def _told(info: ServerInfo) -> Iterator[Found]:
     version = tuple(int(part) for part in info.version.split(".")[:2])
     advice = "" if version >= OLDEST else ". At least 7.0 is needed."
     yield version >= OLDEST, "Redis", f"version {info.version}{advice}"
@@ -65,21 +75,26 @@ def _of_server(info: ServerInfo) -> Iterator[Found]:
     yield True, "Redis durability", kept
 
 
-def _rights(link: RedisLink) -> Found:
+def _rights(link: RedisLink, names: RedisNames) -> Found:
     try:
-        link.run(STATE, for_script(["no era", "count", "doctor:"]))
-    except EraChanged:
-        pass  # it ran as far as it was to
-    except StoreUnavailable as error:
-        return False, "Redis rights", f"{error.message}. See the rights in docs/redis.md."
-    return True, "Redis rights", "scripts may run"
+        missing = missing_rights(link, names)
+    except StoreRefused as error:
+        needed = f"Scripts need +eval +evalsha ~{names.tag}:*; docs/redis.md lists all rights."
+        return False, "Redis rights", f"{error.message}. {needed}"
+    if missing == [f"+{KEEPS_ALL}"]:
+        text = f"all that a node needs; without +{KEEPS_ALL} each restart of Redis begins new epochs (docs/redis.md)"
+        return True, "Redis rights", text
+    if missing:
+        rules = " ".join(missing)
+        return False, "Redis rights", f"the user lacks {rules}. Give it these (ACL SETUSER)."
+    return True, "Redis rights", "all that a node needs"
 
 
 def _latency(link: RedisLink) -> Found:
     times = []
     for _ in range(NUM_PINGS):
         started = time.perf_counter()
-        link.ask("INFO", "server")
+        link.ask("PING")
         times.append((time.perf_counter() - started) * 1000)
     median = statistics.median(times)
     is_well = median < SLOW_MS

@@ -17,6 +17,7 @@ __all__ = [
     "READ",
     "REBUILD",
     "REBUILD_PLAN",
+    "RIGHTS",
     "STATE",
     "SWEEP",
     "TRIM",
@@ -53,6 +54,7 @@ LOADS = _script("loads")
 META = _script("meta")
 META_GET = _script("meta", writes=False)
 READ = _script("read", writes=False)
+RIGHTS = _script("rights", writes=False, is_plain=True)
 STATE = _script("state", writes=False)
 SWEEP = _script("sweep", "generation", frees=True)
 TRIM = _script("trim")

@@ -11,9 +11,13 @@ import pytest
 
 from syncd.cli.doctor import findings
 from syncd.config import Config
+from syncd.store.redis_keys import RedisNames
+from syncd.store.redis_rights import IN_CLUSTERS, KEEPS_ALL, user_rules
 from syncd.testing.redis_process import redis_executable
 from syncd.testing.redis_server import RedisServer
 from tests.integration.cli_server import Server, environment
+
+OPTIONAL = f"+{KEEPS_ALL}"
 
 
 def run(*arguments, prefix=(), **env):
@@ -79,6 +83,37 @@ def test_the_redis_of_a_node_is_looked_at(options, wanted):
     assert result.returncode == (1 if wanted else 0)
     for subject in ("version", "latency", "clock"):
         assert subject in result.stdout
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.skipif(redis_executable() is None, reason="no redis-server (make test installs it)")
+def test_every_right_that_a_node_needs_is_asked_for_and_named(tmp_path):
+    """One read-only script was tried: a user without `xadd`, `publish` and `subscribe` was told that all was well."""
+    rules = user_rules(RedisNames())
+    rights = [rule for rule in rules if rule[0] in "+~&" and rule not in ("+@connection", OPTIONAL)]
+    in_clusters = {f"+{name}" for name in IN_CLUSTERS}
+    with RedisServer(Path(tempfile.mkdtemp(dir=tmp_path)) / "r") as server:
+        config = Config(redis=f"unix://syncd:x@{server.path}")
+        for right in [None, OPTIONAL, *rights]:
+            kept = [rule for rule in rules if rule != right]
+            server.ask("ACL", "SETUSER", "syncd", "reset", "on", ">x", *kept)
+            found = {each.subject: each for each in findings(config)}
+            is_well = right in (None, OPTIONAL) or right in in_clusters
+            told = found["Redis rights"]
+            assert told.is_well == is_well, (right, told)
+            assert is_well or right.removeprefix("+") in told.text
+            assert server.ask("DBSIZE") == 0
+        server.ask("ACL", "SETUSER", "syncd", "reset", "on", ">x", *rules)
+        commands = ["-xadd", "-zadd", "-publish", "-subscribe"]
+        for gone, lacks in (
+            (commands, "lacks +zadd +xadd +publish +subscribe &{syncd}:* &syncd:*. Give"),
+            (["resetkeys", "~{other}:*"], "~{syncd}:*"),
+        ):
+            server.ask("ACL", "SETUSER", "syncd", *gone)
+            result = run("--redis", config.redis)
+            assert (result.returncode, [w[1] for w in problems(result)]) == (1, ["rights:"])
+            assert lacks in result.stdout
 
 
 def test_a_redis_that_is_not_there_is_found(tmp_path):

@@ -21,6 +21,7 @@ from syncd.store.loads import ClaimState, FinishedLoad
 from syncd.store.rebuilds import ScannedRow, SwapPlan
 from syncd.store.redis_keys import BusEvent, RedisNames, decode_message
 from syncd.store.redis_link import PAUSE_S
+from syncd.store.redis_rights import CALLS, ON_KEYS, call, user_rules
 from syncd.store.redis_store import RedisStore
 from syncd.testing.redis_process import redis_executable
 from syncd.testing.redis_server import RedisServer
@@ -189,6 +190,24 @@ def least_rights():
         r"^ACL SETUSER syncd (.*)$", Path("docs/redis.md").read_text(), re.MULTILINE
     )
     return line.split()
+
+
+def test_the_rights_that_are_documented_are_those_that_doctor_asks_for():
+    assert least_rights() == ["on", ">PASSWORD", *user_rules(RedisNames())]
+
+
+def test_the_rights_are_those_of_the_commands_in_the_scripts():
+    """`call` and `pcall` with a name; `publish` is one that the caller names."""
+    text = "".join(path.read_text() for path in Path("syncd/store/lua").glob("*.lua"))
+    used = re.findall(r"call\(\s*'([A-Z]+)'", text)
+    assert {name.lower() for name in used} == {"time", *ON_KEYS}
+
+
+def test_what_is_asked_for_is_whole(redis_server):
+    """Redis 7.0.15 crashes when a script asks whether `SET` is allowed, without more; `DRYRUN` looks at the arguments."""
+    for command in CALLS:
+        words = call(command, "{x}:y")
+        assert redis_server.ask("ACL", "DRYRUN", "default", *words) == b"OK", words
 
 
 def test_the_rights_that_are_listed_are_enough_and_reach_nothing_else(
