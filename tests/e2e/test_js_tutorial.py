@@ -18,13 +18,22 @@ SHOWS = "(text) => document.querySelector('#root').innerText.includes(text)"
 NUM_ORDERS = "(num) => document.querySelectorAll('#root li').length === num"
 
 
-@pytest.fixture(scope="session")
-def tutorial():
-    command = ["node", "scripts/bundle-tutorial.mjs"]
+def bundled(*component):
+    command = ["node", "scripts/bundle-tutorial.mjs", *component]
     done = subprocess.run(
         command, cwd="clients/js", capture_output=True, check=True, timeout=PATIENCE_S
     )
     return f"(() => {{ {done.stdout.decode()} }})()"
+
+
+@pytest.fixture(scope="session")
+def tutorial():
+    return bundled()
+
+
+@pytest.fixture(scope="session")
+def cursors():
+    return bundled("Cursors")
 
 
 @pytest.fixture
@@ -36,10 +45,10 @@ def node(tmp_path):
 
 @pytest.fixture
 def open_board(browser, node, tutorial):
-    """Return a function that opens the board in a window of its own."""
+    """Return a function that opens the board in a window of its own, or in another tab beside a page."""
 
-    def open_one():
-        page = browser.open(node.url)
+    def open_one(beside=None):
+        page = beside.open_beside(node.url) if beside else browser.open(node.url)
         page.evaluate(START)
         page.do("evaluate", tutorial)
         page.wait_for(SHOWS, "connected, all saved")
@@ -104,3 +113,53 @@ def test_what_is_clicked_while_the_node_is_killed_takes_effect_once(open_board, 
     assert not page.evaluate(SHOWS, "(not saved yet)")
     late = open_board()
     late.wait_for(NUM_ORDERS, 3)
+
+
+def test_tabs_show_each_other_s_orders_while_the_node_is_away_and_outlive_each_other(
+    open_board, node
+):
+    one = open_board()
+    other = open_board(beside=one)
+    node.kill()
+    one.wait_for(SHOWS, "offline")
+    click(one, "New order")
+    other.wait_for(NUM_ORDERS, 1)
+    other.wait_for(SHOWS, "(not saved yet)")
+    one.do("close")
+    node.start()
+    # One that is open looks every 15 s for what others left, a new one at once.
+    open_board(beside=other)
+    other.wait_for(
+        "() => root.innerText.includes(': new') && !root.innerText.includes('not saved yet')"
+    )
+    open_board().wait_for(NUM_ORDERS, 1)
+
+
+def test_cursors_move_on_a_server_without_configuration_and_are_told_ten_times_a_second(
+    browser, node, cursors
+):
+    one, other = (browser.open(node.url) for _ in range(2))
+    for page in (one, other):
+        page.evaluate(START)
+        page.evaluate("""() => {
+            window.numFrames = 0;
+            const send = WebSocket.prototype.send;
+            WebSocket.prototype.send = function (data) { numFrames += 1; send.call(this, data); };
+        }""")
+        page.do("evaluate", cursors)
+    for page in (one, other):
+        page.wait_for(SHOWS, "1 others")
+    took_ms = one.evaluate("""async () => {
+        numFrames = 0;
+        const started = performance.now();
+        for (let x = 1; x <= 90; x++) {
+            const at = { bubbles: true, clientX: x, clientY: 2 * x };
+            root.firstElementChild.dispatchEvent(new PointerEvent('pointermove', at));
+            await new Promise(requestAnimationFrame);
+        }
+        return performance.now() - started;
+    }""")
+    other.wait_for("() => root.querySelector('i').style.left === '90px'")
+    assert other.evaluate("() => root.querySelector('i').style.top") == "180px"
+    # One announcement each 100 ms, and as many answers to changes that are told and to pings.
+    assert 1 <= one.evaluate("() => numFrames") <= 4 + 2 * took_ms / 100

@@ -198,12 +198,22 @@ export class ChannelPresence {
     this.#subscription = subscription;
   }
 
-  /** All members, in order of arrival; several tabs of one user are one. The same array until something changes. */
+  /**
+   * All members, in order of arrival; offline, those known last. The same array until something changes.
+   *
+   * All tabs and devices of a user are one member, with a state each. Without a token every client is one, also every tab of
+   * those that share a connection.
+   */
   get members(): readonly Member[] {
     return this.#members;
   }
 
-  /** All members but this client's own user. The same array until something changes. */
+  /**
+   * All members but the one that this client is announced in: its own user. The same array until something changes.
+   *
+   * It is not known otherwise which one that is: until this client has announced itself, and the server has told that, nobody is
+   * left out, not even the user's other tabs.
+   */
   get others(): readonly Member[] {
     return this.#others;
   }

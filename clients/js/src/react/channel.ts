@@ -83,7 +83,8 @@ const NOBODY: readonly Member[] = [];
 /**
  * Return everybody in a channel but this client's own user, or what `selector` takes of them.
  *
- * Renders again only when that is no longer equal. Nobody is there until they are known.
+ * Renders again only when that is no longer equal. Nobody is there until they are known; offline, those known last are, which
+ * `useConnection` tells apart. Who is left out is known only while this client is announced itself (`usePresence`).
  *
  * @param name Falsy: nobody is asked for.
  * @param isEqual `Object.is` if not given.
@@ -128,6 +129,9 @@ export type OwnPresence<State> = readonly [
 
 /**
  * Announce this client in a channel while the component is shown; works like `useState`.
+ *
+ * Offline the state is what will be announced, and the error stays what it was. The server tells changes every 100 ms: what moves
+ * faster, such as a pointer, is best announced no more often.
  *
  * @param name Falsy: announce nothing.
  * @param initial At most 4 KiB.

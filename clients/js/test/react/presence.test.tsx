@@ -33,6 +33,31 @@ describe("useOthers", () => {
     expect(here.text()).toBe("");
   });
 
+  it("keeps those known last while offline, until the server tells anew", async () => {
+    const here = await stage(<Others />);
+    await tellMembers(here, "ada", "bob");
+    await here.run(() => here.world.server.dropAll());
+    expect([here.client.state, here.text()]).toEqual(["offline", "ada bob"]);
+    await here.advance(20_000);
+    expect([here.client.state, here.text()]).toEqual(["connected", "ada bob"]);
+    await tellMembers(here, "bob");
+    expect(here.text()).toBe("bob");
+  });
+
+  it("leaves nobody out before it is announced itself", async () => {
+    const here = await stage(<Others />);
+    const tellAnn = (...clients: (string | null)[]) => {
+      const ann = { member: "ann", states: clients.map((client) => ({ client, state: 1 })) };
+      return here.run(() =>
+        here.world.server.last.send("presence_state", { channel: ROOM, seq: 1, members: [ann] }),
+      );
+    };
+    await tellAnn("another tab");
+    expect(here.text()).toBe("ann");
+    await tellAnn("another tab", here.client.clientId);
+    expect(here.text()).toBe("");
+  });
+
   it("asks nobody for a falsy name, and forgets a room that it left", async () => {
     const here = await stage(<Others name={null} />);
     expect(here.sent).toEqual([]);
