@@ -1,7 +1,7 @@
-/** The code of docs/javascript-client.md compiles. */
+/** The code of docs/javascript-client.md compiles, and the page names all that can be imported. */
 
 import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 // @ts-expect-error scripts have no types
@@ -36,4 +36,17 @@ it("compiles the code of the JavaScript page", { timeout: 60_000 }, () => {
   } catch (error) {
     throw new Error(String((error as { stdout?: unknown }).stdout ?? error));
   }
+});
+
+it("lists every entry point on the JavaScript page", () => {
+  const page = readFileSync(`${root}../../docs/javascript-client.md`, "utf8");
+  const { exports: entries } = JSON.parse(readFileSync(`${root}package.json`, "utf8")) as {
+    exports: Record<string, unknown>;
+  };
+  const names = Object.keys(entries)
+    .filter((entry) => entry !== "./package.json")
+    .map((entry) => entry.replace(/^\./, "syncd-client"));
+  expect([...page.matchAll(/^\| `(syncd-client\S*)` \|/gm)].map(([, name]) => name).sort()).toEqual(
+    names.sort(),
+  );
 });

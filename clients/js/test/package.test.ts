@@ -23,6 +23,7 @@ describe("the package", () => {
     "rebuild/index.ts",
     "storage/index.ts",
     "tabs/index.ts",
+    "wire/codes.ts",
     "react/index.ts",
     "tanstack-query/index.ts",
   ])("imports %s where there is nothing but the language", async (entry) => {
