@@ -5,21 +5,27 @@ and the host part lists several:
 
     redis+sentinel://user:password@host1:26379,host2:26379/service
     rediss+cluster://user:password@host1:6379,host2:6379?ssl_ca_certs=/etc/ssl/redis.pem
+
+User and password are those of Redis; what the Sentinels want is `sentinel_username` and `sentinel_password` of the query.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import ssl
 import urllib.parse
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
+import redis
+import redis.exceptions as errors
 from redis.connection import parse_url
 
 from syncd.errors import ConfigError
 
-__all__ = ["Endpoint", "RedisAddress", "RedisKind", "parse_redis_url"]
+__all__ = ["Endpoint", "RedisAddress", "RedisKind", "master_of", "parse_redis_url"]
 
 _PORT = 6379
 _SENTINEL_PORT = 26_379
@@ -170,3 +176,45 @@ def _take_sentinel_options(options: dict[str, Any], *, is_tls: bool) -> dict[str
         taken |= {name: value for name, value in options.items() if name.startswith("ssl_")}
         taken["ssl"] = True
     return taken
+
+
+def master_of(address: RedisAddress, limits: Mapping[str, Any]) -> Endpoint:
+    """Ask the Sentinels, one after the other, until one knows a master that is up. Blocks.
+
+    Args:
+        address: Of Sentinels.
+        limits: Timeouts and other options of redis-py.
+
+    Raises:
+        redis.exceptions.AuthenticationError: all that there are refuse us; the message says what to give.
+        redis.exceptions.ConnectionError: none knows.
+    """
+    said: list[str] = []
+    num_refusals = 0
+    for seed in address.seeds:
+        try:
+            return _ask_sentinel(seed, address, limits)
+        except (errors.AuthenticationError, errors.NoPermissionError) as error:
+            num_refusals += 1
+            said.append(f"{seed}: {error}")
+        except (redis.RedisError, OSError) as error:
+            said.append(f"{seed}: {error}")
+    text = "; ".join(said)
+    if num_refusals < len(said):
+        raise errors.ConnectionError(f"no Sentinel names a master of {address.service!r} ({text})")
+    raise errors.AuthenticationError(
+        f"the Sentinels refuse us ({text}). They have users and passwords of their own: put ?sentinel_password=... behind the URL, and "
+        "sentinel_username=... unless it is that of `requirepass`; the user needs +sentinel|masters"
+    )
+
+
+def _ask_sentinel(seed: Endpoint, address: RedisAddress, limits: Mapping[str, Any]) -> Endpoint:
+    options = {**limits, **address.sentinel_options, "host": seed.host, "port": seed.port}
+    with contextlib.closing(redis.Redis(**options)) as client:
+        masters: Any = client.sentinel_masters()
+    state = masters.get(address.service)
+    if state is None:
+        raise errors.ConnectionError(f"it watches no {address.service!r}")
+    if not state["is_master"] or state["is_sdown"] or state["is_odown"]:
+        raise errors.ConnectionError("the master is down")
+    return Endpoint(str(state["ip"]), int(state["port"]))

@@ -11,10 +11,9 @@ from typing import Any
 
 import attrs
 import redis
-import redis.sentinel
 from redis.crc import key_slot
 
-from syncd.redis_address import Endpoint, RedisAddress, RedisKind
+from syncd.redis_address import Endpoint, RedisAddress, RedisKind, master_of
 
 __all__ = ["NotDiscovered", "Topology", "discover", "known", "slot_of_topic"]
 
@@ -82,18 +81,10 @@ def discover(address: RedisAddress, seeds: Iterable[Endpoint] = ()) -> Topology:
 
 
 def _ask_sentinels(address: RedisAddress, limits: Mapping[str, Any]) -> Topology:
-    sentinel = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-        [(each.host, each.port) for each in address.seeds],
-        sentinel_kwargs={**limits, **address.sentinel_options},
-    )
     try:
-        host, port = sentinel.discover_master(address.service)  # type: ignore[no-untyped-call]
+        return Topology((master_of(address, limits),))
     except (redis.RedisError, OSError) as failure:
         raise NotDiscovered(str(failure)) from failure
-    finally:
-        for each in sentinel.sentinels:
-            each.close()
-    return Topology((Endpoint(str(host), int(port)),))
 
 
 def _of_slots(slots: Sequence[Any], seed: Endpoint) -> Topology:

@@ -40,7 +40,8 @@ __all__ = ["serve"]
 @click.option(
     "--redis",
     metavar="URL",
-    help="Share this Redis with other nodes, in place of a file: redis://, rediss:// or unix://.",
+    help="Share this Redis with other nodes, in place of a file: redis://, rediss:// (TLS), unix://, "
+    "redis[s]+sentinel:// or redis[s]+cluster://.",
 )
 @click.option(
     "--workers",

@@ -270,13 +270,10 @@ class RedisLink:
             raise StoreUnavailable(_HERE, after_ms=AFTER_MS)
         try:
             self._connection = connection = self._source.connect()
-        except (errors.AuthenticationError, errors.NoPermissionError) as error:
-            self._fail()
-            raise StoreRefused(f"Redis does not let us in: {error}") from error
         except (errors.RedisError, OSError) as error:
             self._fail()
-            if _CERTIFICATE in str(error):
-                raise StoreRefused(f"{_HERE}: {error}") from error
+            if (refusal := _refusal_in(error)) is not None:
+                raise StoreRefused(f"Redis does not let us in: {refusal}") from error
             raise StoreUnavailable(_HERE, after_ms=AFTER_MS) from error
         self._greeted()
         return connection
@@ -314,6 +311,16 @@ class RedisLink:
 
 def _replicas(data: dict[str, str]) -> Iterator[str]:
     return (facts for name, facts in data.items() if re.fullmatch(r"slave\d+", name))
+
+
+def _refusal_in(error: BaseException | None) -> BaseException | None:
+    """Return what of an error and its causes says that we are refused, if anything does: redis-py wraps what nodes of a cluster say."""
+    while error is not None:
+        is_refusal = isinstance(error, errors.AuthenticationError | errors.NoPermissionError)
+        if is_refusal or _CERTIFICATE in str(error):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def refuse_policy(policy: str) -> None:

@@ -7,10 +7,9 @@ from typing import Any, Protocol
 
 import redis
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import RedisError
-from redis.sentinel import Sentinel
+from redis.exceptions import RedisClusterException, RedisError
 
-from syncd.redis_address import Endpoint, RedisAddress, RedisKind
+from syncd.redis_address import Endpoint, RedisAddress, RedisKind, master_of
 
 __all__ = ["Connection", "Source"]
 
@@ -77,19 +76,15 @@ class Source:
 
     def _master(self) -> Endpoint:
         """Ask the Sentinels, with each connection: what they said before may be over."""
-        make: Any = Sentinel
-        sentinel = make(
-            [(each.host, each.port) for each in self._address.seeds],
-            sentinel_kwargs={**self._limits, **self._address.sentinel_options},
-        )
-        try:
-            host, port = sentinel.discover_master(self._address.service)
-        finally:
-            for each in sentinel.sentinels:
-                each.close()
-        return Endpoint(str(host), int(port))
+        return master_of(self._address, self._limits)
 
     def _pool_of_slot(self) -> Any:
+        try:
+            return self._pool_in_cluster()
+        except RedisClusterException as error:  # to redis-py no RedisError
+            raise RedisError(str(error)) from error
+
+    def _pool_in_cluster(self) -> Any:
         if self._cluster is None:
             place: Any = ClusterNode
             make: Any = RedisCluster
