@@ -23,3 +23,8 @@ def test_what_is_built_for_python_has_every_page_of_the_node(kind):
 
 def test_the_wheel_has_nothing_but_the_package():
     assert {path.parts[0] for path in _contents("wheel")} == {"syncd"}
+
+
+def test_the_wheel_says_that_its_types_are_told():
+    """Without the file type checkers look at nothing in an installed package (PEP 561)."""
+    assert Path("syncd", "py.typed") in _contents("wheel")
