@@ -105,6 +105,32 @@ describe("a collection", () => {
     expect(orders.list().map(({ key }) => key)).toEqual(["0", "1", "2"]);
   });
 
+  it.each([100, 101, 250])("lists what it shows when %i entries change at once", async (num) => {
+    const { world, orders } = await watched();
+    const keys = Array.from({ length: num }, (_, n) => `1-${String(n).padStart(3, "0")}`);
+    const isNew = ({ status }: { status: string }) => status === "new";
+    let offset = 3;
+    const changed = async (data: object) => {
+      const frames = keys.map((key) => {
+        offset += 1;
+        return encodeMessage("event", { ...eventOf(offset, key, ""), data }).bytes;
+      });
+      world.server.last.sendFrame(new Uint8Array(Buffer.concat(frames)));
+      await world.clock.advance(0);
+      return [orders.list().map(({ key, value }) => `${key} ${value.status}`), orders.list(isNew).length];
+    };
+    const listOf = (status: string) => [
+      "1 open",
+      ...keys.map((key) => `${key} ${status}`),
+      "2 open",
+      "3 open",
+    ];
+    expect([orders.list().length, orders.list(isNew).length]).toEqual([3, 0]);
+    expect(await changed({ value: { status: "new" } })).toEqual([listOf("new"), num]);
+    expect(await changed({ value: { status: "old" } })).toEqual([listOf("old"), 0]);
+    expect(await changed({ deleted: true })).toEqual([["1 open", "2 open", "3 open"], 0]);
+  });
+
   it("tells once what one frame, or one call, changed in several entries", async () => {
     const { world, orders } = await watched();
     let numTold = 0;
@@ -338,6 +364,19 @@ describe("a client with a store", () => {
     server.decideAll();
     await world.clock.advance(0);
     expect([store.kept.size, client.numPending]).toEqual([0, 0]);
+  });
+
+  it("that is disconnected before it has loaded stays so until it is to connect", async () => {
+    const { world, client } = made({ store: new KeptStore() });
+    client.connect();
+    client.disconnect();
+    await world.clock.advance(60_000);
+    expect([client.state, world.server.ends.length]).toEqual(["idle", 0]);
+    client.connect();
+    client.disconnect();
+    client.connect();
+    await world.clock.advance(0);
+    expect([client.state, world.server.ends.length]).toEqual(["connected", 1]);
   });
 
   it("that is closed before it has loaded leaves everything where it is", async () => {
