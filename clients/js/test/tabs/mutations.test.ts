@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Collection } from "../../src/index.ts";
-import { FakeBrowser, type FakeTab } from "./browser.ts";
+import { KeptStore } from "../entries/store.ts";
+import { FakeBrowser, FakeChannel, FakeTab } from "./browser.ts";
 
 let browser: FakeBrowser;
 
@@ -138,6 +139,37 @@ describe("a mutation of one tab", () => {
     expect(browser.world.server.entries.get("orders", "a")).toBe(10);
     expect([...browser.world.server.entries.numRuns.values()]).toEqual(Array(20).fill(1));
     for (const { tab, orders } of all) if (!tab.isDead) expect(orders.get("a")).toBe(10);
+  });
+
+  it("is told to the others without the secret of its client", async () => {
+    const [first] = await watching(1);
+    const name = browser.locks.held.find((held) => held.endsWith(" lead"))?.slice(0, -" lead".length) ?? "";
+    const told: string[] = [];
+    const ear = new FakeChannel(browser, new FakeTab(browser), name);
+    ear.onmessage = ({ data }: { data: { say: string } }) => {
+      if (data.say === "made" || data.say === "undone") told.push(JSON.stringify(data));
+    };
+    const store = new KeptStore();
+    const claim = { client: "old", secret: "secret-of-old" };
+    browser.world.server.issue(claim);
+    const left = { name: "orders.put", args: { key: "left", value: 1 }, madeAtMs: 0 };
+    store.kept.set("left", { id: "left", claim, mid: 1, ...left });
+    browser.world.server.entries.isDeciding = false;
+    const second = browser.tab({ client: () => ({ store }) });
+    await browser.pass(1_000);
+    for (const { client } of [first?.tab, second].filter((tab) => tab !== undefined)) {
+      client.collection("orders").put("a", client.clientId);
+    }
+    await browser.pass(1_000);
+    // Whoever comes later is told everything once more.
+    await watching(1);
+    const secrets = [...store.kept.values()].map((kept) => kept.claim?.secret);
+    expect(secrets).toEqual(["secret-of-old", "secret-of-old"]);
+    browser.world.server.entries.decideAll();
+    await browser.pass(1_000);
+    expect(told.filter((word) => word.includes('"old"')).length).toBeGreaterThan(2);
+    expect(told.filter((word) => word.includes("undone")).length).toBeGreaterThan(1);
+    expect(told.filter((word) => word.includes("secret"))).toEqual([]);
   });
 
   it("does not keep another tab from being settled", async () => {
