@@ -263,6 +263,37 @@ describe("tokens", () => {
     expect(world.clock.numTimers).toBe(0);
   });
 
+  it.each(["the old one", "none", "an error"])(
+    "are refreshed later when the application has %s now",
+    async (what) => {
+      const world = createFakeWorld();
+      const minute = 60_000;
+      const old = tokenUntil(world.clock.wallNow() + 10 * minute);
+      const fresh = tokenUntil(world.clock.wallNow() + 20 * minute);
+      const later = () => {
+        if (what === "an error") throw new Error("the network");
+        return what === "none" ? null : old;
+      };
+      const answers = [() => old, later, later];
+      const askedAt: number[] = [];
+      const client = await connected(world, () => {
+        askedAt.push(world.clock.now() / minute);
+        return (answers.shift() ?? (() => fresh))();
+      });
+      const told: unknown[] = [];
+      const answer = world.server.last.onMessage;
+      world.server.last.onMessage = (kind, body) => {
+        if (kind === "auth") told.push(body["token"]);
+        answer?.(kind, body);
+      };
+      await world.clock.advance(12 * minute);
+      // A minute before it runs out, then at four fifths of what is left, then as seldom as it may.
+      expect(askedAt.slice(0, 4)).toEqual([0, 9, 9.8, 10.3]);
+      expect([told, client.state, world.server.ends.length]).toEqual([[fresh], "connected", 1]);
+      client.close();
+    },
+  );
+
   it("say when they run out only if they are JWTs that do", () => {
     expect(expiryOf(tokenUntil(5000))).toBe(5000);
     for (const token of ["", "opaque", "a.b.c", `h.${btoa("{}")}.s`, `h.${btoa("3")}.s`]) {
