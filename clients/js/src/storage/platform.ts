@@ -60,7 +60,12 @@ export interface AbortSignalLike {
 export interface LocksLike {
   request(
     name: string,
-    options: { mode?: "shared"; ifAvailable?: boolean; steal?: boolean; signal?: AbortSignalLike },
+    options: {
+      mode?: "exclusive" | "shared";
+      ifAvailable?: boolean;
+      steal?: boolean;
+      signal?: AbortSignalLike;
+    },
     hold: (lock: unknown) => Promise<void>,
   ): Promise<unknown>;
 }
