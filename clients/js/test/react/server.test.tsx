@@ -6,6 +6,7 @@ import { type Client, createClient } from "../../src/index.ts";
 import {
   SyncProvider,
   useBroadcastInvalidation,
+  useCacheRebuild,
   useChannel,
   useCollection,
   useConnection,
@@ -28,15 +29,17 @@ function Everything() {
   useBroadcastInvalidation({ "*": () => undefined });
   const { status, entries } = useCollection("orders");
   const numOpen = useCollection("orders", (view) => view.entries.length);
+  const rebuild = useCacheRebuild("orders");
   const states = [
     [state, channel.state, others, mine.cursor.length],
     [status, entries.length, numOpen, useEntity("orders", "a"), usePending("orders", "a").length],
     [useMutate("orders.ship").status, useSyncStatus().status, useCollection(null).status],
+    [rebuild.state, rebuild.isOperator, rebuild.canStart, useCacheRebuild(null).state],
   ];
   return states.map((of) => of.map(String).join(" ")).join(", ");
 }
 
-const EMPTY = "idle unsubscribed 0 2, loading 0 0 undefined 0, idle synchronized idle";
+const EMPTY = "idle unsubscribed 0 2, loading 0 0 undefined 0, idle synchronized idle, idle null false idle";
 
 const page = (client: Client | null, children: ReactNode = <Everything />) =>
   renderToString(<SyncProvider client={client}>{children}</SyncProvider>);
@@ -66,6 +69,10 @@ describe("on a server", () => {
     await world.clock.advance(0);
     expect([client.state, client.channel(ROOM).state]).toEqual(["connected", "subscribed"]);
     expect([client.collection("orders").get("a"), client.numPending]).toEqual([1, 1]);
+    const sent: string[] = [];
+    world.server.last.onMessage = (kind) => sent.push(kind);
     expect(page(client)).toBe(EMPTY);
+    await world.clock.advance(1_000);
+    expect(sent).toEqual([]);
   });
 });
