@@ -8,7 +8,7 @@ from typing import Protocol
 import attrs
 
 from syncd.errors import SyncdError
-from syncd.ids import ChannelName, Epoch
+from syncd.ids import ChannelName, Epoch, Position
 
 __all__ = [
     "AppendRequest",
@@ -72,6 +72,10 @@ class ChannelHead:
     """Offset of the newest event ever; 0 for none."""
     floor: int
     """Positions with offset >= floor can be recovered: nothing after them was trimmed or superseded away."""
+
+    def lacks(self, told: Position) -> bool:
+        """Whether the log has lost what a node was told of it."""
+        return self.epoch == told.epoch and self.top < told.offset
 
 
 @attrs.define

@@ -268,8 +268,16 @@ class StateReader(Protocol):
     def load(self, channel: ChannelName, tail_events: int, tail_bytes: int) -> LoadedChannel:
         """Return a channel's head and newest events, as `Store.load`."""
 
-    def heads(self, channels: Sequence[ChannelName]) -> list[ChannelHead]:
-        """Return where the logs of some channels begin and end, in their order; of each as of its own moment."""
+    def heads(
+        self, channels: Sequence[ChannelName], told: Mapping[ChannelName, Position] | None = None
+    ) -> list[ChannelHead]:
+        """Return where the logs of some channels begin and end, in their order; of each as of its own moment.
+
+        Args:
+            channels: Which.
+            told: What this node was told of some of them. A log that has less of that epoch has lost its end: another life of the
+                store begins before the answer, once for all nodes.
+        """
 
     def read(self, query: LogQuery) -> LogPage:
         """Return a slice of a channel's log, as `Store.read`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from syncd.ids import ChannelName, Position
@@ -39,8 +39,12 @@ class AloneReads:
         """See `Store.load_many`."""
         return [self.load(*each) for each in wanted]
 
-    def heads(self: _Reads, channels: Sequence[ChannelName]) -> list[ChannelHead]:
-        """See `StateReader.heads`."""
+    def heads(
+        self: _Reads,
+        channels: Sequence[ChannelName],
+        told: Mapping[ChannelName, Position] | None = None,
+    ) -> list[ChannelHead]:
+        """See `StateReader.heads`; what was told of a store of one's own is there."""
         return [self.load(channel, 0, 0).head for channel in channels]
 
     def look_up(

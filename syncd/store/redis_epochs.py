@@ -1,8 +1,8 @@
 """Which epoch a channel has in Redis (DESIGN 5.14).
 
 The *era* is one string beside the log: a random name, made anew whenever another server process answers, unless both that one and the one
-before it keep all they answer (`appendfsync always`, no replicas, and not one that was made the master); and when one is seen to keep all no more.
-A channel's row says in which era it was written; in a later one it has another epoch, derived from the seed, the era and its name. Nobody can
+before it keep all they answer; when one is seen to keep all no more; and when the data are older than what a node knows of (ADR 0020). A
+channel's row says in which era it was written; in a later one it has another epoch, derived from the seed, the era and its name. Nobody can
 vouch that nothing was lost: a node knows what it was told itself, and another, maybe dead by now, has told more. Invariant: a pair of epoch
 and offset that was ever told never gets other content.
 """
@@ -36,6 +36,8 @@ class Epochs:
         self._derived: dict[ChannelName, Epoch] = {}
         self.seed = b""
         self.era = ""
+        self.wrote = 0
+        """How many transactions there have been, as far as this node knows: data with less of them are older than that."""
 
     def begin(self, seed: bytes, era: str) -> bool:
         """Take over what the server has; return whether this is another era than before."""

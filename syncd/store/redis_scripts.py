@@ -17,6 +17,7 @@ __all__ = [
     "READ",
     "REBUILD",
     "REBUILD_PLAN",
+    "RENEW",
     "RIGHTS",
     "STATE",
     "SWEEP",
@@ -41,19 +42,20 @@ def _script(
     """Read a script and what it shares with others. What writes is refused before it starts when the server is out of memory, unless it frees some."""
     folder = resources.files("syncd.store") / "lua"
     flags = " flags=no-writes" if not writes else " flags=allow-oom" if frees else ""
-    parts = [name] if is_plain else ["common", *shared, name]
+    parts = [*shared, name] if is_plain else ["common", *shared, name]
     texts = [(folder / f"{part}.lua").read_text("utf-8") for part in parts]
     text = f"#!lua{flags}\n" + "".join(texts)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-OPEN = _script("open", is_plain=True)
+OPEN = _script("open", "eras", is_plain=True)
 COMMIT = _script("commit", "generation")
 LEASE = _script("lease")
 LOADS = _script("loads")
 META = _script("meta")
 META_GET = _script("meta", writes=False)
 READ = _script("read", writes=False)
+RENEW = _script("renew", "eras")
 RIGHTS = _script("rights", writes=False, is_plain=True)
 STATE = _script("state", writes=False)
 SWEEP = _script("sweep", "generation", frees=True)

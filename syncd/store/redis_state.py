@@ -1,17 +1,18 @@
-"""What the Redis store reads of entries, tags, dirty keys and clients: one script each, so each is of one moment."""
+"""What the Redis store reads of entries, tags, dirty keys, clients and the ends of logs: one script each, so each is of one moment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import msgpack
 
 from syncd.ids import ChannelName, Epoch, Position
+from syncd.ports_log import ChannelHead
 from syncd.ports_state import DirtyKey, Entry, EntryPage, KeyName, LookedUp, TaggedKey
 from syncd.store.redis_batch import place_bytes
-from syncd.store.redis_scripts import STATE, Script
+from syncd.store.redis_scripts import RENEW, STATE, Script
 
 __all__ = ["RedisState", "entry_from", "place_from", "ranges_inside"]
 
@@ -19,7 +20,7 @@ _MAX_LIMIT = 2**31
 
 
 class RedisState:
-    """`StateReader` but for the log, on whatever runs scripts."""
+    """`StateReader` but for what lies in the log, on whatever runs scripts."""
 
     def run(self, script: Script, make: Callable[[], list[Any]]) -> Any:
         """Run a script, as `RedisStore.run`."""
@@ -27,6 +28,10 @@ class RedisState:
 
     def describe(self, channel: ChannelName) -> list[Any]:
         """Return a channel as scripts take it."""
+        raise NotImplementedError
+
+    def new_name(self) -> str:
+        """Return a name that no era has had."""
         raise NotImplementedError
 
     def hand_over(self) -> None:
@@ -126,6 +131,36 @@ class RedisState:
             STATE, lambda: ["places", suffix, ranges, most, values or False]
         )
         return found
+
+    def heads(
+        self, channels: Sequence[ChannelName], told: Mapping[ChannelName, Position] | None = None
+    ) -> list[ChannelHead]:
+        """See `StateReader.heads`."""
+        found = self._heads(channels)
+        lost = {
+            channel: told[channel]
+            for channel, head in zip(channels, found, strict=True)
+            if told and channel in told and head.lacks(told[channel])
+        }
+        if lost:
+            self._renew(lost)
+            found = self._heads(channels)
+        return found
+
+    def _renew(self, told: Mapping[ChannelName, Position]) -> None:
+        name = self.new_name()
+
+        def make() -> list[Any]:
+            return [name, [[self.describe(each), at.epoch, at.offset] for each, at in told.items()]]
+
+        self.run(RENEW, make)
+
+    def _heads(self, channels: Sequence[ChannelName]) -> list[ChannelHead]:
+        found = self.run(STATE, lambda: ["heads", [self.describe(each) for each in channels]])
+        return [
+            ChannelHead(Epoch(found[n].decode()), found[n + 1], found[n + 2])
+            for n in range(0, len(found), 3)
+        ]
 
     def count(self, channel: ChannelName) -> int:
         """See `StateReader.count`."""

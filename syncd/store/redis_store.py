@@ -44,7 +44,6 @@ from syncd.store.redis_scripts import (
     META_GET,
     OPEN,
     READ,
-    STATE,
     Script,
 )
 from syncd.store.redis_state import RedisState
@@ -133,11 +132,15 @@ class RedisStore(RedisState):
         self._size_bytes = info.used_bytes
         secret = self._secret or self._options.entropy(SECRET_BYTES)
         seed = self._options.entropy(SECRET_BYTES)
-        era = self._options.entropy(4).hex()
+        era = self.new_name()
         signs = (info.keeps_all, info.has_replicas, info.is_promoted)
         found = self._link.run(
-            OPEN, secret, seed, era, info.run_id, info.replid, *(int(each) for each in signs)
+            OPEN,
+            *(secret, seed, era, info.run_id, info.replid),
+            *(int(each) for each in signs),
+            *(self._epochs.era, self._epochs.wrote),
         )
+        self._epochs.wrote = found[3]
         self._secret = found[0]
         if self._epochs.begin(found[1], found[2].decode()):
             # What clients acknowledged may have other content by now under the same numbers.
@@ -177,6 +180,10 @@ class RedisStore(RedisState):
     def is_unsure(self) -> bool:
         """Whether the answer to a commit was lost lately: it may still take effect, and only the bus tells then. From any thread."""
         return self._timer() - self._unsure_at < UNSURE_S
+
+    def new_name(self) -> str:
+        """Return a name that no era has had."""
+        return self._options.entropy(4).hex()
 
     def describe(self, channel: ChannelName) -> list[Any]:
         """Return a channel as scripts take it."""
@@ -243,8 +250,9 @@ class RedisStore(RedisState):
             ]
 
         reply = self.run(COMMIT, make)
+        self._epochs.wrote = reply[0]
         self._settle(outcomes, forwarded)
-        batch.fill(reply)
+        batch.fill(reply[1:])
 
     @property
     def publishing(self) -> list[Any]:
@@ -308,14 +316,6 @@ class RedisStore(RedisState):
 
         pages = map(_page_from, self.run(READ, make))
         return [LoadedChannel(page.head, page.events[::-1]) for page in pages]
-
-    def heads(self, channels: Sequence[ChannelName]) -> list[ChannelHead]:
-        """See `StateReader.heads`."""
-        found = self.run(STATE, lambda: ["heads", [self.describe(each) for each in channels]])
-        return [
-            ChannelHead(Epoch(found[n].decode()), found[n + 1], found[n + 2])
-            for n in range(0, len(found), 3)
-        ]
 
     def read(self, query: LogQuery) -> LogPage:
         """See `Store.read`."""

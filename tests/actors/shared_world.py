@@ -10,7 +10,7 @@ import contextlib
 import copy
 import itertools
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -30,7 +30,7 @@ from syncd.ids import ChannelName, Epoch, Position
 from syncd.ports import Identity, SubscribeChannel, Subscription, Watch
 from syncd.ports_bus import BusEvents
 from syncd.ports_collections import MutateState, ReadEntries, WatchEntries
-from syncd.ports_log import Appended
+from syncd.ports_log import Appended, ChannelHead
 from syncd.ports_state import Committed, KeyName
 from syncd.store.base import EPOCH_SEED, Retention, StoreOptions
 from syncd.store.memory import MemoryStore
@@ -133,6 +133,16 @@ class NodesStore:
         for (channel, epoch), events in itertools.groupby(to_tell, lambda each: each[:2]):
             message = BusMessage(self._node, epoch, [event for _, _, event in events])
             self._file.publish(NAMES.bus(channel).encode(), encode_message(message))
+
+    def heads(
+        self, channels: Sequence[ChannelName], told: Mapping[ChannelName, Position] | None = None
+    ) -> list[ChannelHead]:
+        """See `StateReader.heads`: a node's word that it was told more begins another life."""
+        heads = self._file.store.heads(channels)
+        known = told or {}
+        if any(head.lacks(known[name]) for name, head in zip(channels, heads, strict=True)):
+            self._file.lose(self._file.copy())
+        return self._file.store.heads(channels)
 
     def close(self) -> None:
         """The others go on."""

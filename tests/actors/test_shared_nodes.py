@@ -374,3 +374,38 @@ async def test_who_has_seen_another_life_is_told_behind_while_the_store_is_away(
             await answered(here, {COUNTERS: new})
         assert (told.value.code, told.value.retryable) == (ErrorCode.BEHIND, True)
         assert trio.current_time() - began < 3
+
+
+@pytest.mark.parametrize("part", ["broadcaster", "cache-owner"])
+async def test_a_store_that_has_less_than_a_node_was_told_begins_another_life(autojump_clock, part):
+    """An older copy was brought back under it, in the same epochs: nobody but the node can know."""
+    async with running(2, random.Random(0)) as (file, (here, there)):
+        copy, channel = file.copy(), COUNTERS
+        writer, session = there.session(), here.session()
+        if part == "broadcaster":
+            channel = LOG
+            here.subscribe(session, None)
+            there.submit(PublishEvent(writer, 1, LOG, encode.pack({"uid": "u"})))
+        else:
+            there.mutate(writer, "c", 1, "a")
+        await trio.testing.wait_all_tasks_blocked()
+        if part == "cache-owner":
+            await answered(here, {})
+        here.bus.tell_gaps()
+        await trio.testing.wait_all_tasks_blocked()
+        told = file.store.load(channel, 0, 0).head
+        assert told.top == 1
+        file.store = copy
+        assert file.store.load(channel, 0, 0).head.lacks(Position(told.epoch, told.top))
+        here.bus.gap_everywhere()
+        await trio.testing.wait_all_tasks_blocked()
+        renewed = file.store.load(channel, 0, 0).head
+        assert renewed.epoch != told.epoch
+        there.bus.gap_everywhere()
+        await trio.testing.wait_all_tasks_blocked()
+        assert file.store.load(channel, 0, 0).head == renewed, "once for all nodes"
+        if part == "broadcaster":
+            last = [body for kind, body in session.notes if kind == "subscribed"][-1]
+            assert (last["position"]["epoch"], last["recovered"]) == (renewed.epoch, False)
+        else:
+            assert (await answered(here, {})).position.epoch == renewed.epoch

@@ -1,5 +1,6 @@
 """A real Redis that ends and starts, with all of its data or less of it, and nodes' stores on it: fixtures and words of the tests of its lives."""
 
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -88,3 +89,16 @@ def back(store):
         except StoreUnavailable:
             time.sleep(0.05)  # noqa: TID251 - the link waits a while before it asks again
     raise AssertionError("it never came back")
+
+
+def copy_of(server, folder):
+    """Copy what it has on disk, as for a backup."""
+    return shutil.copytree(server.folder / "appendonlydir", folder / "copy")
+
+
+def restore(server, copy):
+    """Start it with what it had when it was copied."""
+    server.kill()
+    shutil.rmtree(server.folder / "appendonlydir")
+    shutil.copytree(copy, server.folder / "appendonlydir")
+    server.start()

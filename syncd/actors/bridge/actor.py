@@ -152,7 +152,7 @@ class Bridge:
         channels = list(known)
 
         def work(reader: StateReader) -> list[ChannelHead]:
-            return reader.heads(channels)
+            return reader.heads(channels, known)
 
         self._store.read_state(work, done)
 

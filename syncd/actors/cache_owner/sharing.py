@@ -8,7 +8,7 @@ the log, from the head on; where the log does not go back so far, everything of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgpack
@@ -156,10 +156,14 @@ class Sharing:
 
     def _read(self, heads: dict[ChannelName, Position]) -> None:
         def work(reader: StateReader) -> list[LogPage]:
-            return [
-                reader.read(LogQuery(channel, after=head.offset, limit=EVENTS_PER_LOOK))
-                for channel, head in heads.items()
-            ]
+            pages = _pages(reader, heads)
+            is_less = any(
+                page.head.lacks(at) for page, at in zip(pages, heads.values(), strict=True)
+            )
+            if not is_less:
+                return pages
+            reader.heads(list(heads), heads)  # another life begins
+            return _pages(reader, heads)
 
         def done(answer: list[LogPage] | SyncdError) -> None:
             self._call(lambda: self._have_read(heads, answer))
@@ -232,3 +236,10 @@ class Sharing:
             # A load that began before may have read the source as it was before the change.
             self._fetching.outdate(place)
         holding.dirty_elsewhere -= places
+
+
+def _pages(reader: StateReader, heads: Mapping[ChannelName, Position]) -> list[LogPage]:
+    return [
+        reader.read(LogQuery(channel, after=head.offset, limit=EVENTS_PER_LOOK))
+        for channel, head in heads.items()
+    ]

@@ -1,7 +1,7 @@
 -- One transaction of the store: everything in it takes effect, and is published, or nothing.
 -- A: era, node (packed), publish command, channels, outcomes acknowledged {client, upto, ...}, changes acknowledged {place, version, ...},
 --    operations, outcomes kept per client, ms between two notes of a client's use.
--- Reply: epoch and top of each channel by turns, then one answer per operation.
+-- Reply: number of transactions so far, epoch and top of each channel by turns, then one answer per operation.
 -- Nothing is written before all heads were read and found sound; after that no command can fail.
 local node, publish, operations, kept_outcomes, use_ms = A[2], A[3], A[7], A[8], A[9]
 local heads = {}
@@ -343,9 +343,9 @@ local function run_swap(operation)
 end
 
 local run = {run_append, run_group, run_swap}
-local reply = {{}}
+local reply = {call('HINCRBY', KEYS[1], 'wrote', 1), {}}
 for index, operation in ipairs(operations) do
-  reply[index + 1] = run[operation[1]](operation)
+  reply[index + 2] = run[operation[1]](operation)
 end
 
 -- ------------------------------------------------------------------------------------------ what is written once
@@ -361,7 +361,7 @@ for name, client in pairs(clients) do
   end
 end
 for index, head in ipairs(heads) do
-  reply[1][2 * index - 1], reply[1][2 * index] = head.epoch, head.top
+  reply[2][2 * index - 1], reply[2][2 * index] = head.epoch, head.top
   if head.told then
     hold_to_size(head)
     if head.is_new then

@@ -1,12 +1,14 @@
 -- Make what every store needs, and note which server has the data, in which of its lives. ARGV: secret, seed and name of an era to use where
--- there are none; the server's run id and replication id; and whether it keeps all that it answers, has replicas, was one itself (1 or 0).
--- Reply: secret, seed, era.
+-- there are none; the server's run id and replication id; whether it keeps all that it answers, has replicas, was one itself (1 or 0); the
+-- era that the caller knows, and how many transactions it knows of in that.
+-- Reply: secret, seed, era, number of transactions.
 -- An era goes on over a restart only from a life that kept all, as far as anybody looked, to one that does: any other may have lost the end
 -- of every log. It ends, too, as soon as its server is seen to keep all no more: what is told from then on goes with the note, if that is lost.
 -- The name of an era is new, for the end that was lost may have told of one itself.
 -- Once there were replicas no life counts as one that kept all. Who answers after it may be a replica that was behind, was made the master
 -- and started again: nothing that it says of itself tells that from an honest restart.
-local secret, seed, name, run, replid, keeps, has_replicas, is_promoted = unpack(ARGV)
+-- Whatever it says, data with less transactions than a node knows of has lost its end: somebody has brought back an older copy.
+local secret, seed, name, run, replid, keeps, has_replicas, is_promoted, known_era, known = unpack(ARGV)
 local meta, call = KEYS[1], redis.call
 if has_replicas == '1' then
   call('HSETNX', meta, 'replicas', 1)
@@ -18,8 +20,8 @@ if call('HSETNX', meta, 'm:epoch_seed', seed) == 1 then
 end
 -- `kept` names the life that has kept all so far. A node from before it was noted, or an operator who has brought back an older copy and
 -- takes the field `run` away, leaves it with another name than `run`.
-local found = call('HMGET', meta, 'run', 'replid', 'kept', 'era')
-local was, stream, kept, era = found[1], found[2], found[3], found[4]
+local found = call('HMGET', meta, 'run', 'replid', 'kept', 'era', 'wrote')
+local was, stream, kept, era, wrote = found[1], found[2], found[3], found[4], tonumber(found[5] or 0)
 local has_kept, is_other = was and kept == was, was ~= run
 local is_lost
 if is_other then
@@ -29,9 +31,8 @@ else
   local has_followed = is_promoted == '1' and stream and stream ~= replid
   is_lost = has_kept and not may_go_on or has_followed
 end
-if is_lost then
-  local count = string.match(era, ':(%d+)$')
-  era = string.format('%s:%d', name, count + 1)
+if is_lost or era == known_era and wrote < tonumber(known) then
+  era = next_era(era, name)
   call('HSET', meta, 'era', era)
 end
 if is_other or is_lost then
@@ -40,4 +41,4 @@ end
 if stream ~= replid then
   call('HSET', meta, 'replid', replid)
 end
-return {call('HGET', meta, 'm:node_secret'), call('HGET', meta, 'm:epoch_seed'), era}
+return {call('HGET', meta, 'm:node_secret'), call('HGET', meta, 'm:epoch_seed'), era, wrote}

@@ -301,6 +301,7 @@ function change.whole(token, channels, node, publish, max_late)
     end
   end
   end_generation(collection)
+  call('HINCRBY', KEYS[1], 'wrote', 1)
   return reply
 end
 
