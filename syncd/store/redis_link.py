@@ -163,30 +163,27 @@ class RedisLink:
 
         Raises: as `run`.
         """
-        server, data, disk, memory = (
-            self._sections(section)
-            for section in ("server", "replication", "persistence", "memory")
-        )
-        if disk.get("loading") != "0":
+        told = self._sections("server", "replication", "persistence", "memory")
+        if told.get("loading") != "0":
             # Meanwhile it says of itself that it keeps no file.
             self._fail()
             raise StoreUnavailable(f"{_HERE}: it reads its file", after_ms=AFTER_MS)
-        is_promoted = set(data.get("master_replid2", "0")) != {"0"}
+        is_promoted = set(told.get("master_replid2", "0")) != {"0"}
         return ServerInfo(
-            server.get("run_id", ""),
-            data.get("master_replid", ""),
-            disk.get("aof_enabled") == "1" and self._setting("appendfsync") == "always",
+            told.get("run_id", ""),
+            told.get("master_replid", ""),
+            told.get("aof_enabled") == "1" and self._setting("appendfsync") == "always",
             is_promoted,
-            any("state=online" in replica for replica in _replicas(data)),
-            memory.get("maxmemory_policy", "noeviction")
-            if memory.get("maxmemory") != "0"
+            any("state=online" in replica for replica in _replicas(told)),
+            told.get("maxmemory_policy", "noeviction")
+            if told.get("maxmemory") != "0"
             else "noeviction",
-            int(memory.get("used_memory", 0)),
-            server.get("redis_version", "0"),
+            int(told.get("used_memory", 0)),
+            told.get("redis_version", "0"),
         )
 
-    def _sections(self, section: str) -> dict[str, str]:
-        text = self._ask("INFO", section).decode()
+    def _sections(self, *sections: str) -> dict[str, str]:
+        text = self._ask("INFO", *sections).decode()
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     def _setting(self, name: str) -> str:
