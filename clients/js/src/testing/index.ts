@@ -7,6 +7,7 @@ import { FakeSocket } from "./socket.js";
 
 export { FakeClock } from "./clock.js";
 export { FakeEntries } from "./entries.js";
+export { FakePresence } from "./presence.js";
 export { FakeRebuilds } from "./rebuilds.js";
 export { FakeServer } from "./server.js";
 export { type FakeListener, FakeServerEnd, FakeSocket } from "./socket.js";

@@ -4,6 +4,7 @@ import type { Body } from "../wire/decode.js";
 import type { ClientClaim, ClientState, EventBody, Position } from "../wire/messages.js";
 import type { FakeClock } from "./clock.js";
 import { type EntriesSession, FakeEntries } from "./entries.js";
+import { FakePresence, type PresenceSession } from "./presence.js";
 import { FakeRebuilds, REBUILD_CHANNEL } from "./rebuilds.js";
 import type { FakeListener, FakeServerEnd } from "./socket.js";
 
@@ -15,8 +16,9 @@ interface Stream {
 }
 
 /** A session of the fake server. */
-interface Session extends EntriesSession {
+interface Session extends EntriesSession, PresenceSession {
   clients: string[];
+  user: string | null;
   readonly subscribed: Set<string>;
   /** What its `hello` said of the tabs that share it. */
   group: string | null;
@@ -24,13 +26,15 @@ interface Session extends EntriesSession {
 }
 
 const PING_MS = 25_000;
+/** A client that says nothing for so long after a ping is cut off. */
+const SILENCE_SLACK_MS = 10_000;
 const MAX_FRAME_BYTES = 65_536;
 
 /**
  * Answers hello, subscribe, publish, history and probe as SPEC says of `stream` channels, and keeps every event;
- * `entries` does the same for collections and mutations.
+ * `entries` does the same for collections and mutations, `presence` for who is there.
  *
- * Presence is accepted and shown to nobody. All else is answered `not_supported`.
+ * All else is answered `not_supported`.
  */
 export class FakeServer implements FakeListener {
   /** Whether dials succeed. */
@@ -43,6 +47,8 @@ export class FakeServer implements FakeListener {
   readonly ends: FakeServerEnd[] = [];
   /** Collections and mutations. */
   readonly entries: FakeEntries;
+  /** Who is present in which channel. */
+  readonly presence: FakePresence;
   /** What operators ask for. */
   readonly rebuilds: FakeRebuilds;
   readonly #clock: FakeClock;
@@ -58,6 +64,7 @@ export class FakeServer implements FakeListener {
   constructor(clock: FakeClock) {
     this.#clock = clock;
     this.entries = new FakeEntries(clock, this.#sessions);
+    this.presence = new FakePresence(clock);
     this.rebuilds = new FakeRebuilds(clock, (channel, data) => this.publish(channel, data));
   }
 
@@ -79,16 +86,23 @@ export class FakeServer implements FakeListener {
       const session: Session = {
         end,
         clients: [],
+        user: null,
         subscribed: new Set(),
         watched: new Map(),
         group: null,
         term: 0,
       };
       end.onMessage = (kind, body) => this.#take(session, kind, body);
-      end.onEnd = () => this.#sessions.delete(session);
+      end.onEnd = () => this.#over(session);
       this.#sessions.add(session);
       end.open();
     }, this.latencyMs);
+  }
+
+  /** A session is over, as this side knows. */
+  #over(session: Session): void {
+    this.#sessions.delete(session);
+    this.presence.over(session);
   }
 
   /** Publish as a backend does. */
@@ -111,9 +125,13 @@ export class FakeServer implements FakeListener {
     this.#secrets.set(client, secret);
   }
 
-  /** End, and begin anew: with everything it had, or (no store) knowing neither channels nor entries nor clients. */
+  /**
+   * End, and begin anew: with everything it had, or (no store) knowing neither channels nor entries nor clients. Nobody is
+   * present until they announce themselves again.
+   */
   restart({ keepsStore = true } = {}): void {
     this.dropAll();
+    this.presence.forgetAll();
     if (keepsStore) return;
     this.#streams.clear();
     this.#secrets.clear();
@@ -176,6 +194,7 @@ export class FakeServer implements FakeListener {
     }
     session.group = (group ?? null) as string | null;
     session.term = (term ?? 0) as number;
+    session.user = this.presence.userOf((token ?? null) as string | null);
     if (session.group !== null) {
       this.#terms.set(session.group, Math.max(session.term, this.#terms.get(session.group) ?? 0));
     }
@@ -192,7 +211,7 @@ export class FakeServer implements FakeListener {
       if (client === "" || states[place]?.client === client) continue;
       session.end.send("reset", { scope: "client", client, code: "client_unknown" });
     }
-    this.#ping(session.end);
+    this.#ping(session);
   }
 
   /** Have a session speak for a client, and the one that spoke for it before no more; for one that is unknown, issue another. */
@@ -203,6 +222,7 @@ export class FakeServer implements FakeListener {
     for (const older of [...this.#sessions]) {
       if (older === session || !older.clients.includes(client)) continue;
       older.clients = older.clients.filter((other) => other !== client);
+      this.presence.over(older, client);
       if (older.clients.length === 0) older.end.close(4504, "A newer connection took over.");
     }
     session.clients.push(client);
@@ -211,12 +231,25 @@ export class FakeServer implements FakeListener {
     return { client, secret, last_mid: this.entries.lastMid(client) };
   }
 
-  #ping(end: FakeServerEnd): void {
-    this.#clock.setTimeout(() => {
-      if (!end.isOpen) return;
+  /** Ask whether the client is there, again and again, and end its session when it is not. */
+  #ping(session: Session): void {
+    const { end } = session;
+    this.#later(session, PING_MS, () => {
+      const { numTaken } = end;
       end.send("ping", {});
-      this.#ping(end);
-    }, PING_MS);
+      this.#later(session, SILENCE_SLACK_MS, () => {
+        if (end.numTaken === numTaken) end.close(4002, "Nothing was heard in time.");
+      });
+      this.#ping(session);
+    });
+  }
+
+  /** Do this if the line is open then; else the session is over, whatever was heard of it. */
+  #later(session: Session, afterMs: number, act: () => void): void {
+    this.#clock.setTimeout(() => {
+      if (session.end.isOpen) act();
+      else this.#over(session);
+    }, afterMs);
   }
 
   #answer(session: Session, kind: string, id: number, body: Body): void {
@@ -225,9 +258,11 @@ export class FakeServer implements FakeListener {
     switch (kind) {
       case "subscribe":
         this.#subscribe(session, id, channel, (body["position"] ?? null) as Position | null);
+        if (body["presence"] === true && subscribed.has(channel)) this.presence.watch(session, channel);
         break;
       case "unsubscribe":
         subscribed.delete(channel);
+        this.presence.unwatch(session, channel);
         end.send("ok", { id });
         break;
       case "publish":
@@ -236,8 +271,10 @@ export class FakeServer implements FakeListener {
       case "history":
         this.#history(end, id, channel, body["limit"] as number);
         break;
-      case "auth":
       case "presence":
+        this.presence.answer(session, body);
+        break;
+      case "auth":
         end.send("ok", { id });
         break;
       default: {

@@ -60,6 +60,8 @@ export class FakeServerEnd {
   onMessage: ((kind: string, body: Record<string, unknown>) => void) | null = null;
   /** Whether the way to the client is cut: what it sends is carried out, and it hears nothing of it. */
   isMuted = false;
+  /** Frames of the client that arrived. */
+  numTaken = 0;
   /** Called once when the client closes, or the line is cut. */
   onEnd: (() => void) | null = null;
   #state: "dialling" | "open" | "silent" | "over" = "dialling";
@@ -125,6 +127,7 @@ export class FakeServerEnd {
   /** Take a frame of the client; for `FakeSocket`. */
   take(frame: Uint8Array): void {
     if (this.#state !== "open") return;
+    this.numTaken += 1;
     const isTooLong = !this.#isGreeted && frame.length > MAX_FIRST_BYTES;
     this.#isGreeted = true;
     if (isTooLong) {

@@ -36,6 +36,7 @@ describe("useOthers", () => {
   it("keeps those known last while offline, until the server tells anew", async () => {
     const here = await stage(<Others />);
     await tellMembers(here, "ada", "bob");
+    here.world.server.presence.watch = () => undefined; // it takes its time
     await here.run(() => here.world.server.dropAll());
     expect([here.client.state, here.text()]).toEqual(["offline", "ada bob"]);
     await here.advance(20_000);
