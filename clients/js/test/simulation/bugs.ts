@@ -9,6 +9,7 @@ import { MutationQueue } from "../../src/core/entries/queue.ts";
 import { SubscriptionCore } from "../../src/core/subscription.ts";
 import { OwnerLock } from "../../src/storage/owner-lock.ts";
 import { DurableQueue } from "../../src/storage/queue.ts";
+import { Exchange } from "../../src/tabs/exchange.ts";
 import { Foreign } from "../../src/tabs/foreign.ts";
 import { PendingOfTabs } from "../../src/tabs/pending.ts";
 import { Session } from "../../src/tabs/session.ts";
@@ -87,6 +88,14 @@ export const BUGS: Readonly<Record<string, Plant>> = {
     PendingOfTabs,
     "forgetTab",
     () => () => undefined,
+  ),
+  "a hub never takes back what a tab that ended announced": replaced(
+    Exchange,
+    "ask",
+    (original) =>
+      function (kind, body) {
+        return kind === "presence" ? 0 : original.call(this, kind, body);
+      },
   ),
 };
 

@@ -1,6 +1,7 @@
 /** What must hold in the end, when everything works again and time has passed. */
 
 import { expect } from "vitest";
+import type { Member } from "../../src/index.ts";
 import { type Page, ROOM } from "./page.ts";
 import { type Simulation, USERS } from "./world.ts";
 
@@ -23,6 +24,7 @@ export function checkAll(world: Simulation): void {
     checkOnce(world, page, false);
     checkPublished(world, page);
   }
+  checkPresence(world);
   checkTabs(world);
 }
 
@@ -33,6 +35,30 @@ function checkConvergence(world: Simulation, { client, orders, position, own, nu
   expect(shown, own).toEqual(world.server.entries.all("orders"));
   expect([own, position?.offset]).toEqual([own, world.server.events(ROOM).length]);
   expect(numResets, `resets of ${own}`).toBeLessThanOrEqual(world.numWiped);
+}
+
+/** Everybody sees each user once, with the newest state of each of the pages that are there, and none else. */
+function checkPresence(world: Simulation): void {
+  const present = USERS.map((user): Shown => {
+    const pages = world.alive.filter((page) => page.user === user && page.announced !== null);
+    return [user, pages.map(({ client, announced }) => `${client.clientId} ${announced}`).sort()];
+  });
+  const expected = present.filter(([, states]) => states.length > 0);
+  for (const { own, user, announced, presence } of world.alive) {
+    expect([own, shownAs(presence.members)]).toEqual([own, expected]);
+    if (announced === null) continue;
+    expect([own, shownAs(presence.others)]).toEqual([own, expected.filter(([other]) => other !== user)]);
+  }
+}
+
+/** A user, and what is known of each of the clients. */
+type Shown = [user: string | null, states: string[]];
+
+function shownAs(members: readonly Member[]): Shown[] {
+  const shown = members.map(
+    ({ user, states }): Shown => [user, states.map(({ client, state }) => `${client} ${state}`).sort()],
+  );
+  return shown.sort(([one], [other]) => String(one).localeCompare(String(other)));
 }
 
 /** No call took effect twice; what was acknowledged, or kept on a disk, took effect once. */
@@ -77,10 +103,12 @@ export function checkComeback(world: Simulation): void {
   const left = world.disks.records.map(({ id }) => id);
   expect(left, "mutations that nobody sends").toEqual([]);
   for (const page of world.alive) checkConvergence(world, page);
+  checkPresence(world);
 }
 
 /** Check a world that has ended. */
 export function checkEnd(world: Simulation): void {
   expect(world.failures.map(String).slice(0, 5)).toEqual([]);
   expect([world.browser.numConnected, world.clock.numTimers]).toEqual([0, 0]);
+  expect(world.server.presence.members(ROOM)).toEqual([]);
 }

@@ -1,6 +1,14 @@
 /** One tab of a simulated user: what it does, what it is shown, and what was promised to it. */
 
-import type { ChannelEvent, Client, Collection, MutatorTx, Position, Signal } from "../../src/index.ts";
+import type {
+  ChannelEvent,
+  ChannelPresence,
+  Client,
+  Collection,
+  MutatorTx,
+  Position,
+  Signal,
+} from "../../src/index.ts";
 import { durableQueue } from "../../src/storage/index.ts";
 import type { FakeTab } from "../tabs/browser.ts";
 import type { Simulation } from "./world.ts";
@@ -49,11 +57,19 @@ export class Page {
   readonly failures: string[] = [];
   numNotified = 0;
   numEvents = 0;
+  /** How often it was told who else is there. */
+  numSeen = 0;
   numResets = 0;
   /** Of `own`. */
   numMade = 0;
   /** Neither killed nor closed. */
   isAlive = true;
+  /** When it was. */
+  endedAt = Number.POSITIVE_INFINITY;
+  /** What it announced last in the room; null: nothing, or it left. */
+  announced: string | null = null;
+  #numAnnounced = 0;
+  #stopWatching: (() => void) | null = null;
   /** It was left, as for the back/forward cache: to others it is gone, and what it had pending with it. */
   isAway = false;
   /** What was counted in `own` is lost: the server began anew since. */
@@ -91,6 +107,7 @@ export class Page {
       this.check();
     });
     this.#listen();
+    this.announce(true);
     this.client.connect();
   }
 
@@ -159,6 +176,26 @@ export class Page {
     );
   }
 
+  get presence(): ChannelPresence {
+    return this.client.channel(ROOM).presence;
+  }
+
+  /** Tell the others something new of itself, or leave them. */
+  announce(isHere: boolean): void {
+    this.#numAnnounced += 1;
+    this.announced = isHere ? `${this.own} ${this.#numAnnounced}` : null;
+    this.presence.set(this.announced).catch(() => undefined);
+  }
+
+  /** Look at who is there, or look away. */
+  watch(isWatching: boolean): void {
+    this.#stopWatching?.();
+    const see = (): void => {
+      this.numSeen += 1;
+    };
+    this.#stopWatching = isWatching ? this.presence.subscribe(see) : null;
+  }
+
   /** Its browser tells it something. */
   hear(signal: Signal): void {
     if (signal === "pagehide") this.isAway = true;
@@ -180,6 +217,7 @@ export class Page {
     for (const made of this.made) made.isKept = stored.has(made.uid) && made.outcomes.length === 0;
     if (isClean) this.client.close();
     this.isAlive = false;
+    this.endedAt = this.#world.clock.now();
     this.tab.kill();
     this.#world.disks.forget(this.tab);
   }

@@ -3,7 +3,7 @@
 import { checkAll, checkComeback, checkEnd } from "./oracles.ts";
 import { Simulation } from "./world.ts";
 
-export const NUM_STEPS = 100;
+export const NUM_STEPS = 110;
 
 /**
  * Play a seed and check everything; return the world as it ended.

@@ -31,12 +31,13 @@ describe("tabs of two users in a world in which everything goes wrong", () => {
   it(
     `keep their promises (${NUM_SEEDS} seeds from ${FIRST_SEED})`,
     async () => {
-      const sums = { numNotified: 0, numEvents: 0, numApplied: 0, numDials: 0 };
+      const sums = { numNotified: 0, numEvents: 0, numSeen: 0, numApplied: 0, numDials: 0 };
       for (let seed = FIRST_SEED; seed < FIRST_SEED + NUM_SEEDS; seed++) {
         const world = await played(seed);
         for (const page of world.pages) {
           sums.numNotified += page.numNotified;
           sums.numEvents += page.numEvents;
+          sums.numSeen += page.numSeen;
         }
         sums.numApplied += world.applied.size;
         sums.numDials += world.server.ends.length;

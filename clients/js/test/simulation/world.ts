@@ -4,7 +4,8 @@
  *
  * What is held, at every notification and in the end (names as in DESIGN's promises): ORDER and RECOVER of a stream channel;
  * SETTLE, by counters that one page alone increments; ONCE, by what the server's mutator ran for each call; DURABLE, by what
- * lay on the disk of a page that ended; convergence; one connection a user; nothing left behind.
+ * lay on the disk of a page that ended; GONE, by what each page announces of itself; convergence; one connection a user; nothing
+ * left behind.
  */
 
 import type { ClientOptions, MutatorMap, Signal } from "../../src/index.ts";
@@ -17,6 +18,8 @@ import { type BumpArgs, Page, ROOM } from "./page.ts";
 
 export const USERS = ["ann", "bob"];
 const MAX_TABS = 4;
+/** A page that ended is present for so long at most: silence is noticed within 35 s, the grace is 15 s, frames are on their way. */
+const GONE_MS = 60_000;
 const WILD = new Set(["freeze", "thaw", "steal", "disk", "diskGone", "handles", "slow", "timers", "signal"]);
 const SIGNALS: Signal[] = ["online", "offline", "visible", "focus", "resume", "pagehide", "pageshow"];
 
@@ -31,6 +34,7 @@ export class Simulation {
   /** What was done, to read when it fails. */
   readonly history: string[] = [];
   numWiped = 0;
+  readonly #failures: string[] = [];
   /** Clients that the server does not know any more. Tabs may still have one to give to a tab that comes. */
   readonly forgotten = new Set<string>();
   /**
@@ -48,7 +52,8 @@ export class Simulation {
     this.browser = new FakeBrowser(seeded(seed + 1_000_003));
     this.network = new Network(this.clock, this.#random);
     this.browser.line = this.network;
-    const { entries } = this.server;
+    const { entries, presence } = this.server;
+    presence.userOf = (token) => token?.split(" ")[0] ?? null;
     entries.pageSize = this.pick([1, 3, 1000]);
     entries.pageMs = 20;
     entries.mutators.set("orders.bump", (tx, args) => {
@@ -90,7 +95,10 @@ export class Simulation {
 
   openPage(user: string): void {
     const open = this.alive.filter((page) => page.user === user);
-    if (open.length < MAX_TABS) this.pages.push(new Page(this, user, `${user}-${this.pages.length}`));
+    if (open.length >= MAX_TABS) return;
+    const page = new Page(this, user, `${user}-${this.pages.length}`);
+    this.pages.push(page);
+    page.watch(this.#isLikely(0.7));
   }
 
   /** A token that the server takes. */
@@ -111,6 +119,9 @@ export class Simulation {
     burst: [4, () => this.#burst()],
     refused: [6, () => this.#page?.mutate(true)],
     publish: [8, () => this.#page?.publish()],
+    announce: [6, () => this.#page?.announce(this.#isLikely(0.9))],
+    watch: [3, () => this.#page?.watch(this.#isLikely(0.6))],
+    tellAll: [1, () => this.server.presence.tellAll(ROOM)],
     backend: [5, () => this.server.publish(ROOM, "of a backend")],
     write: [4, () => this.server.entries.write("orders", this.pick(["x", "y"]), { by: "backend" })],
     undo: [2, () => this.server.entries.write("orders", this.pick(["x", "y"]), undefined)],
@@ -246,6 +257,17 @@ export class Simulation {
       await this.clock.advance(Math.min(left, step));
     }
     for (const page of this.alive) if (!page.tab.isFrozen) page.check();
+    this.#checkGone();
+  }
+
+  /** GONE, as the server sees it. */
+  #checkGone(): void {
+    const states = this.server.presence.members(ROOM).flatMap((member) => member.states);
+    const present = new Set((states as { state: string }[]).map(({ state }) => state.split(" ")[0]));
+    for (const { own, endedAt } of this.pages) {
+      const isLate = present.has(own) && this.clock.now() - endedAt > GONE_MS;
+      if (isLate) this.#failures.push(`${own} is present, its page ended at ${endedAt}`);
+    }
   }
 
   /** Everything works from now on, for long enough. */
@@ -263,6 +285,7 @@ export class Simulation {
       page.tab.thaw();
       page.hear("pageshow");
       page.client.connect();
+      page.watch(true);
     }
     // A silent line is noticed within ping_ms and 10 s, a page that ended within 15 s, and a dial waits 20 s at most.
     for (let turn = 0; turn < 6; turn++) {
@@ -270,13 +293,33 @@ export class Simulation {
       // A second refusal may still have been on its way: then the application is asked, and acts.
       for (const { client } of this.alive) if (client.state === "needs-auth") client.connect();
     }
+    await this.#changeGuard();
+  }
+
+  /**
+   * Where all is well some pages go, and one user changes or is there no more. Who comes then is told by a leader that has seen
+   * it, and nothing more comes of that user that would mend what is wrong.
+   */
+  async #changeGuard(): Promise<void> {
+    const [changing, coming] = this.pick([USERS, [...USERS].reverse()]) as [string, string];
+    for (const user of USERS) {
+      const open = this.alive.filter((page) => page.user === user);
+      if (open.length > 1) this.pick(open).end(this.#isLikely(0.5));
+    }
+    const isHere = this.#isLikely(0.5);
+    for (const page of this.alive) if (page.user === changing) page.announce(isHere);
+    await this.pass(GONE_MS);
+    this.openPage(coming);
+    for (const page of this.alive) page.watch(true);
+    await this.pass(GONE_MS);
   }
 
   /** The browser ends and comes back with one tab a user, which sends what is left. */
   async comeBack(): Promise<void> {
     for (const page of this.alive) page.end(false);
     for (const user of USERS) this.openPage(user);
-    await this.pass(60_000);
+    for (const page of this.alive) page.watch(true);
+    await this.pass(GONE_MS);
   }
 
   /** Close everything; nothing may be left to do. */
@@ -288,6 +331,11 @@ export class Simulation {
   /** What was not held so far. */
   get failures(): unknown[] {
     const { violations, world } = this.browser;
-    return [...this.pages.flatMap(({ failures }) => failures), ...violations, ...world.errors];
+    return [
+      ...this.#failures,
+      ...this.pages.flatMap(({ failures }) => failures),
+      ...violations,
+      ...world.errors,
+    ];
   }
 }
