@@ -9,7 +9,10 @@ import { played } from "./play.ts";
 
 const NUM_SEEDS = Number(process.env["SYNCD_SIM_SEEDS"] ?? 300);
 const FIRST_SEED = Number(process.env["SYNCD_SIM_SEED"] ?? 1);
-/** Worlds in which a promise was once broken, and what broke it. */
+/**
+ * Worlds in which a promise was once broken, and what broke it. Presence came into the worlds later and moved their histories;
+ * what was wrong with the client has tests of its own.
+ */
 const FOUND: readonly (readonly [seed: number, what: string])[] = [
   [378, "a client with a new id forgot what entries hold of other tabs' mutations"],
   [575, "tabs took the refusal of another's old token for one of theirs, and waited for their application"],
