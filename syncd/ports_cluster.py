@@ -13,7 +13,6 @@ from typing import Protocol
 import attrs
 
 from syncd.ids import ChannelName
-from syncd.ports import SessionPort
 from syncd.ports_operators import SessionOrders, Target
 
 __all__ = [
@@ -35,7 +34,6 @@ __all__ = [
     "Poll",
     "PresenceChange",
     "PresenceKey",
-    "ReleaseClient",
     "RestampPresence",
     "RevokeOrder",
     "Revoked",
@@ -135,19 +133,11 @@ class PeerGone:
 
 
 @attrs.define(eq=False)
-class ReleaseClient:
-    """A client of this session speaks through another node now: here it leaves after the grace, unless it is announced there."""
-
-    session: SessionPort
-    client: str
-
-
-@attrs.define(eq=False)
 class RestampPresence:
     """The cluster's clock was found to be ahead of what this node gave as stamps: claim everybody here again."""
 
 
-PeerCommand = PeerChanges | PeerClaims | PeerGone | ReleaseClient | RestampPresence
+PeerCommand = PeerChanges | PeerClaims | PeerGone | RestampPresence
 
 
 class ClusterPresence(Protocol):

@@ -16,6 +16,7 @@ __all__ = [
     "PresenceCommand",
     "PresenceHandle",
     "QueryPresence",
+    "ReleaseClient",
     "SessionGone",
     "UnwatchPresence",
     "WatchPresence",
@@ -66,7 +67,17 @@ class QueryPresence:
     done: Callable[[list[dict[str, Any]] | SyncdError], None]
 
 
-PresenceCommand = Announce | WatchPresence | UnwatchPresence | SessionGone | QueryPresence
+@attrs.define(eq=False)
+class ReleaseClient:
+    """A client of this session is another session's now, here or on another node: it leaves after the grace, unless it is announced there."""
+
+    session: SessionPort
+    client: str
+
+
+PresenceCommand = (
+    Announce | WatchPresence | UnwatchPresence | SessionGone | ReleaseClient | QueryPresence
+)
 
 
 class PresenceHandle(Protocol):

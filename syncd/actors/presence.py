@@ -29,13 +29,13 @@ from syncd.ports_cluster import (
     PeerClaims,
     PeerCommand,
     PeerGone,
-    ReleaseClient,
     RestampPresence,
 )
 from syncd.ports_presence import (
     Announce,
     PresenceCommand,
     QueryPresence,
+    ReleaseClient,
     SessionGone,
     UnwatchPresence,
     WatchPresence,
@@ -238,6 +238,10 @@ class Presence:
                 self._set.unwatch(command.session, command.channel)
             case SessionGone():
                 self._set.session_gone(command.session, now)
+            case ReleaseClient():
+                session, client = command.session, command.client
+                for channel in self._set.release_client(session, client, now):
+                    session.remember_presence(channel, client, None)
             case QueryPresence():
                 command.done(self._set.members(command.channel))
             case _:
@@ -256,10 +260,6 @@ class Presence:
                 merged.peer_gone(command.node, now, is_clean=command.is_clean)
             case RestampPresence():
                 merged.restamp()
-            case ReleaseClient():
-                session, client = command.session, command.client
-                for channel in merged.release_client(session, client, now):
-                    session.remember_presence(channel, client, None)
 
     def _tell_peers(self) -> None:
         """Hand over what changed here, and have sessions forget whom they do not speak for any more."""

@@ -13,8 +13,9 @@ from syncd.errors import RequestRejected
 from syncd.gateway.admin import GatewayAdmin
 from syncd.gateway.hub import Hub
 from syncd.gateway.sessions import Sessions
-from syncd.ports_cluster import ReleaseClient, Revoked
+from syncd.ports_cluster import Revoked
 from syncd.ports_operators import Target
+from syncd.ports_presence import ReleaseClient
 
 __all__ = ["PeerSessions"]
 

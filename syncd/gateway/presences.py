@@ -12,7 +12,7 @@ from syncd.gateway import grants as g
 from syncd.gateway.connection import Connection
 from syncd.gateway.hub import Hub
 from syncd.ids import ChannelName
-from syncd.ports_presence import Announce, UnwatchPresence
+from syncd.ports_presence import Announce, ReleaseClient, UnwatchPresence
 from syncd.wire import encode
 from syncd.wire import messages as m
 
@@ -68,7 +68,9 @@ class Presences:
         self._hub.to_presence.append(Announce(connection, None, channel, client, None))
 
     def leave_all(self, connection: Connection, client: str) -> None:
-        """A client of this session is another session's now: this one does not announce it any more."""
-        for channel, name in list(connection.announced or ()):
-            if name == client:
-                self.leave(connection, channel, client)
+        """A client of this session is another session's now: this one does not announce it any more.
+
+        It is in view for the grace: whoever comes back over a dead connection takes its own client over before it announces it.
+        """
+        if connection.announced:
+            self._hub.to_presence.append(ReleaseClient(connection, client))

@@ -101,14 +101,6 @@ class MergedPresence(PresenceSet[S]):
         self._release_peer(entry)
         super().leave(session, name, client, now, is_own_only=is_own_only)
 
-    def release_client(self, session: S, client: str, now: float) -> list[ChannelName]:
-        """A client of a session speaks elsewhere: it leaves after the grace unless it is announced there. Returns the channels."""
-        found = [e for e in self._entries.get(session, ()) if e.client == client]
-        for entry in found:
-            self._release(session, entry)
-            self._give_grace(entry, now)
-        return [entry.channel.name for entry in found]
-
     def restamp(self) -> None:
         """The cluster's clock was ahead of ours: claim the clients of living sessions again, by the right time."""
         for entries in self._entries.values():

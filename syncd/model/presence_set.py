@@ -179,6 +179,14 @@ class PresenceSet(Generic[S]):
         for entry in self._entries.pop(session, ()):
             self._give_grace(entry, now)
 
+    def release_client(self, session: S, client: str, now: float) -> list[ChannelName]:
+        """A client of a session speaks elsewhere: it leaves after the grace unless it is announced there. Returns the channels."""
+        found = [e for e in self._entries.get(session, ()) if e.client == client]
+        for entry in found:
+            self._release(session, entry)
+            self._give_grace(entry, now)
+        return [entry.channel.name for entry in found]
+
     def refused(self, session: S, name: ChannelName, now: float) -> None:
         """Note that a watcher did not take what `advance` returned: it gets a fresh state later instead."""
         channel = self._channels.get(name)

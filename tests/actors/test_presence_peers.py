@@ -24,10 +24,9 @@ from syncd.ports_cluster import (
     PeerGone,
     PresenceChange,
     PresenceKey,
-    ReleaseClient,
     Withdrawal,
 )
-from syncd.ports_presence import Announce, SessionGone, WatchPresence
+from syncd.ports_presence import Announce, ReleaseClient, SessionGone, WatchPresence
 from tests.actors.test_presence_actor import ROOM, Desk, FakeSession
 
 OTHER = ChannelName("demo:other")

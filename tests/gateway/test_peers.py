@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from syncd.codes import CloseCode
 from syncd.gateway.peers import PeerSessions
 from syncd.gateway.terms import is_stale
-from syncd.ports_cluster import ReleaseClient, Revoked
+from syncd.ports_cluster import Revoked
 from syncd.ports_collections import LastMids
-from syncd.ports_presence import SessionGone
+from syncd.ports_presence import ReleaseClient, SessionGone
 from tests.gateway.desk import Client, Desk
 from tests.gateway.test_greetings import asked, returning, state_desk
 

@@ -1,6 +1,6 @@
 """What of presence ends with a permission or with a client, before the presence actor hears of it."""
 
-from syncd.ports_presence import Announce, UnwatchPresence
+from syncd.ports_presence import Announce, ReleaseClient, UnwatchPresence
 from syncd.wire import encode
 from tests.gateway.desk import Desk
 from tests.gateway.talk import STAFF
@@ -44,9 +44,9 @@ def test_a_client_that_was_taken_over_is_not_announced_by_its_older_session():
     shared.connection.remember_presence("open:a", other.id, b"\x02")
     desk.presence.take()
     desk.client(clients=[other.claim])
-    (leave,) = desk.presence.take()
-    assert (leave.session, leave.channel, leave.client) == (shared.connection, "open:a", other.id)
-    assert leave.state is None
+    (released,) = desk.presence.take()
+    assert isinstance(released, ReleaseClient)
+    assert (released.session, released.client) == (shared.connection, other.id)
 
 
 def test_missed_events_that_wait_for_the_socket_go_with_their_permission():

@@ -166,6 +166,19 @@ def test_a_late_leave_of_a_replaced_session_removes_nothing(driver: Driver) -> N
     assert driver.ids() == []
 
 
+def test_a_client_that_another_session_takes_over_is_in_view_for_its_grace(driver: Driver) -> None:
+    driver.announce("s1", "c1")
+    driver.announce("s1", "c2")
+    driver.after(0.1)
+    assert driver.presence.release_client("s1", "c1", driver.now) == [ROOM]
+    assert driver.after(5) == []
+    driver.announce("s2", "c1")
+    assert driver.after(0.1) == []
+    assert driver.presence.release_client("s2", "c1", driver.now) == [ROOM]
+    ((_, body, _),) = driver.after(15) or driver.after(0.1)
+    assert [body["leaves"], driver.ids()] == [["c1"], ["c2"]]
+
+
 def test_a_new_session_may_leave_for_a_client_that_is_in_its_grace(driver: Driver) -> None:
     driver.announce("s1", "c1")
     driver.gone("s1")
