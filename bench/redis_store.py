@@ -91,7 +91,7 @@ def _argument(store: RedisStore, request: AppendRequest) -> bytes:
 
     def note(_script: object, make: Callable[[], list[Any]]) -> Any:
         found.append(for_script([store._epochs.era, *make()]))  # noqa: SLF001 - as the store does it
-        return [[b"0" * 16, 1], 1]
+        return [1, [b"0" * 16, 1], 1]
 
     original, store.run = store.run, note  # type: ignore[method-assign]
     try:
