@@ -38,7 +38,11 @@ class Settling:
     def have_told(self, waits: Mapping[int, Position]) -> bool:
         """Return whether each of these watches is over or has told, and shows, what happened up to there."""
         watches = (self._watching.watches.get(watch_id) for watch_id in waits)
-        return all(watch is None or self._has_shown(watch, waits[watch.id]) for watch in watches)
+        # One that is left and waits for its answer may never have it (SPEC 17), and shows nothing to anybody.
+        return all(
+            watch is None or watch.is_leaving or self._has_shown(watch, waits[watch.id])
+            for watch in watches
+        )
 
     def _has_shown(self, watch: Watch, position: Position) -> bool:
         channel = self._watching.channels.get(watch.channel or "")

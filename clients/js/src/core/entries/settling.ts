@@ -30,8 +30,8 @@ export function stillToTell(
 export function haveTold(watching: WatchTable, waits: ReadonlyMap<number, Position>): boolean {
   return [...waits].every(([id, position]) => {
     const watch = watching.watches.get(id);
-    // With `next` it waits for others in its epoch.
-    return !watch || (!watching.channels.get(watch.channel ?? "")?.next && watch.hasTold(position));
+    // One that is left shows nothing, and may never have its answer. With `next` a watch waits for others in its epoch.
+    return !watch || watch.isLeaving || (!watching.channels.get(watch.channel ?? "")?.next && watch.hasTold(position));
   });
 }
 
