@@ -31,7 +31,11 @@ export function haveTold(watching: WatchTable, waits: ReadonlyMap<number, Positi
   return [...waits].every(([id, position]) => {
     const watch = watching.watches.get(id);
     // One that is left shows nothing, and may never have its answer. With `next` a watch waits for others in its epoch.
-    return !watch || watch.isLeaving || (!watching.channels.get(watch.channel ?? "")?.next && watch.hasTold(position));
+    return (
+      !watch ||
+      watch.isLeaving ||
+      (!watching.channels.get(watch.channel ?? "")?.next && watch.hasTold(position))
+    );
   });
 }
 
