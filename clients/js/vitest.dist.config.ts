@@ -3,7 +3,7 @@ import base from "./vitest.config.ts";
 
 /** Tests that look at members which have other names in dist, or that do not touch it. */
 const OF_SRC = [
-  "{channels,codec,connection,docs,link,package,requests,tables,tokens,traces,trouble}",
+  "{channels,codec,connection,docs,link,package,requests,tables,tokens,too-big,traces,trouble}",
   "entries/{confirmed,traces}",
   "tabs/foreign",
   "node/*",

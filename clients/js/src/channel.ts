@@ -89,7 +89,7 @@ export class Channel {
    */
   subscribe(listeners: ChannelListeners, options: SubscribeOptions = {}): () => void {
     if (options.since && this.#generation !== 0) {
-      throw new Error(`${this.name} is subscribed already: \`since\` is for its first listener.`);
+      throw new Error(`\`since\` is for the first listener of ${this.name}.`);
     }
     const own = { ...listeners };
     const stop = listen(this.#listeners, (visit) => visit(own));
@@ -109,11 +109,11 @@ export class Channel {
    * @throws ClientClosed the client ended first; whether the event happened is unknown.
    * @throws TypeError, RangeError the data has no form on the wire.
    */
-  async publish(data: unknown, options: PublishOptions = {}): Promise<Position | null> {
+  publish(data: unknown, options: PublishOptions = {}): Promise<Position | null> {
     const uid = options.uid ?? newId(this.#host.engine.outside);
     const { name, key } = options;
     const publication = { channel: this.name, name, data, key, uid };
-    return (await this.#host.call("publish", publication)) as Position | null;
+    return this.#host.call("publish", publication) as Promise<Position | null>;
   }
 
   /**
@@ -121,10 +121,10 @@ export class Channel {
    *
    * @throws RequestFailed the server refuses it.
    */
-  async history(options: HistoryOptions = {}): Promise<HistoryPage> {
+  history(options: HistoryOptions = {}): Promise<HistoryPage> {
     const { limit = 100, since, reverse } = options;
     const query = { channel: this.name, since, limit, reverse: reverse || null };
-    return (await this.#host.call("history", query)) as HistoryPage;
+    return this.#host.call("history", query) as Promise<HistoryPage>;
   }
 
   /** @internal Take a fact about this channel; one of an older subscription is none of ours. */
@@ -243,8 +243,8 @@ export class ChannelPresence {
   }
 
   /** Take the announcement back. */
-  async leave(): Promise<void> {
-    await this.set(null);
+  leave(): Promise<void> {
+    return this.set(null);
   }
 
   /** @internal Take the members; for `Channel`. */

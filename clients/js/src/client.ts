@@ -189,8 +189,8 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
    *
    * @throws RequestFailed the server refuses it.
    */
-  async request(kind: "rebuild" | "rebuild_cancel", body: object): Promise<JobResult> {
-    return (await this.#call(kind, { ...body })) as JobResult;
+  request(kind: "rebuild" | "rebuild_cancel", body: object): Promise<JobResult> {
+    return this.#call(kind, body as Body) as Promise<JobResult>;
   }
 
   /** Make a key for a new entry, or any other name, that nobody else makes: 32 hexadecimal digits. */
@@ -202,8 +202,8 @@ export class Client<Own extends MutatorMap = Record<never, never>> {
     if (this.#replies.size >= MAX_REQUESTS) {
       throw new RequestFailed("overloaded", `${MAX_REQUESTS} requests are pending.`, true);
     }
-    const answer = this.#engine.run(() => this.#replies.wait(this.#engine.core.requests.ask(kind, body)));
-    return (await answer) as RequestResult;
+    const { core } = this.#engine;
+    return (await this.#engine.run(() => this.#replies.wait(core.requests.ask(kind, body)))) as RequestResult;
   }
 
   #mutate(name: string, args: unknown): Mutation {

@@ -183,9 +183,9 @@ export class Collection<Value = unknown> {
    *
    * @throws RequestFailed the server refuses it.
    */
-  async read(keys: readonly string[], after?: Record<string, Position>): Promise<ReadResult> {
+  read(keys: readonly string[], after?: Record<string, Position>): Promise<ReadResult> {
     const body = this.#room.readBody(this.name, keys, after);
-    return (await this.#host.call("read", body)) as ReadResult;
+    return this.#host.call("read", body) as Promise<ReadResult>;
   }
 
   // ------------------------------------------------------------------------------- changing

@@ -177,7 +177,7 @@ describe("a channel", () => {
     client.channel(ROOM).subscribe({ onEvent: (event) => seen.push(event.data) }, { since });
     await world.clock.advance(0);
     expect(seen).toEqual([2]);
-    expect(() => client.channel(ROOM).subscribe({}, { since })).toThrow(/already/);
+    expect(() => client.channel(ROOM).subscribe({}, { since })).toThrow(/first listener/);
   });
 
   it("tells its states, the refusal last, and may be subscribed anew after it", async () => {

@@ -1,18 +1,19 @@
 import { decode as referenceDecode, encode as referenceEncode } from "@msgpack/msgpack";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { BadFrame, decodeFrame, decodeValue, type Message } from "../src/wire/decode.ts";
+import { decodeFrame, decodeValue, type Message } from "../src/wire/decode.ts";
 import { encodeMessage, encodeValue, MAX_VALUES } from "../src/wire/encode.ts";
-import { packFrames } from "../src/wire/frames.ts";
+import { BadServerMessage, packFrames } from "../src/wire/frames.ts";
 import { frameOf, loadVectors, valueFrom } from "./vectors.ts";
 
 /** What was read before the frame broke, and whether it did. */
 function decoded(frame: Uint8Array, maxValues?: number): { messages: readonly Message[]; isBroken: boolean } {
+  const messages: Message[] = [];
   try {
-    return { messages: decodeFrame(frame, maxValues), isBroken: false };
+    return { messages: decodeFrame(frame, maxValues, messages), isBroken: false };
   } catch (error) {
-    if (!(error instanceof BadFrame)) throw error;
-    return { messages: error.messages, isBroken: true };
+    if (!(error instanceof BadServerMessage)) throw error;
+    return { messages, isBroken: true };
   }
 }
 

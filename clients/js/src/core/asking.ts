@@ -71,6 +71,11 @@ export class Asking {
     for (const { id } of this.#ofKind("auth")) this.#open.delete(id);
   }
 
+  /** How long the messages are that have no answer. */
+  get sizes(): number[] {
+    return [...this.#open.values()].map(({ message }) => message.bytes.length);
+  }
+
   /** Take every announcement back. */
   leaveAll(): void {
     for (const channel of this.#announced.keys()) this.sendWithId("presence", { channel });

@@ -20,6 +20,10 @@ const NORMAL_CLOSE = 1000;
 const UNAUTHORIZED = 4401 satisfies (typeof CLOSE_CODES)["unauthorized"];
 /** RFC 6455: the server does not speak the protocol. */
 export const PROTOCOL_ERROR = 1002;
+/** RFC 6455: a frame was too big; for a proxy it may be with less than the server takes. */
+const TOO_BIG = 1009;
+/** Frames of several messages are not made smaller than this. */
+const LEAST_PACK_BYTES = 1_024;
 
 /** From dialling to `welcome`: the server allows 10 s for the upgrade and 10 s for `hello`. */
 const CONNECT_MS = 20_000;
@@ -62,8 +66,10 @@ export class ConnectionCore {
   state: ConnectionState = "idle";
   /** Clients it speaks for, in the order of `welcome.clients`. */
   claims: readonly ClientClaim[];
-  /** What the server accepts; told by `welcome`. */
+  /** What the server accepts, told by `welcome`, or less where it has turned out that such does not get through. */
   maxFrameBytes = 65_536;
+  /** What frames of several messages have at most: half as much after each session that `TOO_BIG` ended. */
+  packBytes = NEVER;
   /** Why it has failed. */
   error: ConnectionStopped | null = null;
   /** Told in the next `hello`; null: none. */
@@ -91,6 +97,10 @@ export class ConnectionCore {
   #welcomedAt = NEVER;
   #isProbing = false;
   #attempt = 0;
+  /** The last session was ended by `TOO_BIG`. */
+  #isCut = false;
+  /** Longer messages do not get through. */
+  #mostBytes = NEVER;
 
   constructor(random: Random, tell: (output: Output) => void, options: ConnectionOptions) {
     this.#tell = tell;
@@ -247,6 +257,10 @@ export class ConnectionCore {
       this.#backoff.reset();
       this.#numRefused = this.#attempt = 0;
     }
+    if (code === TOO_BIG && this.#welcomedAt < NEVER) {
+      this.#isCut = true;
+      this.packBytes = Math.max(this.packBytes / 2, LEAST_PACK_BYTES);
+    }
     this.#welcomedAt = NEVER;
     this.#ended(now, ending);
   }
@@ -290,14 +304,26 @@ export class ConnectionCore {
   greeted(body: Body, now: number): boolean {
     const claims = claimsAfter(this.claims, listOfMaps(body, "clients"));
     const silenceMs = numberOf(body, "ping_ms") + SILENCE_SLACK_MS;
-    const maxFrameBytes = numberOf(body, "max_frame_bytes");
+    const maxFrameBytes = Math.min(numberOf(body, "max_frame_bytes"), this.#mostBytes);
     if (!this.#step("welcomed", now + silenceMs)) return false;
     this.claims = claims;
     this.maxFrameBytes = maxFrameBytes;
+    this.packBytes = Math.min(this.packBytes, maxFrameBytes);
     this.#silenceMs = silenceMs;
     this.#welcomedAt = now;
     this.#isProbing = false;
     return true;
+  }
+
+  /**
+   * The longest message that has no answer has so many bytes.
+   *
+   * If `TOO_BIG` ended the last session, and none of its frames of several messages can have been as long, then this message
+   * is too long, whichever frame it was: that was a shorter one, or this. What was answered has got through, so it is shorter.
+   */
+  blame(bytes: number): void {
+    if (this.#isCut && bytes > 2 * this.packBytes) this.maxFrameBytes = this.#mostBytes = bytes - 1;
+    this.#isCut = false;
   }
 
   /** Take `bye`: note its advice and end the connection. */
@@ -325,8 +351,7 @@ export class ConnectionCore {
       if (this.#step("timer-without-token")) this.#askToken();
     } else if (this.state === "offline") this.#dial("timer", now);
     else if (this.#isUp) {
-      const isLate = this.state === "connecting";
-      this.hangUp(ABNORMAL_CLOSE, `The server ${isLate ? "did not answer" : "was not heard"} in time.`);
+      this.hangUp(ABNORMAL_CLOSE, "The server did not answer in time.");
     }
   }
 }

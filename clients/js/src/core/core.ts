@@ -6,7 +6,7 @@
  * concerns one of its parts alone is said to that part; what concerns several, here.
  */
 
-import { BadFrame, decodeFrame } from "../wire/decode.js";
+import { decodeFrame } from "../wire/decode.js";
 import { type Encoded, encodeMessage } from "../wire/encode.js";
 import {
   BadServerMessage,
@@ -65,6 +65,7 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
       welcome: (body, now) => {
         if (!this.connection.greeted(body, now)) return;
         this.#age.greeted(body["server_time_ms"] as number, now);
+        this.connection.blame(Math.max(...this.requests.sizes, ...this.entries.sizes));
         this.entries.greeted(body, now);
         this.channels.wentOnline();
         this.requests.wentOnline();
@@ -95,7 +96,6 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
           this.channels.reset(channel, now);
           this.entries.reset(channel, now);
         }
-        if (this.entries.needsSession) this.connection.hangUp();
       },
       ping: () => {
         this.#messages.push(encodeMessage("pong", this.#age.take()));
@@ -137,11 +137,12 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
   take(): Output[] {
     this.entries.flush();
     this.#flush();
+    if (this.state === "connected" && this.entries.needsSession) this.connection.hangUp();
     return this.#outputs.splice(0);
   }
 
   #flush(): void {
-    for (const data of packFrames(this.#messages.splice(0), this.connection.maxFrameBytes)) {
+    for (const data of packFrames(this.#messages.splice(0), this.connection.packBytes)) {
       this.#outputs.push({ do: "send", data });
     }
   }
@@ -207,7 +208,7 @@ export class ClientCore<Room extends EntriesRoom = EntriesRoom> {
         if (kind === "event") this.#age.applied(body["at_ms"], now);
       }
     } catch (error) {
-      if (!(error instanceof BadServerMessage || error instanceof BadFrame)) throw error;
+      if (!(error instanceof BadServerMessage)) throw error;
       this.connection.hangUp(PROTOCOL_ERROR, error.message);
     }
   }

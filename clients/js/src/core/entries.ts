@@ -42,6 +42,8 @@ export interface EntriesRoom {
   greeted(body: Body, now: number): void;
   /** The session is gone. */
   wentOffline(): void;
+  /** How long the messages are that are to be sent until they have an answer. */
+  readonly sizes: readonly number[];
   /** The client is over. */
   endAll(error: Error): void;
   /** Finish the step: fold and tell what changed, send what waited. Called before outputs are taken. */
@@ -71,6 +73,7 @@ export function openNoEntries(): EntriesRoom {
     needsSession: false,
     greeted: nothing,
     wentOffline: nothing,
+    sizes: [],
     endAll: nothing,
     flush: nothing,
     nextDeadline: () => NEVER,

@@ -22,12 +22,10 @@ export interface LinkOwner {
 /** A WebSocket whose words count until it is hung up, whatever it does afterwards. */
 export class Link {
   readonly #socket: SocketLike;
-  readonly #owner: LinkOwner;
   #isOver = false;
 
   /** @throws Error the URL is none, or the platform forbids it. */
   constructor(WebSocket: SocketMaker, url: string, owner: LinkOwner) {
-    this.#owner = owner;
     const socket = new WebSocket(url, SUBPROTOCOL);
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
@@ -36,23 +34,21 @@ export class Link {
     };
     socket.onmessage = ({ data }: { data: unknown }) => {
       if (this.#isOver) return;
-      if (data instanceof ArrayBuffer) this.#owner.received(new Uint8Array(data));
+      if (data instanceof ArrayBuffer) owner.received(new Uint8Array(data));
       else {
-        this.hangUp(BROKEN_CLOSE, "The server sent a text frame.");
-        this.#owner.closed(ABNORMAL_CLOSE, "The server sent a text frame.");
+        socket.close(BROKEN_CLOSE);
+        end(ABNORMAL_CLOSE, "The server sent a text frame.");
       }
     };
-    socket.onclose = (event: { code?: number; reason?: string }) => {
-      this.#end(event.code ?? ABNORMAL_CLOSE, event.reason ?? "");
+    const end = (code: number, reason = "") => {
+      if (this.#isOver) return;
+      this.#isOver = true;
+      owner.closed(code, reason);
     };
+    socket.onclose = ({ code = ABNORMAL_CLOSE, reason }: { code?: number; reason?: string }) =>
+      end(code, reason);
     // `close` should follow and does not always: Chromium sends none where the page's policy forbids the connection.
-    socket.onerror = (event: { message?: string }) => this.#end(ABNORMAL_CLOSE, event.message ?? "");
-  }
-
-  #end(code: number, reason: string): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.#owner.closed(code, reason);
+    socket.onerror = ({ message }: { message?: string }) => end(ABNORMAL_CLOSE, message);
   }
 
   /** Send a frame. A socket that is closing drops it, as the network might; its end is told soon. */

@@ -1,7 +1,7 @@
 /** Frames to messages, within the bounds of SPEC section 2. Maps become objects without a prototype. */
 
 import { MAX_DEPTH } from "./encode.js";
-import { isMap } from "./frames.js";
+import { BadServerMessage, isMap } from "./frames.js";
 import { KeyCache, textFromUtf8 } from "./utf8.js";
 
 /** Largest frame taken from a server: `subscribed` carries up to 256 KiB, a snapshot's page a few MiB. */
@@ -13,27 +13,19 @@ export type Body = Record<string, unknown>;
 /** `[type, body]`. */
 export type Message = readonly [kind: string, body: Body];
 
-/** A frame that is not what SPEC section 2 says. */
-export class BadFrame extends Error {
-  override readonly name = "BadFrame";
-  /** Messages before the broken one. */
-  readonly messages: readonly Message[];
-
-  constructor(reason: string, messages: readonly Message[] = []) {
-    super(reason);
-    this.messages = messages;
-  }
-}
-
 /**
  * Split a frame into its messages, of which it has at least one.
  *
  * @param data One whole binary WebSocket message.
  * @param maxValues How many values it may hold; a server's frame is bounded by its bytes alone.
- * @throws BadFrame it breaks a bound, or is cut short.
+ * @param messages Where they are put, and are left when one is broken.
+ * @throws BadServerMessage it breaks a bound, or is cut short.
  */
-export function decodeFrame(data: Uint8Array, maxValues = Number.POSITIVE_INFINITY): Message[] {
-  const messages: Message[] = [];
+export function decodeFrame(
+  data: Uint8Array,
+  maxValues?: number,
+  messages: Message[] = [],
+): readonly Message[] {
   try {
     if (data.length > MAX_FRAME_BYTES) bad("too large");
     const reader = new Reader(data, maxValues);
@@ -41,16 +33,16 @@ export function decodeFrame(data: Uint8Array, maxValues = Number.POSITIVE_INFINI
     while (!reader.isAtEnd);
   } catch (error) {
     // A `TypeError` is the UTF-8 decoder's: nothing else throws one.
-    throw new BadFrame((error as Error).message, messages);
+    throw new BadServerMessage((error as Error).message);
   }
   return messages;
 }
 
 /** Decode one value that `encodeValue` made. */
 export function decodeValue(data: Uint8Array): unknown {
-  const reader = new Reader(data, Number.POSITIVE_INFINITY);
+  const reader = new Reader(data);
   const value = reader.value(3);
-  if (!reader.isAtEnd) bad("trailing bytes");
+  if (!reader.isAtEnd) bad("too long");
   return value;
 }
 
@@ -64,7 +56,7 @@ export function emptyMap(): Body {
 }
 
 function bad(reason: string): never {
-  throw new BadFrame(`Not a frame of syncd.v1: ${reason}.`);
+  throw new BadServerMessage(`Bad frame: ${reason}.`);
 }
 
 /** Shared by all clients of a page: keys are the same whoever reads them. */
@@ -76,7 +68,7 @@ class Reader {
   #at = 0;
   #valuesLeft: number;
 
-  constructor(bytes: Uint8Array, maxValues: number) {
+  constructor(bytes: Uint8Array, maxValues = Number.POSITIVE_INFINITY) {
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#valuesLeft = maxValues;
@@ -127,7 +119,7 @@ class Reader {
     if (width === 8) {
       const high = this.#uint(4);
       const value = (isSigned ? high | 0 : high) * 2 ** 32 + this.#uint(4);
-      return Number.isSafeInteger(value) ? value : bad("integer out of range");
+      return Number.isSafeInteger(value) ? value : bad("bad number");
     }
     const value = this.#uint(width);
     return isSigned && value >= 2 ** (8 * width - 1) ? value - 2 ** (8 * width) : value;
@@ -145,7 +137,7 @@ class Reader {
     const map = emptyMap();
     for (let i = 0; i < length; i++) {
       const key = this.#key();
-      if (key in map) bad("key twice");
+      if (key in map) bad("bad key");
       map[key] = this.value(depth + 1);
     }
     return map;
@@ -154,7 +146,7 @@ class Reader {
   #key(): string {
     const tag = this.#uint(1);
     const isShort = tag >= 0xa0 && tag < 0xc0;
-    if (!isShort && (tag < 0xd9 || tag > 0xdb)) bad("key not a string");
+    if (!isShort && (tag < 0xd9 || tag > 0xdb)) bad("bad key");
     const length = isShort ? tag & 0x1f : this.#uint(1 << (tag - 0xd9));
     const start = this.#skip(length);
     return keys.read(this.#bytes, start, start + length);
@@ -163,7 +155,7 @@ class Reader {
   /** Check a container before its items are read: each takes at least a byte. */
   #enter(length: number, depth: number): void {
     if (depth > 1) this.#valuesLeft -= length + 1;
-    if (depth > MAX_DEPTH || this.#valuesLeft < 0) bad("too deep or too many");
+    if (depth > MAX_DEPTH || this.#valuesLeft < 0) bad("too large");
     this.#check(length);
   }
 
@@ -192,5 +184,5 @@ class Reader {
 }
 
 function finite(value: number): number {
-  return Number.isFinite(value) ? value : bad("not finite");
+  return Number.isFinite(value) ? value : bad("bad number");
 }

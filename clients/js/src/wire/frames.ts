@@ -5,9 +5,7 @@ import { type Encoded, MAX_VALUES } from "./encode.js";
 import type { Position } from "./messages.js";
 
 /** The server sent something that is not the protocol; the client reconnects. */
-export class BadServerMessage extends Error {
-  override readonly name = "BadServerMessage";
-}
+export class BadServerMessage extends Error {}
 
 /** One event of a channel, as its publisher sent it. */
 export interface ChannelEvent {
@@ -69,7 +67,7 @@ export function packFrames(messages: readonly Encoded[], maxBytes: number): Uint
 
 /** The error for a field that is missing or of another type. */
 export function badField(name: string): BadServerMessage {
-  return new BadServerMessage(`Field ${name} is missing or of another type.`);
+  return new BadServerMessage(`Bad field: ${name}.`);
 }
 
 /** Read a field that must be there and of this type. Throws `BadServerMessage`, like all that follow. */

@@ -11,12 +11,11 @@ interface Platform {
 /** Made when they are first needed: nothing is touched at import. */
 let encoder: InstanceType<Platform["TextEncoder"]> | undefined;
 let decoder: InstanceType<Platform["TextDecoder"]> | undefined;
-const platform = () => globalThis as unknown as Platform;
 
 /** Return the bytes of a string, or throw a `TypeError` when it has a lone surrogate. */
 export function utf8FromText(text: string): Uint8Array {
   if (/\p{Cs}/u.test(text)) throw new TypeError("A string has a lone surrogate.");
-  encoder ??= new (platform().TextEncoder)();
+  encoder ??= new (globalThis as unknown as Platform).TextEncoder();
   return encoder.encode(text);
 }
 
@@ -29,7 +28,10 @@ export function textFromUtf8(bytes: Uint8Array, start: number, end: number): str
   for (let at = start; at < end; at++) {
     const byte = bytes[at] as number;
     if (byte > 0x7f || end - start > MAX_LOOPED) {
-      decoder ??= new (platform().TextDecoder)("utf-8", { fatal: true, ignoreBOM: true });
+      decoder ??= new (globalThis as unknown as Platform).TextDecoder("utf-8", {
+        fatal: true,
+        ignoreBOM: true,
+      });
       return decoder.decode(bytes.subarray(start, end));
     }
     units.push(byte);

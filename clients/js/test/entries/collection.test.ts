@@ -189,6 +189,7 @@ describe("a collection", () => {
     await world.clock.advance(0);
     expect([orders.get("1"), orders.pending("1"), sent]).toEqual([{ status: "gone" }, [], ["mutate"]]);
     expect(world.errors).toEqual([]);
+    expect(world.logs).toEqual(["syncd: mutator_failed: orders.ship: Error: no such step"]);
   });
 
   it("mutates as built in, alone or on a condition, and by registered names", async () => {

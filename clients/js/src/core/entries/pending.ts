@@ -6,6 +6,7 @@
  */
 
 import type { Position } from "../../wire/messages.js";
+import { MutationFailed } from "../errors.js";
 import type { MutationOutcome } from "./facts.js";
 import {
   builtIn,
@@ -72,16 +73,24 @@ export class Predictions {
   readonly #mutators: Mutators;
   readonly #confirmed: Reader;
   readonly #held: (pending: Pending) => ReadonlySet<Place>;
+  readonly #report: (message: string) => void;
 
   /**
    * @param mutators By full name.
    * @param confirmed Looks up what is confirmed.
    * @param held Returns what of that holds what became of a mutation, of the entries that it touches.
+   * @param report Told of mutators that fail when they are run again, of which nobody else would know.
    */
-  constructor(mutators: Mutators, confirmed: Reader, held: (pending: Pending) => ReadonlySet<Place>) {
+  constructor(
+    mutators: Mutators,
+    confirmed: Reader,
+    held: (pending: Pending) => ReadonlySet<Place>,
+    report: (message: string) => void,
+  ) {
     this.#mutators = mutators;
     this.#confirmed = confirmed;
     this.#held = held;
+    this.#report = report;
   }
 
   /**
@@ -140,6 +149,7 @@ export class Predictions {
       // Isolation: the application's code; the server decides what becomes of it.
       run.failure = { thrown };
       run.writes.clear();
+      if (reason === "rebase" && !(thrown instanceof MutationFailed)) this.#report(`${name}: ${thrown}`);
     }
     if (!run.failure || confirmed.size === 0) {
       pending.writes = run.writes;

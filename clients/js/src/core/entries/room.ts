@@ -68,6 +68,7 @@ export class StateRoom implements EntriesRoom, Mutations {
         const client = isSent && foreignClient;
         return new Set(client ? [...touched].filter((place) => this.shown.holds(place, client, mid)) : []);
       },
+      (message) => speech.tell({ kind: "complaint", code: "mutator_failed", message }),
     );
     this.shown = new Shown(this.watching, this.#predictions);
     this.handlers = {
@@ -84,7 +85,6 @@ export class StateRoom implements EntriesRoom, Mutations {
       },
       out_of_order: (body, now) => {
         this.#queueOf(body)?.isMissing(numberOf(body, "expect"), now);
-        if (this.needsSession) this.#speech.connection.hangUp();
       },
     };
   }
@@ -99,6 +99,10 @@ export class StateRoom implements EntriesRoom, Mutations {
   /** Mutations that are not settled, in the order they were made. */
   get pending(): Pending[] {
     return [...this.all.values()].filter(({ foreignClient }) => foreignClient === undefined);
+  }
+
+  get sizes(): number[] {
+    return this.pending.map((pending) => this.queueOf(pending.slot).sizeBytes(pending));
   }
 
   /**
@@ -147,7 +151,6 @@ export class StateRoom implements EntriesRoom, Mutations {
     this.#numMade += 1;
     queue.add(pending);
     this.#touched.push(...pending.writes.keys());
-    if (this.needsSession && this.#speech.connection.state === "connected") this.#speech.connection.hangUp();
     return [pending.id, local];
   }
 

@@ -288,7 +288,7 @@ export class WatchTable {
     const body = {
       ...watch.extent.toWire(),
       position: channel?.positionOf(watch),
-      have: channel?.have(watch, this.#speech.connection.maxFrameBytes),
+      have: channel?.have(watch, this.#speech.connection.packBytes),
       after: channel && watch.mayAskAfter ? this.#mutations.wantedAfter(channel.name) : null,
     };
     watch.mayAskAfter = watch.isKnownToServer = true;
