@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format bench soak protocol clean system npm
+.PHONY: help run test check lint format bench bench-js soak protocol clean system npm
 
 help:
 	@echo "make run     start a node with the order board (ARGS=... go to syncd serve in place of --demo)"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   format, lint, types, floors, then make test"
 	@echo "make format  rewrite the sources in the house's format"
 	@echo "make bench   measure speed and memory (results in bench/results)"
+	@echo "make bench-js  measure the JavaScript client, against its limits"
 	@echo "make protocol  rewrite the tables of SPEC.md, the vectors and the TypeScript types"
 	@echo "make soak    the long tests: minutes to hours"
 
@@ -54,6 +55,9 @@ format:
 bench:
 	@scripts/venv.sh bench
 	$(BIN)/python -m bench $(ARGS)
+
+bench-js: npm
+	cd clients/js && npm run --silent bench
 
 soak: system npm
 	@scripts/venv.sh dev
