@@ -31,6 +31,7 @@ const { outputFiles } = await build({
   // The development build: StrictMode does nothing in the other.
   define: { "process.env.NODE_ENV": '"development"' },
   alias: {
+    "syncd-client/channels": `${root}src/channels/index.ts`,
     "syncd-client/react": `${root}src/react/index.ts`,
     "syncd-client/storage": `${root}src/storage/index.ts`,
     "syncd-client/tabs": `${root}src/tabs/index.ts`,

@@ -1,6 +1,6 @@
 // Give members that only the package itself knows short names in dist, the same ones in all of its modules.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { transform } from "esbuild";
 import { INTERNAL_NAMES } from "./internal-names.mjs";
 
@@ -44,14 +44,31 @@ function* shortNames(taken) {
 
 /**
  * Private members as ordinary ones with short names, and no declarations of members that constructors set: together half a
- * kilobyte. They stay private in the types. No class extends one that has any, so each module may use the same names.
+ * kilobyte. They stay private in the types. Each module may use the same names, but for one whose class extends a class of ours:
+ * `names` has none of those that its object has already.
  */
 function withoutPrivateNames(code, names) {
-  const uses = new Map();
-  for (const [, name] of code.matchAll(PRIVATE)) uses.set(name, (uses.get(name) ?? 0) + 1);
+  const uses = privateUses(code);
   const byUse = [...uses.keys()].sort((one, other) => uses.get(other) - uses.get(one));
   if (byUse.length > names.length) throw new Error("A module has more private members than NUM_PRIVATE.");
   return code.replaceAll(PRIVATE, (_, name) => names[byUse.indexOf(name)]).replaceAll(DECLARATION, "");
+}
+
+/** How often a module names each of its private members. */
+function privateUses(code) {
+  const uses = new Map();
+  for (const [, name] of code.matchAll(PRIVATE)) uses.set(name, (uses.get(name) ?? 0) + 1);
+  return uses;
+}
+
+/** How many private members an object has from the classes that those of this module extend. */
+function numInherited(file, codes) {
+  const code = codes.get(file);
+  const bases = [...code.matchAll(/\bclass \w+ extends (\w+)/g)].map(([, base]) => base);
+  const from = [...code.matchAll(/^import \{([^}]*)\} from "(\.[^"]*)";$/gm)]
+    .filter(([, names]) => bases.some((base) => wordsOf(names).includes(base)))
+    .map(([, , path]) => join(dirname(file), path));
+  return Math.max(0, ...from.map((path) => numInherited(path, codes) + privateUses(codes.get(path)).size));
 }
 
 const PRIVATE = /#([A-Za-z]\w*)/g;
@@ -79,8 +96,13 @@ export async function mangle(root) {
   const byUse = INTERNAL_NAMES.toSorted((one, other) => uses.get(other) - uses.get(one));
   const mangleCache = Object.fromEntries(byUse.map((name, place) => [name, publics[place]]));
   const mangleProps = new RegExp(`^(${INTERNAL_NAMES.join("|")})$`);
-  for (const [place, file] of files.entries()) {
-    const { code } = await transform(codes[place], { ...FORM, mangleProps, mangleCache: { ...mangleCache } });
-    writeFileSync(join(dist, file), withoutPrivateNames(code, privates));
+  const codeOf = new Map(files.map((file, place) => [file, codes[place]]));
+  for (const file of files) {
+    const { code } = await transform(codeOf.get(file), {
+      ...FORM,
+      mangleProps,
+      mangleCache: { ...mangleCache },
+    });
+    writeFileSync(join(dist, file), withoutPrivateNames(code, privates.slice(numInherited(file, codeOf))));
   }
 }

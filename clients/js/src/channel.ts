@@ -4,7 +4,6 @@ import type { ChannelFact, HistoryPage, Reset, SubscriptionChanged } from "./cor
 import type { SubscriptionState } from "./core/tables.js";
 import { callAll, type Listeners, listen } from "./listeners.js";
 import type { Host } from "./shell/engine.js";
-import { newId } from "./shell/environment.js";
 import type { ChannelEvent, Member } from "./wire/frames.js";
 import type { Position } from "./wire/messages.js";
 
@@ -110,7 +109,7 @@ export class Channel {
    * @throws TypeError, RangeError the data has no form on the wire.
    */
   publish(data: unknown, options: PublishOptions = {}): Promise<Position | null> {
-    const uid = options.uid ?? newId(this.#host.engine.outside);
+    const uid = options.uid ?? this.#host.newId();
     const { name, key } = options;
     const publication = { channel: this.name, name, data, key, uid };
     return this.#host.call("publish", publication) as Promise<Position | null>;
@@ -249,10 +248,9 @@ export class ChannelPresence {
 
   /** @internal Take the members; for `Channel`. */
   take(members: readonly Member[]): void {
-    const { engine } = this.#host;
-    const own = engine.core.connection.claims[0]?.client;
+    const { clientId, engine } = this.#host;
     this.#members = members;
-    this.#others = members.filter(({ states }) => !states.some(({ client }) => client === own));
+    this.#others = members.filter(({ states }) => !states.some(({ client }) => client === clientId));
     callAll(this.#listeners, this.#others, engine);
   }
 

@@ -1,12 +1,12 @@
 /** What an application holds of one collection: its entries with this client's predictions in them. */
 
-import type { ViewChange } from "./core/entries/facts.js";
+import type { EntriesNews, ViewChange } from "./core/entries/facts.js";
 import type { StateRoom } from "./core/entries/room.js";
 import { Selection, type Watch } from "./core/entries/watch.js";
 import type { ReadResult } from "./core/facts.js";
 import { callAll, type Listeners, listen } from "./listeners.js";
 import type { Mutation } from "./mutation.js";
-import type { Host } from "./shell/engine.js";
+import type { Engine, Host } from "./shell/engine.js";
 import type { Position } from "./wire/messages.js";
 
 /** Past so many changed entries at once a list is sorted anew instead of amended. */
@@ -60,8 +60,11 @@ export interface Condition {
 
 /** What a collection needs of its client. */
 export interface CollectionHost extends Host {
+  readonly engine: Engine<StateRoom>;
   mutate(name: string, args: unknown): Mutation;
 }
+
+type WatchEnded = Extract<EntriesNews, { readonly kind: "ended" }>;
 
 interface Shared {
   readonly watch: Watch;
@@ -239,7 +242,7 @@ export class Collection<Value = unknown> {
   }
 
   /** @internal The server ended or refused a watch. */
-  ended(id: number, code: string, message: string): void {
+  ended({ watch: id, code, message }: WatchEnded): void {
     for (const [word, { watch, listeners }] of this.#shared) {
       if (watch.id !== id) continue;
       this.#shared.delete(word);

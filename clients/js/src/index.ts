@@ -8,6 +8,7 @@ export {
   type PublishOptions,
   type SubscribeOptions,
 } from "./channel.js";
+export type { ChannelsClient } from "./channels-client.js";
 export { Client, createClient } from "./client.js";
 export {
   Collection,
@@ -37,7 +38,7 @@ export type {
 } from "./core/facts.js";
 export { type ConnectionState, isFinal, type SubscriptionState } from "./core/tables.js";
 export type { LocalValue, Mutate, Mutation, MutatorMap } from "./mutation.js";
-export type { ClientOptions, ConnectionStatus } from "./options.js";
+export type { ChannelsClientOptions, ClientOptions, ConnectionStatus } from "./options.js";
 export type { Environment, Signal, SocketLike, SocketMaker } from "./shell/environment.js";
 export type { PendingStore, StoredMutation } from "./shell/pending-store.js";
 export type { TokenSource } from "./shell/tokens.js";

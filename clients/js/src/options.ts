@@ -7,8 +7,8 @@ import type { Environment } from "./shell/environment.js";
 import type { PendingStore } from "./shell/pending-store.js";
 import type { TokenSource } from "./shell/tokens.js";
 
-/** What a client is made with. */
-export interface ClientOptions<Own extends MutatorMap = Record<never, never>> {
+/** What a client that has channels alone is made with. */
+export interface ChannelsClientOptions {
   /** `wss://host/ws`; in a page also a path, `/ws`. */
   readonly url: string;
   /**
@@ -19,14 +19,18 @@ export interface ClientOptions<Own extends MutatorMap = Record<never, never>> {
   readonly getToken?: TokenSource | undefined;
   /** Name of this user's clients on this device. */
   readonly group?: string | undefined;
+  /** What is outside, in place of the platform's: for tests, and `WebSocket` where the platform has none. */
+  readonly environment?: Partial<Environment> | undefined;
+}
+
+/** What a client is made with. */
+export interface ClientOptions<Own extends MutatorMap = Record<never, never>> extends ChannelsClientOptions {
   /** What predicts mutations, by full name or by collection and name. The built-in ones need none. */
   readonly mutators?: Own | undefined;
   /** Keeps mutations before they are sent, so that they survive this page; without it they live in memory. */
   readonly store?: PendingStore | undefined;
   /** `sharedTabs({ user })` of `syncd-client/tabs`: one connection for all tabs of this user. Without it each has its own. */
   readonly tabs?: Tabs | undefined;
-  /** What is outside, in place of the platform's: for tests, and `WebSocket` where the platform has none. */
-  readonly environment?: Partial<Environment> | undefined;
 }
 
 /** Lets clients of other tabs take part: `SharedTabs` of `syncd-client/tabs`. */

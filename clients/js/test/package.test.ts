@@ -19,6 +19,7 @@ async function bundled(entry: string): Promise<string> {
 describe("the package", () => {
   it.each([
     "index.ts",
+    "channels/index.ts",
     "testing/index.ts",
     "rebuild/index.ts",
     "storage/index.ts",
@@ -39,13 +40,17 @@ describe("the package", () => {
     for (const name of [...names, "performance", "setTimeout", "queueMicrotask", "BroadcastChannel"]) {
       Object.defineProperty(realm, name, { get: () => touched.push(name) });
     }
-    for (const entry of ["index.ts", "react/index.ts"]) runInNewContext(await bundled(entry), realm);
+    for (const entry of ["index.ts", "channels/index.ts", "react/index.ts"])
+      runInNewContext(await bundled(entry), realm);
     expect(touched).toEqual([]);
   });
 
-  it("says at once that there is no WebSocket, and what to do", async () => {
-    const code = await bundled("index.ts");
-    const make = () => runInNewContext(`${code}; made.createClient({url: "/ws"})`, Object.create(null));
-    expect(make).toThrow(/environment\.WebSocket/);
-  });
+  it.each(["index.ts", "channels/index.ts"])(
+    "says at once that there is no WebSocket, and what to do, with %s",
+    async (entry) => {
+      const code = await bundled(entry);
+      const make = () => runInNewContext(`${code}; made.createClient({url: "/ws"})`, Object.create(null));
+      expect(make).toThrow(/environment\.WebSocket/);
+    },
+  );
 });

@@ -5,8 +5,9 @@
  */
 
 import { describe, expect, it } from "vitest";
-import { type ChannelEvent, type Client, createClient, type Position, type Signal } from "../src/index.ts";
+import type { ChannelEvent, ChannelsClient, Position, Signal } from "../src/channels/index.ts";
 import { createFakeWorld, type FakeWorld } from "../src/testing/index.ts";
+import { ENTRY_POINTS } from "./entry-points.ts";
 import { seeded } from "./seeded.ts";
 
 const NUM_SEEDS = Number(process.env["SYNCD_SEEDS"] ?? 60);
@@ -22,7 +23,7 @@ class Listener {
   numEvents = 0;
   numResets = 0;
 
-  constructor(client: Client, room: string) {
+  constructor(client: ChannelsClient, room: string) {
     const channel = client.channel(room);
     channel.subscribe({
       onState: ({ state, position }) => {
@@ -49,10 +50,10 @@ class Listener {
   }
 }
 
-/** Some clients, and what was promised to them. */
+/** Some clients of either entry point, and what was promised to them. */
 class Chaos {
   readonly world: FakeWorld;
-  readonly clients: Client[];
+  readonly clients: ChannelsClient[];
   readonly listeners: [string, Listener][] = [];
   /** What was published and is answered, or not yet. */
   readonly published: { room: string; data: string; position: Position | null }[] = [];
@@ -63,7 +64,9 @@ class Chaos {
     this.#random = seeded(seed);
     this.world = createFakeWorld(this.#random);
     const { environment } = this.world;
-    this.clients = [1, 2, 3].map(() => createClient({ url: "ws://x/ws", environment }));
+    this.clients = [...ENTRY_POINTS, ...ENTRY_POINTS.slice(0, 1)].map(({ createClient }) =>
+      createClient({ url: "ws://x/ws", environment }),
+    );
     for (const client of this.clients) {
       for (const room of ROOMS) this.listeners.push([room, new Listener(client, room)]);
       client.connect();

@@ -9,7 +9,6 @@
 import { NEVER } from "../core/backoff.js";
 import { ABNORMAL_CLOSE } from "../core/connection.js";
 import type { ClientCore } from "../core/core.js";
-import type { StateRoom } from "../core/entries/room.js";
 import type { EntriesRoom } from "../core/entries.js";
 import type { Fact, Output, RequestResult } from "../core/facts.js";
 import { isFinal } from "../core/tables.js";
@@ -27,11 +26,15 @@ export interface Target {
   readonly getToken: TokenSource | null;
 }
 
-/** What channels and collections need of their client. */
+/** What channels need of their client. */
 export interface Host {
-  readonly engine: Engine<StateRoom>;
+  readonly engine: Engine;
+  /** The id the server gave this client; null before the first connection. */
+  readonly clientId: string | null;
   /** Make a request, and wait for its answer. */
   call(kind: string, body: Body): Promise<RequestResult>;
+  /** Make a name that nobody else makes. */
+  newId(): string;
 }
 
 /** The core with a socket and a clock. */

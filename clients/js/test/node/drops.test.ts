@@ -6,7 +6,8 @@
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { type Client, createClient } from "../../src/index.ts";
+import { type ChannelsClient, createClient as createChannelsClient } from "../../src/channels/index.ts";
+import { createClient } from "../../src/index.ts";
 import { seeded } from "../seeded.ts";
 import { LossyProxy, Node } from "./server.ts";
 
@@ -14,9 +15,9 @@ const NUM_DROPS = Number(process.env["SYNCD_DROPS"] ?? 1000);
 const SEED = Number(process.env["SYNCD_SEED"] ?? Date.now() % 1_000_000);
 
 /** A client that comes back within some ms, so that many losses fit into a test. */
-function hastyClient(url: string): Client {
+function hastyClient(url: string, make: typeof createChannelsClient): ChannelsClient {
   const environment = { WebSocket, random: () => Math.random() * 0.002 };
-  return createClient({ url, environment });
+  return make({ url, environment });
 }
 
 /** Wait until something holds, looking whenever `changed` is called. */
@@ -37,7 +38,7 @@ class Until {
 
 describe("against a real node", () => {
   let node: Node;
-  const clients: Client[] = [];
+  const clients: ChannelsClient[] = [];
 
   beforeAll(async () => {
     node = await Node.start();
@@ -48,15 +49,15 @@ describe("against a real node", () => {
     await node.dispose();
   });
 
-  function client(url = node.url): Client {
-    const made = hastyClient(url);
+  function client(url = node.url, make: typeof createChannelsClient = createClient): ChannelsClient {
+    const made = hastyClient(url, make);
     clients.push(made);
     made.connect();
     return made;
   }
 
   it("publishes, hears, reads back, and sees who is present", async () => {
-    const [alice, bob] = [client(), client()];
+    const [alice, bob] = [client(), client(node.url, createChannelsClient)];
     const room = "demo:js-basics";
     const until = new Until();
     const seen: unknown[] = [];
@@ -84,7 +85,7 @@ describe("against a real node", () => {
       const proxy = await LossyProxy.start(node.port);
       const room = "demo:js-drops";
       const random = seeded(SEED);
-      const [publisher, subscriber] = [client(proxy.url), client(proxy.url)];
+      const [publisher, subscriber] = [client(proxy.url), client(proxy.url, createChannelsClient)];
       const until = new Until();
       const offsets: number[] = [];
       const heard: number[] = [];
