@@ -9,21 +9,23 @@ import {
   useEffect,
   useMemo,
 } from "react";
+import { type ChannelsClient, IDLE } from "../channels-client.js";
 import type { Client } from "../client.js";
 import type { MutatorMap } from "../mutation.js";
 import type { ConnectionStatus } from "../options.js";
 import { type Equality, type Selector, useStore } from "./store.js";
 
 /** Undefined where there is no provider. */
-const Context = createContext<Client | null | undefined>(undefined);
+const Context = createContext<ChannelsClient | null | undefined>(undefined);
 
 /** What `SyncProvider` takes. */
 export interface SyncProviderProps {
   /**
    * The client of all components below. It is started if nobody has, and never closed: whoever made it closes it. Null on
-   * a server, or while nobody is logged in: hooks then show what they show before anything is known.
+   * a server, or while nobody is logged in: hooks then show what they show before anything is known. One of
+   * `syncd-client/channels` serves the hooks of channels, presence and the connection; the others throw.
    */
-  readonly client: Client | null;
+  readonly client: ChannelsClient | null;
   readonly children?: ReactNode;
 }
 
@@ -40,31 +42,36 @@ export function SyncProvider({ client, children }: SyncProviderProps): ReactElem
  *
  * @throws Error there is no provider.
  */
-export function useMaybeClient(): Client | null {
+export function useMaybeClient(): ChannelsClient | null {
   const client = useContext(Context);
   if (client === undefined) throw new Error("There is no <SyncProvider> around this component.");
   return client;
 }
 
 /**
- * Return the client of this tree. `useClient<typeof mutators>()` knows its mutators, too.
+ * Return the client with its collections and mutations, or null where the provider was given none.
+ *
+ * @throws Error there is no provider, or its client has channels alone.
+ */
+export function useWholeClient(): Client | null {
+  const client = useMaybeClient();
+  if (client && !("mutate" in client)) throw new Error("This hook needs a client of syncd-client itself.");
+  return client as Client | null;
+}
+
+/**
+ * Return the client of this tree. `useClient<typeof mutators>()` knows its mutators, too; `useClient<ChannelsClient>()` is
+ * for a client of `syncd-client/channels`.
  *
  * @throws Error there is no provider, or it was given no client.
  */
-export function useClient<Own extends MutatorMap = Record<never, never>>(): Client<Own> {
+export function useClient<
+  Own extends MutatorMap | ChannelsClient = Record<never, never>,
+>(): Own extends MutatorMap ? Client<Own> : Own {
   const client = useMaybeClient();
   if (client === null) throw new Error("<SyncProvider> was given no client.");
-  return client as Client<Own>;
+  return client as ReturnType<typeof useClient<Own>>;
 }
-
-const IDLE: ConnectionStatus = {
-  state: "idle",
-  code: null,
-  reason: "",
-  attempt: 0,
-  retryAt: null,
-  hasConnected: false,
-};
 
 /**
  * Return what the connection is doing and why, or what `selector` takes of that.
@@ -95,7 +102,7 @@ export interface SyncStatus {
 
 /** Return whether mutations are pending, and how many; for "saved" and "do not close this page". */
 export function useSyncStatus(): SyncStatus {
-  const client = useMaybeClient();
+  const client = useWholeClient();
   const store = useMemo(
     () =>
       client && {

@@ -3,7 +3,7 @@
 import { useMemo } from "react";
 import type { Collection, CollectionEntry, WatchSelection, WatchStatus } from "../collection.js";
 import type { Falsy } from "./channel.js";
-import { useMaybeClient } from "./client.js";
+import { useWholeClient } from "./client.js";
 import { type Equality, type Selector, type Store, useStore } from "./store.js";
 
 /** What a component sees of a collection. The same object until something changes. */
@@ -57,7 +57,7 @@ function viewOf<Value>(collection: Collection<Value>, word: string): Store<Colle
 }
 
 function useNamedCollection<Value>(name: string | Falsy): Collection<Value> | null {
-  const client = useMaybeClient();
+  const client = useWholeClient();
   return useMemo(
     () => (client && name ? (client.collection(name) as Collection<Value>) : null),
     [client, name],

@@ -2,7 +2,7 @@
 
 import { useEffect } from "react";
 import { onStale, type Stale } from "../stale.js";
-import { useMaybeClient } from "./client.js";
+import { useWholeClient } from "./client.js";
 import { useLatest } from "./store.js";
 
 /** What to do when entries of a collection may have changed at their source, by its name. */
@@ -18,7 +18,7 @@ export type InvalidationMap = Readonly<Record<string, (stale: Stale) => void>>;
  * @param map By name of the collection; `*` for all that are not named, which a reconnect tells as one.
  */
 export function useBroadcastInvalidation(map: InvalidationMap): void {
-  const client = useMaybeClient();
+  const client = useWholeClient();
   const latest = useLatest(map);
   useEffect(
     () =>

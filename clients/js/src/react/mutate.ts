@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useRef, useState } from "react";
 import type { Client } from "../client.js";
 import type { Falsy } from "./channel.js";
-import { useConnection, useMaybeClient } from "./client.js";
+import { useConnection, useWholeClient } from "./client.js";
 import { nothing, useLatest } from "./store.js";
 
 /** What is called when one mutation has ended. `before` is what `onMutate` returned. */
@@ -164,7 +164,7 @@ export function useMutate<Variables = unknown, Data = unknown, Before = unknown>
   options: UseMutateOptions<Data, Variables, Before> = {},
 ): MutateResult<Data, Variables, Before> {
   type Callbacks = MutateCallbacks<Data, Variables, Before>;
-  const client = useMaybeClient();
+  const client = useWholeClient();
   const isConnected = useConnection(({ state }) => state === "connected");
   const latest = useLatest({ client, name, options });
   const [state, setState] = useState<MutateState<Data, Variables>>(IDLE);

@@ -3,7 +3,7 @@
 import { useCallback, useMemo } from "react";
 import { cacheRebuild, type RebuildOptions, type RebuildView, UNKNOWN } from "../rebuild/index.js";
 import type { Falsy } from "./channel.js";
-import { useMaybeClient } from "./client.js";
+import { useWholeClient } from "./client.js";
 import { useStore } from "./store.js";
 
 /** What a component sees of the rebuilds of a collection, and what it may do. */
@@ -22,7 +22,7 @@ export interface CacheRebuildResult extends RebuildView {
  * @param collection Falsy: none.
  */
 export function useCacheRebuild(collection: string | Falsy): CacheRebuildResult {
-  const client = useMaybeClient();
+  const client = useWholeClient();
   const rebuild = useMemo(
     () => (client && collection ? cacheRebuild(client, collection) : null),
     [client, collection],

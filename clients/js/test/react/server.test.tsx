@@ -2,7 +2,8 @@
 import type { ReactNode } from "react";
 import { renderToString } from "react-dom/server";
 import { describe, expect, it } from "vitest";
-import { type Client, createClient } from "../../src/index.ts";
+import { type ChannelsClient, createClient as createChannelsClient } from "../../src/channels/index.ts";
+import { createClient } from "../../src/index.ts";
 import {
   SyncProvider,
   useBroadcastInvalidation,
@@ -41,7 +42,7 @@ function Everything() {
 
 const EMPTY = "idle unsubscribed 0 2, loading 0 0 undefined 0, idle synchronized idle, idle null false idle";
 
-const page = (client: Client | null, children: ReactNode = <Everything />) =>
+const page = (client: ChannelsClient | null, children: ReactNode = <Everything />) =>
   renderToString(<SyncProvider client={client}>{children}</SyncProvider>);
 
 describe("on a server", () => {
@@ -51,6 +52,18 @@ describe("on a server", () => {
     const client = createClient({ url: "ws://x/ws", environment: world.environment });
     expect(page(client)).toBe(EMPTY);
     await world.clock.advance(60_000);
+    expect([world.server.ends.length, world.clock.numTimers, client.state]).toEqual([0, 0, "idle"]);
+  });
+
+  it("renders the hooks of channels with a client that has channels alone, and refuses the others", () => {
+    const world = createFakeWorld();
+    const client = createChannelsClient({ url: "ws://x/ws", environment: world.environment });
+    const OfChannels = () => {
+      const [mine] = usePresence(ROOM, "mine");
+      return [useConnection().state, useChannel(ROOM).state, useOthers(ROOM).length, mine].join(" ");
+    };
+    expect(page(client, <OfChannels />)).toBe("idle unsubscribed 0 mine");
+    expect(() => page(client)).toThrow("This hook needs a client of syncd-client itself.");
     expect([world.server.ends.length, world.clock.numTimers, client.state]).toEqual([0, 0, "idle"]);
   });
 

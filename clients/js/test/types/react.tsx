@@ -2,6 +2,7 @@
 
 import { QueryClient as CoreQueryClient } from "@tanstack/query-core";
 import { QueryClient } from "@tanstack/react-query";
+import { type ChannelsClient, createClient as createChannelsClient } from "../../src/channels/index.ts";
 import { type Client, createClient, type Member, type MutatorTx } from "../../src/index.ts";
 import {
   type CollectionView,
@@ -22,6 +23,7 @@ import {
 import { fillQueries, invalidateQueries } from "../../src/tanstack-query/index.ts";
 
 const client: Client | null = createClient({ url: "/ws" });
+const ofChannels: ChannelsClient = createChannelsClient({ url: "/ws" });
 
 export function Right(props: { room: string | null }) {
   const { state, retryAt } = useConnection();
@@ -41,12 +43,18 @@ export function Right(props: { room: string | null }) {
   setCursor({ x: 1, y: 2 });
   setCursor((before) => ({ ...before, x: before.x + 1 }));
   void [state, retryAt, own, view.state, others, count, names, cursor.x, error?.message];
+  const { state: ownState }: ChannelsClient = useClient<ChannelsClient>();
+  void [ownState, <SyncProvider key="channels" client={ofChannels} />];
   return <SyncProvider client={client}>text</SyncProvider>;
 }
 
 export function Wrong() {
   // @ts-expect-error a provider needs a client, or null
   void (<SyncProvider>text</SyncProvider>);
+  // @ts-expect-error a client of channels has no collections
+  useClient<ChannelsClient>().collection("orders");
+  // @ts-expect-error it is a client, not what one is made with
+  void (<SyncProvider client={{ url: "/ws" }} />);
   // @ts-expect-error a channel has a name, or none
   useChannel(3);
   // @ts-expect-error there is no such listener
