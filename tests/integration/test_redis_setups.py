@@ -100,6 +100,17 @@ def test_the_users_file_has_the_rights_that_doctor_asks_for():
     assert line.split() == ["on", ">SYNCD_PASSWORD", *user_rules(RedisNames())]
 
 
+def test_what_was_committed_is_there_after_a_kill(tmp_path):
+    """Redis reads its file as `default`: where that was off without rights, every transaction was left out."""
+    with server(tmp_path / "r") as redis:
+        url = f"redis://syncd:SYNCD_PASSWORD@127.0.0.1:{redis.port}"
+        with node_on(tmp_path, url):
+            keys = redis.ask("DBSIZE")
+        redis.kill()
+        redis.start()
+        assert redis.ask("DBSIZE") == keys > 1
+
+
 def test_tls_and_a_user_with_the_least_rights(tmp_path, certificate):
     cert, key = certificate
     port = free_port()
