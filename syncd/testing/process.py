@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -60,6 +61,7 @@ class ServerProcess:
         config: Text of the configuration file, without `[server]`.
         arguments: More of the command line.
         program: What Python runs in place of `-m syncd.cli.main`, to plant a fault first.
+        environment: More of its environment.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class ServerProcess:
         arguments: tuple[str, ...] = (),
         program: tuple[str, ...] = ("-m", "syncd.cli.main"),
         port: int | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port() if port is None else port
         self.log = folder / f"server-{self.port}.log"
@@ -83,6 +86,7 @@ class ServerProcess:
             *("--listen", f"127.0.0.1:{self.port}", "--log-format", "json"),
             *arguments,
         ]
+        self.environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -112,7 +116,7 @@ class ServerProcess:
     def spawn(self) -> None:
         """Start it without waiting."""
         assert self._process is None or self._process.poll() is not None, "it still runs"
-        environment = {**os.environ, "SYNCD_API_KEY": API_KEY}
+        environment = {**os.environ, "SYNCD_API_KEY": API_KEY, **self.environment}
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 self._command,

@@ -43,8 +43,8 @@ def nodes(tmp_path, redis_server):
         for name in ("a", "b"):
             folder = tmp_path / name
             folder.mkdir()
-            arguments = ("--redis", redis_server.url)
-            started.append(ServerProcess(folder, config, arguments=arguments))
+            environment = {"SYNCD_REDIS": redis_server.url}
+            started.append(ServerProcess(folder, config, environment=environment))
             started[-1].start()
         yield started
     finally:

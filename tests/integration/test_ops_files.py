@@ -14,6 +14,7 @@ import yaml
 
 from syncd.cli.main import cli
 from syncd.config_load import check_config, load_config
+from tests.integration.composed import load
 from tests.integration.nginx import MISSING, NGINX, check
 
 OPS = Path("docs/ops")
@@ -31,14 +32,25 @@ def docker_command():
     return json.loads(re.search(r"^CMD (.*)$", (OPS / "Dockerfile").read_text(), re.MULTILINE)[1])
 
 
-def compose():
-    return yaml.safe_load((OPS / "compose.yml").read_text())
+COMPOSE = ["compose.yml", "compose-sentinel.yml", "compose-cluster.yml", "compose-tls.yml"]
+
+
+class AllSet(dict):
+    """Whatever a variable is set to."""
+
+    def __missing__(self, _name):
+        return "x"
+
+
+def nodes(name):
+    services = load(name, AllSet())
+    return {key: each for key, each in services.items() if key.startswith("node-")}
 
 
 def commands():
-    nodes = [each for each in compose()["services"].values() if "build" in each]
-    assert len(nodes) == 2
-    return [*unit_commands(), docker_command(), *(each["command"] for each in nodes)]
+    of_nodes = [each["command"] for name in COMPOSE for each in nodes(name).values()]
+    assert len(of_nodes) == 2 * len(COMPOSE)
+    return [*unit_commands(), docker_command(), *of_nodes]
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
@@ -49,17 +61,37 @@ def test_the_command_line_knows_what_they_say(command):
     assert context.command is known
 
 
-def test_what_compose_names_is_there():
-    services = compose()["services"]
+def test_every_compose_file_is_looked_at():
+    assert {path.name for path in OPS.glob("compose*.yml")} == {*COMPOSE, "compose-parts.yml"}
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_what_compose_names_is_there(name):
+    services = load(name, AllSet())
+    volumes = yaml.safe_load((OPS / name).read_text())["volumes"]
+    used = set()
     for service in services.values():
-        for volume in service.get("volumes", []):
-            source = volume.partition(":")[0]
-            assert not source.startswith("./") or (OPS / source).is_file(), source
+        for source in (volume.partition(":")[0] for volume in service.get("volumes", [])):
+            assert (OPS / source).exists() if source.startswith("./") else source in volumes
+            used.add(source)
         if "build" in service:
             root = OPS / service["build"]["context"]
             assert (root / service["build"]["dockerfile"]).is_file()
             assert (root / "pyproject.toml").is_file()
-    assert set(services["nginx"]["depends_on"]) == {"node-a", "node-b"}
+    assert set(volumes) <= used
+    upstream = re.findall(r"server ([\w-]+):8400", (OPS / "compose-nginx.conf").read_text())
+    assert services["nginx"]["depends_on"] == upstream == [*nodes(name)]
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_what_a_service_waits_for_will_come(name):
+    services = load(name, AllSet())
+    for service in services.values():
+        waits = service.get("depends_on", [])
+        assert set(waits) <= services.keys()
+        for other in waits if isinstance(waits, dict) else []:
+            if waits[other]["condition"] == "service_healthy":
+                assert "test" in services[other]["healthcheck"]
 
 
 def test_its_configuration_is_accepted():
