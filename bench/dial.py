@@ -105,9 +105,13 @@ class Dialer:
         self._subscribers += conns
         return figures
 
-    def open_publishers(self, count: int, concurrency: int = 64) -> dict[str, float]:
-        """Open connections that only publish."""
+    def open_publishers(
+        self, count: int, concurrency: int = 64, port: int | None = None
+    ) -> dict[str, float]:
+        """Open connections that only publish. `port`: to another server."""
+        self._dialled = port or self._port
         conns, figures = self._open([None] * count, "pub", concurrency)
+        self._dialled = self._port
         self._publishers += conns
         return figures
 

@@ -34,8 +34,11 @@ class Load(Dialer):
 
     # -------------------------------------------------------------------------------- fan-out
 
-    def fanout(self, duration_s: float, window: int) -> dict[str, float]:
-        """Keep `window` publications outstanding, over the channels in turn; one is done when all have it."""
+    def fanout(self, duration_s: float, window: int, num_publishers: int = 1) -> dict[str, float]:
+        """Keep `window` publications outstanding, over the channels in turn; one is done when all have it.
+
+        Several servers that know nothing of each other deliver as one when a publisher on each says the same: `num_publishers`.
+        """
         channels = list(self._tracks)
         base, sent = self._completed, 0
         meter = self._meter()
@@ -43,7 +46,8 @@ class Load(Dialer):
         while time.perf_counter() < deadline:
             room = window - (sent - (self._completed - base))
             if room:
-                self._publish([channels[(sent + index) % len(channels)] for index in range(room)])
+                names = [channels[(sent + index) % len(channels)] for index in range(room)]
+                self._publish(names, num_publishers)
                 sent += room
             self._receive(0)
         self._drain(lambda: self._completed - base >= sent)
@@ -85,7 +89,7 @@ class Load(Dialer):
         figures["deliveries"] = len(ordered)
         return figures
 
-    def _publish(self, channels: list[str]) -> None:
+    def _publish(self, channels: list[str], num_publishers: int = 1) -> None:
         frames = []
         for channel in channels:
             self._number += 1
@@ -93,8 +97,9 @@ class Load(Dialer):
             if self._dialect.has_ok:
                 self._unanswered.add(self._number)
         data = b"".join(frames)
-        if self._publishers[0].send(data) != len(data):
-            raise Mismatch("the publisher's socket is full")
+        for publisher in self._publishers[:num_publishers]:
+            if publisher.send(data) != len(data):
+                raise Mismatch("the publisher's socket is full")
 
     def publish_unseen(self, channels: list[str]) -> None:
         """Publish to channels that this load generator does not watch, and wait for the answers."""

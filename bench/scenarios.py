@@ -20,11 +20,10 @@ from bench.process import SERVER_CORE, pause, pinned
 from bench.rebuild import MEMORY_ROWS, rebuild_rows
 from bench.report import Row
 from bench.state_scenarios import cold, mutate, watch
-from bench.targets import Lab, Target
+from bench.targets import Lab, Target, payload_bytes
 
 __all__ = ["SCENARIOS", "Scenario"]
 
-_FRAME_HEAD_BYTES = 4
 _MICRO = 1e6
 
 
@@ -101,12 +100,6 @@ def _open(target: Target, count: int, channels: list[str]) -> None:
     target.call("open_publishers", count=1)
 
 
-def _payload_bytes(target: Target) -> int:
-    """Warm a target up and return the size of the message one delivery carries."""
-    figures: dict[str, float] = target.call("fanout", duration_s=0.3, window=1)
-    return round(figures["bytes"] / figures["deliveries"]) - _FRAME_HEAD_BYTES
-
-
 def _ratio_rows(
     scenario: str,
     floors: list[float],
@@ -127,7 +120,7 @@ def fanout_1k(lab: Lab, plan: Plan) -> list[Row]:
     memory, durable = lab.syncd(), lab.syncd()
     _open(memory, 1000, ["mem:0"])
     _open(durable, 1000, ["dur:0"])
-    size = _payload_bytes(memory)
+    size = payload_bytes(memory)
     durable.call("fanout", duration_s=0.3, window=1)
     floor, websockets, trio = (
         lab.floor(size),
@@ -166,7 +159,7 @@ def channels(lab: Lab, plan: Plan) -> list[Row]:
     """100 channels of 10 subscribers, 16 publications outstanding, one a channel at most."""
     memory = lab.syncd()
     _open(memory, 1000, [f"mem:{index}" for index in range(100)])
-    size = _payload_bytes(memory)
+    size = payload_bytes(memory)
     floor, shaped = lab.floor(size), lab.floor(size)
     _open(floor, 1000, ["raw:0"])
     _open(shaped, 1000, [f"raw:{index}" for index in range(100)])
@@ -182,7 +175,7 @@ def fanout_10k(lab: Lab, plan: Plan) -> list[Row]:
     """10,000 subscribers of one channel."""
     memory = lab.syncd()
     _open(memory, 10_000, ["mem:0"])
-    floor = lab.floor(_payload_bytes(memory))
+    floor = lab.floor(payload_bytes(memory))
     _open(floor, 10_000, ["raw:0"])
     turns = [_Turn(f"syncd memory, {window} outstanding", memory, window) for window in (1, 8)]
     floors, found = _rounds(floor, turns, plan)
@@ -318,7 +311,7 @@ def latency(lab: Lab, plan: Plan) -> list[Row]:
     """Delivery to 1,000 subscribers, published evenly at half of what the server's core can carry."""
     syncd = lab.syncd()
     _open(syncd, 1000, ["mem:0"])
-    _payload_bytes(syncd)
+    payload_bytes(syncd)
     full = syncd.call("fanout", duration_s=plan.duration_s, window=1)
     per_s = 0.5 * full["publications"] / full["cpu_s"]
     found = [

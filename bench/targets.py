@@ -27,7 +27,9 @@ from bench.state_fill import fill
 from bench.wire import Dialect, RawDialect, SyncdDialect
 from bench.worker import LoadFailed, Worker
 
-__all__ = ["Lab", "Target"]
+__all__ = ["Lab", "Target", "payload_bytes"]
+
+_FRAME_HEAD_BYTES = 4
 
 _CONFIG = """\
 [server]
@@ -111,6 +113,12 @@ class Target:
         """Close the connections and end the process."""
         self._worker.stop()
         self.server.stop()
+
+
+def payload_bytes(target: Target) -> int:
+    """Warm a target up and return the size of the message one delivery carries."""
+    figures: dict[str, float] = target.call("fanout", duration_s=0.3, window=1)
+    return round(figures["bytes"] / figures["deliveries"]) - _FRAME_HEAD_BYTES
 
 
 def _py_spy() -> str:
