@@ -1,9 +1,11 @@
 """The store actor: group commit, bounds, trimming, and the real thread."""
 
 import threading
+from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from syncd.actors.store import StoreActor
 from syncd.actors.store_asks import REQUEST_BYTES
@@ -256,6 +258,58 @@ async def test_errors_of_the_thread_reach_the_loop():
             await worker.submit(lambda: 1 / 0).wait()
         assert await worker.submit(threading.current_thread).wait() is not threading.main_thread()
     worker.stop()
+
+
+async def test_a_job_given_up_does_not_answer_for_the_next():
+    worker = ThreadWorker("store")
+    worker.start()
+    first, second = threading.Event(), threading.Event()
+
+    def outlast(gate):
+        assert gate.wait(5)
+        return gate
+
+    with trio.fail_after(5):
+        slow, next_one = (worker.submit(partial(outlast, gate)) for gate in (first, second))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await slow.wait()
+        assert not slow.is_done
+        async with trio.open_nursery() as nursery:
+            results = []
+
+            async def wait():
+                results.append(await next_one.wait())
+
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            first.set()  # rings while `next_one` is waited for
+            while not slow.is_done:
+                await trio.lowlevel.checkpoint()
+            await trio.testing.wait_all_tasks_blocked()
+            assert not results
+            second.set()
+        assert results == [second]
+        assert await slow.wait() is first
+        assert await next_one.wait() is second
+        assert await worker.submit(lambda: 1).wait() == 1
+    worker.stop()
+
+
+async def test_the_thread_ends_after_the_jobs_it_was_given_and_keeps_no_socket():
+    worker = ThreadWorker("store-that-ends")
+    worker.start()
+    gate, done = threading.Event(), threading.Event()
+    worker.submit(lambda: gate.wait(5))
+    worker.submit(done.set)
+    (thread,) = [each for each in threading.enumerate() if each.name == "store-that-ends"]
+    worker.stop()
+    worker.stop()
+    gate.set()
+    with trio.fail_after(5):
+        await trio.to_thread.run_sync(thread.join, 5)
+    assert done.is_set()
+    assert not thread.is_alive()
 
 
 def test_refusals_are_errors_with_codes():
