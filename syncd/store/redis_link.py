@@ -112,8 +112,11 @@ class RedisLink:
         """Whether channels of pub/sub are spread over slots."""
         return self._source.is_cluster
 
-    def run(self, script: Script, *args: bytes | str | int) -> Any:
+    def run(self, script: Script, *args: bytes | str | int, over: Connection | None = None) -> Any:
         """Run a script and return its reply.
+
+        Args:
+            over: The connection that `ready` has just returned, so that it is not looked at again.
 
         Raises:
             StoreUnavailable: no answer, or not now; `is_unknown` if it may have run all the same.
@@ -123,7 +126,7 @@ class RedisLink:
         words = (1, self._key, *args)
         for is_last in (False, True):
             try:
-                return self._ask("EVALSHA", script.sha, *words)
+                return self._ask("EVALSHA", script.sha, *words, over=over)
             except errors.NoScriptError:
                 pass
             except errors.MovedError as error:
@@ -141,13 +144,13 @@ class RedisLink:
                     raise StoreUnavailable(_HERE) from error
         raise AssertionError("it has returned or raised")
 
-    def ready(self) -> None:
-        """Be connected, and have greeted.
+    def ready(self) -> Connection:
+        """Be connected, and have greeted; return what `run` may take.
 
         Raises:
             StoreUnavailable: nobody answers.
         """
-        self._connected()
+        return self._connected()
 
     def greet(self) -> None:
         """Greet once more, over the connection there is, or else over a new one.
@@ -212,8 +215,10 @@ class RedisLink:
 
     # -------------------------------------------------------------------------------------------- one command
 
-    def _ask(self, *words: bytes | str | int) -> Any:
-        connection = self._connected()
+    def _ask(self, *words: bytes | str | int, over: Connection | None = None) -> Any:
+        connection = over
+        if connection is None or connection is not self._connection:
+            connection = self._connected()
         try:
             connection.send_command(*words)
             return connection.read_response()

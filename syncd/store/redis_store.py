@@ -161,10 +161,10 @@ class RedisStore(RedisState):
         """
         for _ in range(3):
             # Before the arguments: a new connection may find another era.
-            self._link.ready()
+            connection = self._link.ready()
             try:
                 arguments = for_script([self._epochs.era, *make()])
-                return self._link.run(script, arguments)
+                return self._link.run(script, arguments, over=connection)
             except EraChanged:
                 self._link.drop()
             except StoreUnavailable as error:

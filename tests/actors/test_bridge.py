@@ -48,7 +48,7 @@ class Bus:
             self.wanted.remove(topic)
 
     def statistics(self):
-        raise NotImplementedError
+        return None
 
 
 class Room:
@@ -71,11 +71,11 @@ class Room:
 class World:
     """A bridge with its bus and both rooms."""
 
-    def __init__(self):
+    def __init__(self, node="me"):
         self.buses = []
         self.is_unsure = False
         self.bridge = Bridge(
-            node="me",
+            node=node,
             names=NAMES,
             make_bus=self._make_bus,
             store=None,
@@ -133,6 +133,30 @@ async def test_what_this_node_committed_itself_is_not_told_again(autojump_clock)
         world.bridge.interest.enter(CHAT)
         world.bus.events.on_messages([committed(CHAT, 1, node="me")])
         assert world.broadcaster.take() == []
+
+
+@pytest.mark.parametrize("node", ["m", "mf", "mee", "you", "me" * 20])
+async def test_what_a_node_of_another_name_committed_is_told(autojump_clock, node):
+    world = World()
+    async with world.running():
+        world.bridge.interest.enter(CHAT)
+        world.bus.events.on_messages([committed(CHAT, 1, node=node)])
+        assert len(world.broadcaster.take()) == 1
+
+
+@pytest.mark.parametrize("name", ["", "me", "n" * 31, "n" * 32, "ö" * 200])
+async def test_what_this_node_tells_is_not_even_decoded_whatever_it_is_called(autojump_clock, name):
+    world = World(name)
+    own = (
+        encode_message(BusMessage(name, Epoch("e"), []))[:-1] + b"\xc1"
+    )  # behind the name nothing sound
+    async with world.running():
+        world.bridge.interest.enter(CHAT)
+        world.bus.events.on_messages([(topic(CHAT), own)])
+        assert world.bridge.statistics().num_bad_messages == 0
+        world.is_unsure = True
+        world.bus.events.on_messages([(topic(CHAT), own)])
+        assert world.bridge.statistics().num_bad_messages == 1
 
 
 async def test_the_echo_of_a_commit_whose_answer_was_lost_is_news(autojump_clock):

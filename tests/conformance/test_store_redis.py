@@ -19,9 +19,11 @@ from syncd.ports_state import Committed, EntryWrite, KeyName, KnownOutcome
 from syncd.store.base import NODE_SECRET, StoreFailed
 from syncd.store.loads import ClaimState, FinishedLoad
 from syncd.store.rebuilds import ScannedRow, SwapPlan
+from syncd.store.redis_batch import for_script
 from syncd.store.redis_keys import BusEvent, RedisNames, decode_message
 from syncd.store.redis_link import PAUSE_S
 from syncd.store.redis_rights import CALLS, ON_KEYS, call, user_rules
+from syncd.store.redis_scripts import META_GET
 from syncd.store.redis_store import RedisStore
 from syncd.testing.redis_process import redis_executable
 from syncd.testing.redis_server import RedisServer
@@ -337,6 +339,32 @@ def test_a_connection_that_was_cut_while_idle_loses_nothing(redis_server, join, 
     with redis_server.client() as client:
         client.client_kill_filter(_type="normal", skipme=True)
     assert append(store, event(A))[0].offset == 2
+
+
+def test_a_connection_is_looked_at_before_each_commit_and_no_more(
+    redis_server, join, event, monkeypatch
+):
+    store = join(redis_server)
+    append(store, event(A))
+    looks = []
+    connection = store._link.ready()
+    can_read = connection.can_read
+    monkeypatch.setattr(
+        connection, "can_read", lambda timeout: looks.append(1) or can_read(timeout)
+    )
+    append(store, event(A))
+    append(store, event(A))
+    assert len(looks) == 2
+
+
+def test_a_connection_dropped_since_it_was_looked_at_is_not_used(redis_server, join):
+    store = join(redis_server)
+    link, asked = store._link, for_script([store.era(), "x", False])
+    old = link.ready()
+    assert link.run(META_GET, asked, over=old) is None
+    link.drop()
+    assert link.run(META_GET, asked, over=old) is None
+    assert not old.is_connected, "it would not have been greeted"
 
 
 def test_a_commit_without_an_answer_is_unknown_and_told_when_it_is_sent_again(

@@ -8,7 +8,7 @@ is followed by a `CheckChannels` that names the channel, sent when its topic is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import attrs
 import msgpack
@@ -82,6 +82,11 @@ class BridgeStatistics:
     num_bad_messages: int
 
 
+def _beginning_of(node: str) -> bytes:
+    """Return how all begins that a node publishes, in scripts or by itself: a list of three, of which its name is the first."""
+    return cast("bytes", msgpack.packb((node, None, None)))[:-2]
+
+
 class Bridge:
     """Actor (see the module's docstring). Implements `BridgeHandle`."""
 
@@ -107,6 +112,7 @@ class Bridge:
             chance: Between 0 and 1, so that nodes do not all look at once.
         """
         self._node = node
+        self._own = _beginning_of(node)
         self._names = names
         self._make_bus = make_bus
         self._store = store
@@ -243,9 +249,9 @@ class Bridge:
         channel = self._interests.channel(topic)
         if channel is None:
             return
-        message = decode_message(payload)
-        if message.node == self._node and not self._is_unsure():
+        if payload.startswith(self._own) and not self._is_unsure():
             return  # told by the commit itself
+        message = decode_message(payload)
         epoch = message.epoch
         if message.renewed_at:
             self._renew(topic, channel)
@@ -272,9 +278,9 @@ class Bridge:
         channel = self._interests.channel(topic)
         if channel is None:
             return
-        node, key, record = msgpack.unpackb(payload)
-        if node == self._node:
+        if payload.startswith(self._own):
             return
+        _node, key, record = msgpack.unpackb(payload)
         if not isinstance(key, str | None) or not isinstance(record, bytes):
             raise TypeError("a publication of another form")
         self._num_publications += 1
