@@ -8,7 +8,7 @@ hasTokenSource hasTold heard holds invalidation isAtEnd isBlocked isKept isKnown
 isLive isMissing isSent isSettled isShown isSure isVoid isWaiting isWanting isWatched keeping leaveAll loaded incoming look
 marked maxFrameBytes mayAskAfter mayBeOn missing mutationFailed needsSession nextDeadline nextId nextMs note packBytes sizes
 numAttempts numbered opened outside overhear overlay pendingOf perform positionOf postpone prune queueOf readBody receive refused
-release releaseAll renew report requestId requestPresence restsOn returned saidBye see seeAll sendNext sendWithId
+release releaseAll renew renumber report requestId requestPresence restsOn returned saidBye see seeAll sendNext sendWithId
 settle shown sizeBytes slot step takeChanged takeDue takeNews takePage takeTold thrown tick toWire
 tokenMissing tokenSupplied tokenUnavailable told touched turn undecided useToken waits wantedAfter
 wasLive watchPresence watches watching wentOffline wentOnline writes

@@ -31,7 +31,7 @@ function reservedWords(root, codes) {
   const shared = ["wire/messages", "storage/records", "shell/pending-store"].map((name) =>
     read(`src/${name}.ts`),
   );
-  const told = wordsOf("say from to term claims data code reason isRefused mutations ids");
+  const told = wordsOf("say from to term claims data code reason isRefused mutations ids areTakenBack");
   const quoted = codes.flatMap((code) => [...code.matchAll(/"([\w$]+)"/g)].map(([, word]) => word));
   return new Set([...api.flatMap(membersOf), ...shared.flatMap(membersOf), ...told, ...quoted]);
 }

@@ -14,6 +14,21 @@ const BUDGETS = [
     over: 'export * from "./dist/index.js";',
     maxBytes: 3 * KB,
   },
+  {
+    name: "./mutations over .",
+    code: 'export * from "./dist/index.js"; export * from "./dist/mutations/index.js";',
+    over: 'export * from "./dist/index.js";',
+    maxBytes: 0.6 * KB,
+  },
+  {
+    name: "./react/mutations over . with ./react and ./mutations",
+    code: `
+      export * from "./dist/index.js"; export * from "./dist/react/index.js"; export * from "./dist/mutations/index.js";
+      export * from "./dist/react/mutations/index.js";`,
+    over: `
+      export * from "./dist/index.js"; export * from "./dist/react/index.js"; export * from "./dist/mutations/index.js";`,
+    maxBytes: 0.1 * KB,
+  },
   { name: "all of ./storage", code: 'export * from "./dist/storage/index.js";', maxBytes: 4.4 * KB },
   {
     name: "all of . with ./tabs",

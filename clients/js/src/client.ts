@@ -48,11 +48,14 @@ export class Client<Own extends MutatorMap = Record<never, never>> extends Chann
   constructor(options: ClientOptions<Own>) {
     const { url, tabs, store } = options;
     const outside = completeEnvironment(options.environment);
-    const { mutators, mutate } = prepared(options.mutators ?? ({} as Own), (name, args) =>
-      this.#mutate(name, args),
+    const mutate = (name: string, args?: unknown) => this.#mutate(name, args);
+    const mutators = prepared(options.mutators ?? {}, mutate);
+    super(
+      options,
+      tabs?.share(outside, url) ?? outside,
+      (speech) => new StateRoom(speech, mutators, outside.wallNow() - outside.now()),
     );
-    super(options, tabs?.share(outside, url) ?? outside, (speech) => new StateRoom(speech, { mutators }));
-    this.mutate = mutate;
+    this.mutate = mutate as Mutate<Own>;
     const { engine } = this;
     const kept = tabs?.keep(store) ?? store;
     tabs?.join(engine.core.entries, (act) => engine.run(act));

@@ -80,6 +80,7 @@ interface Shared {
 export class Collection<Value = unknown> {
   readonly name: string;
   readonly #host: CollectionHost;
+  readonly #room: StateRoom;
   readonly #shared = new Map<string, Shared>();
   readonly #listeners: Listeners<void> = new Set();
   readonly #entries = new Map<string, CollectionEntry<Value>>();
@@ -93,10 +94,7 @@ export class Collection<Value = unknown> {
   constructor(name: string, host: CollectionHost) {
     this.name = name;
     this.#host = host;
-  }
-
-  get #room(): StateRoom {
-    return this.#host.engine.core.entries;
+    this.#room = host.engine.core.entries;
   }
 
   // ------------------------------------------------------------------------------- watching

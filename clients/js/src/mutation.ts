@@ -50,26 +50,22 @@ export type Mutate<Own> = ((name: string, args?: unknown) => Mutation) & {
     : { readonly [Word in keyof Own[Name]]: Call<Own[Name][Word]> };
 };
 
-/** Return mutators by full name, and a function that makes mutations, with the registered ones as its methods. */
-export function prepared<Own extends MutatorMap>(
-  own: Own,
-  make: (name: string, args?: unknown) => Mutation,
-): { readonly mutators: Mutators; readonly mutate: Mutate<Own> } {
+/** Return mutators by full name, and give `make`, which makes mutations of any, a method for each: it is a `Mutate<Own>` then. */
+export function prepared(own: MutatorMap, make: (name: string, args?: unknown) => Mutation): Mutators {
   const mutators = new Map<string, Mutator<unknown> | null>();
-  const mutate = (name: string, args?: unknown) => make(name, args);
   const add = (full: string, run: Mutator | null) => {
     mutators.set(full, run as Mutator<unknown> | null);
     return (args?: unknown) => make(full, args);
   };
   for (const [name, one] of Object.entries(own)) {
     const value =
-      one === null || typeof one === "function"
-        ? add(name, one)
-        : Object.fromEntries(
+      one && typeof one === "object"
+        ? Object.fromEntries(
             Object.entries(one).map(([word, run]) => [word, add(`${name}.${word}`, run)] as const),
-          );
+          )
+        : add(name, one);
     // Defined, because a function has a `name` that cannot be set.
-    Object.defineProperty(mutate, name, { value });
+    Object.defineProperty(make, name, { value });
   }
-  return { mutators, mutate: mutate as Mutate<Own> };
+  return mutators;
 }

@@ -22,6 +22,8 @@ describe("the package", () => {
     "channels/index.ts",
     "testing/index.ts",
     "rebuild/index.ts",
+    "mutations/index.ts",
+    "react/mutations/index.ts",
     "storage/index.ts",
     "tabs/index.ts",
     "wire/codes.ts",

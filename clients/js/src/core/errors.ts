@@ -47,7 +47,7 @@ export class ClientClosed extends ClientError {
 /** A mutation did not take effect, or nobody can say whether it did. */
 export class MutationFailed extends ClientError {
   override readonly name = "MutationFailed";
-  /** `rejected`: nothing changed. `unknown`: it was sent, and its outcome is lost. `unsent`: the client ended before. */
+  /** `rejected`: nothing changed. `unknown`: it was sent, and its outcome is lost. `unsent`: taken back, or the client ended, before. */
   readonly status: "rejected" | "unknown" | "unsent";
   /** `rejected` only: the application's, or one of SPEC section 18; else null. */
   readonly code: string | null;

@@ -23,6 +23,12 @@ export {
 } from "./client.js";
 export { type CollectionView, shallowEqual, useCollection, useEntity, usePending } from "./collection.js";
 export { type InvalidationMap, useBroadcastInvalidation } from "./invalidate.js";
-export { type MutateCallbacks, type MutateResult, type UseMutateOptions, useMutate } from "./mutate.js";
+export {
+  type MutateCallbacks,
+  type MutateContext,
+  type MutateResult,
+  type UseMutateOptions,
+  useMutate,
+} from "./mutate.js";
 export { type CacheRebuildResult, useCacheRebuild } from "./rebuild.js";
 export type { Equality, Selector } from "./store.js";

@@ -6,13 +6,19 @@ import type { Falsy } from "./channel.js";
 import { useConnection, useWholeClient } from "./client.js";
 import { nothing, useLatest } from "./store.js";
 
+/** Where a mutation was made: for callbacks that stand outside of components. */
+export interface MutateContext {
+  /** Null where the provider has none: then the mutation fails. */
+  readonly client: Client | null;
+}
+
 /** What is called when one mutation has ended. `before` is what `onMutate` returned. */
 export interface MutateCallbacks<Data, Variables, Before> {
   readonly onSuccess?:
-    | ((data: Data, variables: Variables, before: Before | undefined) => unknown)
+    | ((data: Data, variables: Variables, before: Before | undefined, context: MutateContext) => unknown)
     | undefined;
   readonly onError?:
-    | ((error: Error, variables: Variables, before: Before | undefined) => unknown)
+    | ((error: Error, variables: Variables, before: Before | undefined, context: MutateContext) => unknown)
     | undefined;
   readonly onSettled?:
     | ((
@@ -20,6 +26,7 @@ export interface MutateCallbacks<Data, Variables, Before> {
         error: Error | null,
         variables: Variables,
         before: Before | undefined,
+        context: MutateContext,
       ) => unknown)
     | undefined;
 }
@@ -27,7 +34,7 @@ export interface MutateCallbacks<Data, Variables, Before> {
 /** What is called at every mutation of a hook, also when its component is gone. Promises that are returned are waited for. */
 export interface UseMutateOptions<Data, Variables, Before> extends MutateCallbacks<Data, Variables, Before> {
   /** Called before the mutation is made, which waits for nothing; when it throws, none is made. */
-  readonly onMutate?: ((variables: Variables) => Before) | undefined;
+  readonly onMutate?: ((variables: Variables, context: MutateContext) => Before) | undefined;
 }
 
 /** The last mutation of a hook. */
@@ -50,8 +57,12 @@ interface Shown<Status, Data, Problem, Variables> {
   readonly isError: Status extends "error" ? true : false;
 }
 
+type Submitted<Data, Variables> = MutateState<Data, Variables> & { readonly submittedAt: number };
+
 /** What `useMutate` returns: the state of the last mutation, and the functions, which stay the same. */
 export type MutateResult<Data, Variables, Before> = MutateState<Data, Variables> & {
+  /** When it was made, by this machine's wall clock; ms since 1970, 0 while idle. */
+  readonly submittedAt: number;
   /** It is pending and cannot be sent, as there is no connection. */
   readonly isPaused: boolean;
   /** Make a mutation. Never throws; `callbacks` are called if this is still the last one, and the component is shown. */
@@ -84,7 +95,7 @@ function shown<Status extends string, Data, Problem, Variables>(
   } as Shown<Status, Data, Problem, Variables>;
 }
 
-const IDLE = shown("idle", undefined, null, undefined);
+const IDLE = { ...shown("idle", undefined, null, undefined), submittedAt: 0 };
 
 /** Call what an application gave; what it throws is nobody's answer, so it is reported as an unhandled rejection. */
 async function call(callback: () => unknown): Promise<void> {
@@ -107,7 +118,7 @@ interface Hook<Data, Variables, Before> {
   /** The call that is shown; null when none is. */
   last: object | null;
   isMounted: boolean;
-  setState(state: MutateState<Data, Variables>): void;
+  setState(state: Submitted<Data, Variables>): void;
 }
 
 /** Make one mutation and see it to its end. */
@@ -117,35 +128,37 @@ async function mutateBy<Data, Variables, Before>(
   callbacks: MutateCallbacks<Data, Variables, Before> = {},
 ): Promise<Data> {
   const { latest } = hook;
+  const { client, name } = latest.current;
+  const submittedAt = client ? client.engine.outside.wallNow() : 0;
   const own = {};
   hook.last = own;
   const show = (next: MutateState<Data, Variables>): void => {
-    if (hook.last === own) hook.setState(next);
+    if (hook.last === own) hook.setState({ ...next, submittedAt });
   };
   const isHeard = () => hook.isMounted && hook.last === own;
   show(shown("pending", undefined, null, variables));
-  let before: Before | undefined;
+  const context: MutateContext = { client };
+  let rest: [Variables, Before | undefined, MutateContext] = [variables, undefined, context];
   try {
-    before = latest.current.options.onMutate?.(variables);
-    const { client, name } = latest.current;
+    rest = [variables, latest.current.options.onMutate?.(variables, context), context];
     if (!client || !name) throw new Error("There is nothing to mutate: no client, or no name.");
     const data = (await client.mutate(name, variables).server) as Data;
-    await latest.current.options.onSuccess?.(data, variables, before);
-    await latest.current.options.onSettled?.(data, null, variables, before);
+    await latest.current.options.onSuccess?.(data, ...rest);
+    await latest.current.options.onSettled?.(data, null, ...rest);
     show(shown("success", data, null, variables));
     if (isHeard()) {
-      void call(() => callbacks.onSuccess?.(data, variables, before));
-      void call(() => callbacks.onSettled?.(data, null, variables, before));
+      void call(() => callbacks.onSuccess?.(data, ...rest));
+      void call(() => callbacks.onSettled?.(data, null, ...rest));
     }
     return data;
   } catch (reason) {
     const error = reason as Error;
-    await call(() => latest.current.options.onError?.(error, variables, before));
-    await call(() => latest.current.options.onSettled?.(undefined, error, variables, before));
+    await call(() => latest.current.options.onError?.(error, ...rest));
+    await call(() => latest.current.options.onSettled?.(undefined, error, ...rest));
     show(shown("error", undefined, error, variables));
     if (isHeard()) {
-      void call(() => callbacks.onError?.(error, variables, before));
-      void call(() => callbacks.onSettled?.(undefined, error, variables, before));
+      void call(() => callbacks.onError?.(error, ...rest));
+      void call(() => callbacks.onSettled?.(undefined, error, ...rest));
     }
     throw error;
   }
@@ -167,7 +180,7 @@ export function useMutate<Variables = unknown, Data = unknown, Before = unknown>
   const client = useWholeClient();
   const isConnected = useConnection(({ state }) => state === "connected");
   const latest = useLatest({ client, name, options });
-  const [state, setState] = useState<MutateState<Data, Variables>>(IDLE);
+  const [state, setState] = useState<Submitted<Data, Variables>>(IDLE);
   const { current: hook } = useRef<Hook<Data, Variables, Before>>({
     latest,
     last: null,

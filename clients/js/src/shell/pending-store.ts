@@ -38,8 +38,11 @@ export interface PendingStore {
    * memory alone then.
    */
   append(mutations: readonly StoredMutation[]): Promise<void>;
-  /** Forget these: they are decided. Ids that are not there are ignored. A rejection is reported. */
-  remove(ids: readonly string[]): Promise<void>;
+  /**
+   * Forget these: they are decided, or (`areTakenBack`) were never sent and will not be. Ids that are not there are ignored. A
+   * rejection is reported.
+   */
+  remove(ids: readonly string[], areTakenBack?: boolean): Promise<void>;
   /** How a client uses it: `joinStore` of `syncd-client/storage`, which is not in the code of those who keep nothing. */
   readonly join: (this: PendingStore, host: StoreHost) => Kept;
   /** Call `found` with what pages that have ended meanwhile left, in order; it is this page's to send from then on. Return what ends that. */

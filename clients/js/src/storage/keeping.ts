@@ -107,6 +107,11 @@ class Keeper implements Kept, Keeping {
     this.#decided.push(id);
   }
 
+  /** At once: what is numbered anew for it comes after. */
+  takenBack(id: number): void {
+    this.#drop([id], true);
+  }
+
   flush(): void {
     const [made, ids] = [this.#toKeep, this.#decided];
     [this.#toKeep, this.#decided] = [[], []];
@@ -139,11 +144,11 @@ class Keeper implements Kept, Keeping {
     this.#host.engine.core.entries.queueOf(pending.slot).sendNext();
   }
 
-  #drop(ids: readonly number[]): void {
+  #drop(ids: readonly number[], areTakenBack = false): void {
     void this.#after(async () => {
       const known = ids.map((id) => this.#ids.get(id)).filter((id) => id !== undefined);
       for (const id of ids) this.#ids.delete(id);
-      if (known.length > 0) await this.#store.remove(known);
+      if (known.length > 0) await this.#store.remove(known, areTakenBack);
     });
   }
 

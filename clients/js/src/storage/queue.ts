@@ -190,7 +190,7 @@ export class DurableQueue implements PendingStore {
     return !!lies && !!claim && (lies.claim?.client !== claim.client || lies.mid !== mid);
   }
 
-  /** Forget these: they are decided. Never rejects: one that could not be removed is decided once more, alike. */
+  /** Forget these: they are over. Never rejects: one that was decided and could not be removed is decided once more, alike. */
   async remove(ids: readonly string[]): Promise<void> {
     for (const id of ids) {
       this.#mine.delete(id);

@@ -20,7 +20,13 @@ export interface ForeignListener {
 /** What tabs tell each other of their mutations. */
 export type PendingWord =
   | { readonly say: "made"; readonly from: TabId; readonly mutations: readonly Foreseen[] }
-  | { readonly say: "undone"; readonly from: TabId; readonly ids: readonly string[] };
+  | {
+      readonly say: "undone";
+      readonly from: TabId;
+      readonly ids: readonly string[];
+      /** They were never sent; an older version of this package does not say it. */
+      readonly areTakenBack: boolean;
+    };
 
 /** Pending mutations of all tabs, as one of them knows them. */
 export class PendingOfTabs implements PendingStore {
@@ -64,10 +70,10 @@ export class PendingOfTabs implements PendingStore {
     await this.#store?.append(mutations);
   }
 
-  async remove(ids: readonly string[]): Promise<void> {
+  async remove(ids: readonly string[], areTakenBack = false): Promise<void> {
     for (const id of ids) this.#mine.delete(id);
-    this.#say({ say: "undone", from: this.#id, ids });
-    await this.#store?.remove(ids);
+    this.#say({ say: "undone", from: this.#id, ids, areTakenBack });
+    await this.#store?.remove(ids, areTakenBack);
   }
 
   #note(mutations: readonly StoredMutation[], areLeft: boolean): void {
@@ -93,7 +99,7 @@ export class PendingOfTabs implements PendingStore {
     if (word.say === "made") {
       for (const { id } of word.mutations) this.#others.set(id, word.from);
       this.#listener?.made(word.mutations);
-    } else this.#drop(word.ids, true);
+    } else this.#drop(word.ids, !word.areTakenBack);
   }
 
   /** Other tabs that have something pending. */

@@ -22,11 +22,10 @@ class Player extends TracePlayer<StateRoom> {
 
   constructor({ clients = [] }: Trace) {
     const claims = clients.map((client) => ({ client, secret: `s-${client}` }));
-    const options = { mutators: MUTATORS };
     super(
       new SpokenCore(
         () => 0.5,
-        (speech) => new StateRoom(speech, options),
+        (speech) => new StateRoom(speech, MUTATORS),
         { claims },
       ),
     );

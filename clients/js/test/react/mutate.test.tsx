@@ -126,6 +126,40 @@ describe("useMutate", () => {
     expect(order).toEqual(["hook", "call"]);
   });
 
+  it("gives every callback where the mutation was made, last", async () => {
+    const contexts: unknown[] = [];
+    const note = (...given: unknown[]) => {
+      const { client } = given.pop() as { client: unknown };
+      contexts.push([client === here.client, given.length]);
+    };
+    const callbacks = { onSuccess: note, onError: note, onSettled: note };
+    const here = await stage(<Puts onMutate={note} {...callbacks} />);
+    await here.run(() => shown.mutate(args("a"), callbacks));
+    await here.advance(0);
+    here.show(<Puts name="orders.none" {...callbacks} />);
+    await here.run(() => shown.mutate(args("b"), callbacks));
+    await here.advance(0);
+    const [ofSuccess, ofSettled] = [
+      [true, 3],
+      [true, 4],
+    ];
+    const both = [ofSuccess, ofSettled, ofSuccess, ofSettled];
+    expect(contexts).toEqual([[true, 1], ...both, ...both]);
+  });
+
+  it("says when the last mutation was made, and 0 while idle", async () => {
+    const here = await stage(<Puts />);
+    expect(shown.submittedAt).toBe(0);
+    const madeAt = here.world.environment.wallNow();
+    await here.run(() => shown.mutate(args("a")));
+    await here.advance(5_000);
+    expect([shown.status, shown.submittedAt]).toEqual(["success", madeAt]);
+    await here.run(() => shown.mutate(args("b")));
+    expect(shown.submittedAt).toBe(madeAt + 5_000);
+    act(() => shown.reset());
+    expect(shown.submittedAt).toBe(0);
+  });
+
   it("calls the same for errors", async () => {
     const [ofHook, ofCall] = [noting(), noting()];
     const here = await stage(<Puts name="orders.none" {...ofHook.callbacks} />);

@@ -89,6 +89,30 @@ export const BUGS: Readonly<Record<string, Plant>> = {
     "forgetTab",
     () => () => undefined,
   ),
+  "what was taken back stays on the disk": replaced(
+    DurableQueue,
+    "remove",
+    (original) =>
+      async function (ids, areTakenBack) {
+        if (!areTakenBack) await original.call(this, ids);
+      },
+  ),
+  "other tabs take what was taken back for decided, and show it until they are connected": replaced(
+    PendingOfTabs,
+    "hear",
+    (original) =>
+      function (word) {
+        original.call(this, { ...word, areTakenBack: false });
+      },
+  ),
+  "what follows a mutation that was taken back is numbered from the beginning": replaced(
+    MutationQueue,
+    "renumber",
+    (original) =>
+      function (kept, lastMid) {
+        original.call(this, kept, kept.length < this.undecided.size ? 0 : lastMid);
+      },
+  ),
   "a hub never takes back what a tab that ended announced": replaced(
     Exchange,
     "ask",

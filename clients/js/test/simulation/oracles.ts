@@ -11,8 +11,8 @@ export function checkAll(world: Simulation): void {
   for (const page of world.alive) {
     checkConvergence(world, page);
     for (const made of page.made) {
-      const isRight = made.isRefused ? ["rejected"] : ["ok"];
-      if (made.isDoubtful) isRight.push("ok", "rejected", "unknown");
+      const isRight = made.takenBackBy ? ["unsent"] : made.isRefused ? ["rejected"] : ["ok"];
+      if (made.isDoubtful && !made.takenBackBy) isRight.push("ok", "rejected", "unknown");
       expect([made.uid, made.outcomes.length, isRight.includes(made.outcomes[0] ?? "")]).toEqual([
         made.uid,
         1,
@@ -61,14 +61,14 @@ function shownAs(members: readonly Member[]): Shown[] {
   return shown.sort(([one], [other]) => String(one).localeCompare(String(other)));
 }
 
-/** No call took effect twice; what was acknowledged, or kept on a disk, took effect once. */
+/** No call took effect twice; what was acknowledged, or kept on a disk, took effect once; what was taken back never did. */
 function checkOnce(world: Simulation, page: Page, isAllSent: boolean): void {
   const { own, made, numMade, isVoid } = page;
-  for (const { uid, outcomes, isKept, isRefused } of made) {
+  for (const { uid, outcomes, isKept, isRefused, takenBackBy, mayComeBack } of made) {
     const times = world.applied.get(uid) ?? 0;
     const isOk = outcomes.includes("ok");
-    const least = isOk || (isAllSent && isKept && !isRefused && world.numWiped === 0) ? 1 : 0;
-    const most = isRefused || outcomes.includes("rejected") ? 0 : 1;
+    const least = isOk || (isAllSent && isKept && !isRefused && !takenBackBy && world.numWiped === 0) ? 1 : 0;
+    const most = isRefused || outcomes.includes("rejected") || (takenBackBy && !mayComeBack) ? 0 : 1;
     const isRight = times >= least && times <= most && outcomes.length <= 1;
     expect(isRight, `${uid} took effect ${times} times, told ${outcomes}, kept ${isKept}`).toBe(true);
   }

@@ -9,6 +9,7 @@ import type {
   Position,
   Signal,
 } from "../../src/index.ts";
+import { cancelMutation, type PendingMutation } from "../../src/mutations/index.ts";
 import { durableQueue } from "../../src/storage/index.ts";
 import type { FakeTab } from "../tabs/browser.ts";
 import type { Simulation } from "./world.ts";
@@ -25,6 +26,10 @@ export interface Made {
   isDoubtful: boolean;
   /** It was on the disk when its tab ended: it must take effect all the same. */
   isKept: boolean;
+  /** The page that took it back: this one, or one that had it of this one's disk. */
+  takenBackBy: Page | null;
+  /** That page ended before the disk had forgotten it: whoever finds it there sends it. */
+  mayComeBack: boolean;
 }
 
 /** A publication of a tab. */
@@ -60,8 +65,10 @@ export class Page {
   /** How often it was told who else is there. */
   numSeen = 0;
   numResets = 0;
-  /** Of `own`. */
+  /** Of `own`, but for what was taken back. */
   numMade = 0;
+  /** Of `own`: others may not have heard of that. */
+  numTakenBack = 0;
   /** Neither killed nor closed. */
   isAlive = true;
   /** When it was. */
@@ -155,13 +162,53 @@ export class Page {
     const key = isRefused ? `not-${this.own}` : this.own;
     // Sent under an id that the server has forgotten meanwhile, it may end as unknown.
     const isDoubtful = this.#isForgotten;
-    const made = { uid, isRefused, outcomes: [], isDoubtful, isKept: false };
+    const made = {
+      uid,
+      isRefused,
+      outcomes: [],
+      isDoubtful,
+      isKept: false,
+      takenBackBy: null,
+      mayComeBack: false,
+    };
     if (!isRefused) this.numMade += 1;
     this.made.push(made);
     const { id, server } = this.client.mutate("orders.bump", { key, uid, isRefused });
     this.#ids.set(id, made);
     server.catch(() => undefined);
     this.check();
+  }
+
+  /** Take back what is pending here; return whether that could be. */
+  cancel({ id, args, status }: PendingMutation): boolean {
+    const { uid } = args as BumpArgs;
+    if (status !== "queued") {
+      if (cancelMutation(this.client, id)) this.failures.push(`${uid} was ${status}, and taken back`);
+      return false;
+    }
+    // What is shown follows at once.
+    const undo = this.#world.pages.map((page) => page.#takeBack(uid, this));
+    const isDone = cancelMutation(this.client, id);
+    if (!isDone) for (const one of undo) one();
+    this.check();
+    return isDone;
+  }
+
+  /** One that this page may have made is taken back; return what undoes that. */
+  #takeBack(uid: string, by: Page): () => void {
+    const made = this.made.find((one) => one.uid === uid);
+    if (made === undefined) return () => undefined;
+    const count = (num: number): void => {
+      if (made.isRefused) return;
+      this.numMade -= num;
+      this.numTakenBack += num;
+    };
+    made.takenBackBy = by;
+    count(1);
+    return () => {
+      made.takenBackBy = null;
+      count(-1);
+    };
   }
 
   publish(): void {
@@ -215,6 +262,13 @@ export class Page {
   end(isClean: boolean): void {
     const stored = new Set(this.#world.disks.records.map((one) => (one as { args?: BumpArgs }).args?.uid));
     for (const made of this.made) made.isKept = stored.has(made.uid) && made.outcomes.length === 0;
+    for (const page of this.#world.pages) {
+      for (const made of page.made) {
+        if (made.takenBackBy !== this || !stored.has(made.uid)) continue;
+        made.mayComeBack = true;
+        if (!made.isRefused) page.numMade += 1;
+      }
+    }
     if (isClean) this.client.close();
     this.isAlive = false;
     this.endedAt = this.#world.clock.now();
@@ -228,8 +282,12 @@ export class Page {
     return (this.orders.get(key) ?? 0) as number;
   }
 
-  /** `view = fold(pending, confirmed)`, seen from outside: each effect shows once, at once, and stays. */
-  check(): void {
+  /**
+   * `view = fold(pending, confirmed)`, seen from outside: each effect shows once, at once, and stays.
+   *
+   * @param hasHeard The page has heard what others did.
+   */
+  check(hasHeard = false): void {
     if (!this.isAlive) return;
     const isShown = ["current", "stale"].includes(this.orders.status());
     const own = this.#number(this.own);
@@ -237,18 +295,18 @@ export class Page {
       this.failures.push(`${this.own} shows ${own} of its own, made were ${this.numMade}`);
     }
     if (!this.#world.isCalm) return;
-    for (const other of this.#world.pages) if (other !== this) this.#checkOther(other, isShown);
+    for (const other of this.#world.pages) if (other !== this) this.#checkOther(other, isShown, hasHeard);
   }
 
-  #checkOther(other: Page, isShown: boolean): void {
+  #checkOther(other: Page, isShown: boolean, hasHeard: boolean): void {
     const shown = this.#number(other.own);
-    if (shown > other.numMade) {
+    if (shown > other.numMade + (hasHeard ? 0 : other.numTakenBack)) {
       this.failures.push(`${this.own} shows ${shown} of ${other.own}, made were ${other.numMade}`);
     }
     const before = this.#shown.get(other.own) ?? 0;
     const isHere = other.isAlive && !other.isAway && !this.isAway;
     const isSteady = isShown && isHere && !other.isVoid && !this.isVoid;
-    if (isSteady && shown < before) {
+    if (isSteady && shown < before - other.numTakenBack) {
       this.failures.push(`${this.own} shows ${shown} of ${other.own}, after ${before}`);
     }
     this.#shown.set(other.own, isShown ? shown : 0);

@@ -8,10 +8,11 @@ export const NUM_STEPS = 110;
 /**
  * Play a seed and check everything; return the world as it ended.
  *
+ * @param cancels Whether pages take back what they have not sent.
  * @throws Error a promise was not held; its message says how to play it alone, its cause what.
  */
-export async function played(seed: number): Promise<Simulation> {
-  const world = new Simulation(seed);
+export async function played(seed: number, cancels = true): Promise<Simulation> {
+  const world = new Simulation(seed, { cancels });
   try {
     await world.run(NUM_STEPS);
     if (world.failures.length > 0) throw new Error(world.failures.map(String).join("\n"));

@@ -4,11 +4,12 @@
  *
  * What is held, at every notification and in the end (names as in DESIGN's promises): ORDER and RECOVER of a stream channel;
  * SETTLE, by counters that one page alone increments; ONCE, by what the server's mutator ran for each call; DURABLE, by what
- * lay on the disk of a page that ended; GONE, by what each page announces of itself; convergence; one connection a user; nothing
- * left behind.
+ * lay on the disk of a page that ended; GONE, by what each page announces of itself; convergence; one connection a user; what
+ * was taken back never takes effect; nothing left behind.
  */
 
 import type { ClientOptions, MutatorMap, Signal } from "../../src/index.ts";
+import { pendingMutations } from "../../src/mutations/index.ts";
 import type { FakeClock, FakeServer } from "../../src/testing/index.ts";
 import { seeded } from "../seeded.ts";
 import { FakeBrowser, FakeTab } from "../tabs/browser.ts";
@@ -20,6 +21,8 @@ export const USERS = ["ann", "bob"];
 const MAX_TABS = 4;
 /** A page that ended is present for so long at most: silence is noticed within 35 s, the grace is 15 s, frames are on their way. */
 const GONE_MS = 60_000;
+/** Tabs have heard of each other's mutations: each stores one thing after the other, and tells it then. */
+const HEARD_MS = 6_000;
 const WILD = new Set(["freeze", "thaw", "steal", "disk", "diskGone", "handles", "slow", "timers", "signal"]);
 const SIGNALS: Signal[] = ["online", "offline", "visible", "focus", "resume", "pagehide", "pageshow"];
 
@@ -44,10 +47,14 @@ export class Simulation {
    */
   readonly isCalm: boolean;
   readonly #random: () => number;
+  /** What is taken back, and when; null: nothing is. Drawn apart, so that it came into the worlds without others happening. */
+  readonly #cancels: (() => number) | null;
+  numCancelled = 0;
   readonly #tokens = new Map<string, number>();
 
-  constructor(seed: number) {
+  constructor(seed: number, { cancels = true } = {}) {
     this.#random = seeded(seed);
+    this.#cancels = cancels ? seeded(seed + 2_000_029) : null;
     this.isCalm = seed % 2 === 0;
     this.browser = new FakeBrowser(seeded(seed + 1_000_003));
     this.network = new Network(this.clock, this.#random);
@@ -162,6 +169,18 @@ export class Simulation {
     for (let n = 0; n < 5; n++) page?.mutate(this.#isLikely(0.2));
   }
 
+  /** Now and then a page takes something back; most of what is pending was sent, and cannot be. */
+  #cancel(): void {
+    const draw = this.#cancels;
+    if (draw === null || draw() < 0.5) return;
+    const pages = this.alive.filter(({ tab, isAway }) => !tab.isFrozen && !isAway);
+    const pending = pages.flatMap((page) => pendingMutations(page.client).map((one) => [page, one] as const));
+    const [page, one] = pending[Math.floor(draw() * pending.length)] ?? [];
+    if (page === undefined || one === undefined || !page.cancel(one)) return;
+    this.numCancelled += 1;
+    this.history.push(`${this.clock.now()} cancel of ${page.own}`);
+  }
+
   #mute(): void {
     const end = this.#end;
     if (end !== undefined) end.isMuted = true;
@@ -246,6 +265,7 @@ export class Simulation {
       const name = this.pick(names);
       this.history.push(`${this.clock.now()} ${name}`);
       this.#acts[name]?.[1]();
+      this.#cancel();
       await this.pass(this.pick([0, 0, 0, 10, 100, 1_000, 6_000, 30_000]));
     }
   }
@@ -256,7 +276,7 @@ export class Simulation {
     for (let [left, step] = [ms, 10]; left > 0; left -= step, step = Math.min(step * 2, 1_000)) {
       await this.clock.advance(Math.min(left, step));
     }
-    for (const page of this.alive) if (!page.tab.isFrozen) page.check();
+    for (const page of this.alive) if (!page.tab.isFrozen) page.check(ms >= HEARD_MS);
     this.#checkGone();
   }
 

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Collection } from "../../src/index.ts";
+import type { Client, Collection } from "../../src/index.ts";
+import { cancelMutation, pendingMutations } from "../../src/mutations/index.ts";
 import { KeptStore } from "../entries/store.ts";
 import { FakeBrowser, FakeChannel, FakeTab } from "./browser.ts";
 
@@ -77,6 +78,28 @@ describe("a mutation of one tab", () => {
     await expect(server).rejects.toMatchObject({ code: "no" });
     for (const { orders, shown } of all)
       expect([orders.get("a"), shown.at(-1)]).toEqual([undefined, undefined]);
+  });
+
+  it("is not shown anywhere once it is taken back before it was sent, though the network is cut", async () => {
+    const all = await watching(3);
+    const [one, two] = all;
+    cut();
+    await browser.pass(100);
+    const taken = one?.orders.incr("a", 1);
+    one?.orders.incr("a", 10);
+    two?.orders.incr("a", 100);
+    await browser.pass(100);
+    expect(all.map(({ orders }) => orders.get("a"))).toEqual([111, 111, 111]);
+    // Only the tab that made it knows its number, and whether it was sent.
+    expect(cancelMutation(two?.tab.client as Client, -1)).toBe(false);
+    expect(pendingMutations(two?.tab.client as Client)).toHaveLength(1);
+    expect(cancelMutation(one?.tab.client as Client, taken?.id ?? 0)).toBe(true);
+    await browser.pass(100);
+    expect(all.map(({ orders }) => orders.get("a"))).toEqual([110, 110, 110]);
+    browser.world.server.isReachable = true;
+    await browser.pass(30_000);
+    for (const { orders } of all) expect([orders.get("a"), orders.pending("a").length]).toEqual([110, 0]);
+    expect([...browser.world.server.entries.numRuns.values()]).toEqual([1, 1]);
   });
 
   it("is not shown any more once its tab is gone before it was sent", async () => {

@@ -2,6 +2,13 @@
 
 import { IDBFactory } from "fake-indexeddb";
 import { createClient, type PendingStore } from "../../src/index.ts";
+import {
+  cancelMutation,
+  type MutationStatus,
+  onMutationsChange,
+  type PendingMutation,
+  pendingMutations,
+} from "../../src/mutations/index.ts";
 import { type CacheRebuild, cacheRebuild, type RebuildView } from "../../src/rebuild/index.ts";
 import {
   type DurableQueue,
@@ -88,3 +95,24 @@ const total: number = rebuild.view.progress?.total;
 // @ts-expect-error what is known changes by what is heard alone
 rebuild.view.canStart = true;
 void total;
+
+// ---------------------------------------------------------------------------------- ./mutations
+
+const list: readonly PendingMutation[] = pendingMutations(client);
+const stopMutations: () => void = onMutationsChange(client, () => undefined);
+const isCancelled: boolean = cancelMutation(client, client.mutate("orders.put", null).id);
+const word: MutationStatus | undefined = list[0]?.status;
+void [stopMutations, isCancelled, word === "queued", list.map(({ name, madeAtMs }) => [name, madeAtMs * 2])];
+
+// @ts-expect-error a mutation is cancelled by its number, which is of a client
+cancelMutation(client.mutate("orders.put", null).id);
+// @ts-expect-error its name is not enough
+cancelMutation(client, "orders.put");
+// @ts-expect-error what is decided for good is not in the list
+void (word === "ok");
+// @ts-expect-error the list changes by what happens alone
+list.pop();
+// @ts-expect-error so do the mutations in it
+(list[0] as PendingMutation).status = "sent";
+// @ts-expect-error arguments are of any kind
+void list[0]?.args.key;

@@ -20,6 +20,7 @@ import {
   usePresence,
   useSyncStatus,
 } from "../../src/react/index.ts";
+import { useMutations } from "../../src/react/mutations/index.ts";
 import { fillQueries, invalidateQueries } from "../../src/tanstack-query/index.ts";
 
 const client: Client | null = createClient({ url: "/ws" });
@@ -107,7 +108,13 @@ export function RightState() {
   const ship = useMutate<Ship, null>("orders.ship", {
     onMutate: () => 3,
     onSuccess: (data, { order_id }) => [data, order_id],
+    onError: (_error, _variables, before, { client: used }) => [before, used?.numPending],
   });
+  const numUnsent: number = useMutations((all) => all.filter(({ status: far }) => far === "queued").length);
+  const unsent = useMutations((all) => all.filter(({ name }) => name === "orders.ship"), shallowEqual);
+  void [numUnsent, unsent[0]?.id, useMutations()[0]?.madeAtMs];
+  const at: number = ship.submittedAt;
+  void at;
   ship.mutate({ order_id: "a" });
   ship.mutate({ order_id: "a" }, { onError: ({ message }) => message });
   const data: Promise<null> = ship.mutateAsync({ order_id: "a" });
@@ -139,6 +146,14 @@ export function WrongState() {
   const data: null = ship.data;
   // @ts-expect-error there is an error in the state of error alone
   ship.error.message;
+  useMutate("orders.ship", {
+    // @ts-expect-error the provider may have no client
+    onSuccess: (_data, _variables, _before, { client: used }) => used.newId(),
+  });
+  // @ts-expect-error the list is selected from, not filtered by an object
+  useMutations({ status: "queued" });
+  // @ts-expect-error nothing is done in it
+  useMutations().push();
   const own = useClient<typeof mutators>();
   // @ts-expect-error there is no such mutator
   own.mutate.orders.cancel({ order_id: "a" });

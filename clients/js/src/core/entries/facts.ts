@@ -10,7 +10,7 @@ import type { Watch } from "./watch.js";
  * - `ok`: it took effect, and what is shown has it.
  * - `rejected`: nothing changed, and nothing will.
  * - `unknown`: it was sent, and whether it took effect cannot be found out.
- * - `unsent`: the client ended before it was sent: it did not take effect.
+ * - `unsent`: it was taken back, or the client ended, before it was sent: it did not take effect.
  */
 export type OutcomeStatus = "ok" | "rejected" | "unknown" | "unsent";
 
@@ -52,6 +52,8 @@ export interface Keeping {
   hasKept(pending: Pending): boolean;
   /** A mutation of this number is decided. */
   decided(id: number): void;
+  /** A mutation of this number, which was never sent, will not be. */
+  takenBack(id: number): void;
   /** A step is over. */
   flush(): void;
 }

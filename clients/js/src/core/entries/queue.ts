@@ -115,7 +115,7 @@ export class MutationQueue {
     const added = [...this.undecided.values()];
     this.client = client ?? this.client;
     this.undecided = new Map(restored.map((pending) => [pending.mid, pending]));
-    this.#renumber([...restored, ...added], 0);
+    this.renumber([...restored, ...added], 0);
   }
 
   // ------------------------------------------------------------------------------- connection and time
@@ -169,7 +169,7 @@ export class MutationQueue {
     this.client = client;
     this.isBlocked = false;
     this.#isOnline = true;
-    this.#renumber(without(all, lost), lastMid);
+    this.renumber(without(all, lost), lastMid);
     this.#resentAt = now;
     this.#sendAll();
     if (this.#decidedUpto > 0) this.#ackAt = now + ACK_MS;
@@ -183,12 +183,12 @@ export class MutationQueue {
     this.client = null;
     this.#decidedUpto = 0;
     this.#ackAt = this.#backoff.dueAt = NEVER;
-    this.#renumber(without(all, sent), 0);
+    this.renumber(without(all, sent), 0);
     return sent;
   }
 
   /** Number those never sent, one after the other behind those that were, and behind `lastMid`. */
-  #renumber(kept: readonly Pending[], lastMid: number): void {
+  renumber(kept: readonly Pending[], lastMid: number): void {
     let top = lastMid;
     for (const { isSent, mid } of kept) if (isSent) top = Math.max(top, mid);
     for (const pending of kept) {
@@ -241,7 +241,7 @@ export class MutationQueue {
     this.undecided.delete(mid);
     const left = [...this.undecided.values()];
     for (const later of left) later.isSent &&= later.mid < mid;
-    this.#renumber(left, mid - 1);
+    this.renumber(left, mid - 1);
     this.#sendAll();
     return pending;
   }

@@ -30,11 +30,6 @@ import { WatchTable } from "./watching.js";
 export const MAX_PENDING = 900;
 const MAX_NAME_BYTES = 160;
 
-/** What a room begins with. */
-export interface RoomOptions {
-  readonly mutators?: Mutators;
-}
-
 /** Watches, pending mutations and what they show. */
 export class StateRoom implements EntriesRoom, Mutations {
   readonly handlers: Readonly<Record<string, Handler>>;
@@ -54,11 +49,12 @@ export class StateRoom implements EntriesRoom, Mutations {
   /** The pending mutations are other ones than at the last fold. */
   #isStale = false;
   #numMade = 0;
-  /** Server's wall clock at time 0 of ours. */
-  #wallMs = 0;
+  /** The server's wall clock at time 0 of ours; this machine's until a server has said. */
+  #wallMs: number;
 
-  constructor(speech: Speech, { mutators = new Map() }: RoomOptions = {}) {
+  constructor(speech: Speech, mutators: Mutators = new Map(), wallMs = 0) {
     this.#speech = speech;
+    this.#wallMs = wallMs;
     this.watching = new WatchTable(speech, speech.tell, this);
     this.#predictions = new Predictions(
       mutators,
