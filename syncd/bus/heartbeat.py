@@ -12,19 +12,20 @@ __all__ = ["Heartbeat"]
 class Heartbeat:
     """PINGs of one connection, one at a time. Times are seconds of one clock."""
 
-    __slots__ = ("_answered_at", "_asked_at", "_ping_s", "_pong_s", "round_trip_s")
+    __slots__ = ("_answered_at", "_asked_at", "_due_at", "_ping_s", "_pong_s", "round_trip_s")
 
     def __init__(self, ping_s: float, pong_s: float, now: float) -> None:
         self._ping_s, self._pong_s = ping_s, pong_s
         self._answered_at = now
+        self._due_at = now
         self._asked_at: float | None = None
         self.round_trip_s: float | None = None
         """Of the last answered PING."""
 
     @property
     def due_at(self) -> float:
-        """When to ask next; infinite while an answer is outstanding."""
-        return float("inf") if self._asked_at is not None else self._answered_at + self._ping_s
+        """When to ask next: at once on a new connection; infinite while an answer is outstanding."""
+        return float("inf") if self._asked_at is not None else self._due_at
 
     @property
     def deadline(self) -> float:
@@ -43,3 +44,4 @@ class Heartbeat:
         if self._asked_at is not None:
             self.round_trip_s = now - self._asked_at
         self._answered_at, self._asked_at = now, None
+        self._due_at = now + self._ping_s

@@ -2,6 +2,9 @@
 
 Owner of: the socket, its two tasks (one writes, one reads) and its heartbeat. A send that was cut short ends the connection: nothing is ever
 written behind a torn command. `Subscriptions` and `Publications` are the states.
+
+Invariant: a link is up only after the first PING of its connection was answered. It is written behind all that there was to ask first, and
+answers come in order, so a link that Redis lets in and then refuses, as without the right to subscribe, never was up.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class LinkState(Protocol):
     """What decides on one link: `Subscriptions` or `Publications`."""
 
     def open(self) -> None:
-        """A new connection is ready."""
+        """A new connection is ready to be written to; it is not up yet."""
 
     def close(self) -> None:
         """The connection is over."""
@@ -142,7 +145,7 @@ class Link:
         state: Decides; told of every beginning and end.
         dialer: Opens.
         chance: Between 0 and 1, for the backoff.
-        on_change: Called at every beginning and end, after `state` knows.
+        on_change: Called when it is up, and at every end, after `state` knows.
     """
 
     def __init__(
@@ -207,8 +210,8 @@ class Link:
         try:
             return await self._hold(stream)
         finally:
+            self.num_lost += self.is_up
             self.is_up = False
-            self.num_lost += 1
             self._state.close()
             self._on_change(self)
             if trio.current_time() - opened_at >= self._settings.stable_s:
@@ -219,9 +222,6 @@ class Link:
         beat = Heartbeat(self._settings.ping_s, self._settings.pong_s, trio.current_time())
         self._heartbeat = beat
         self._state.open()
-        self.is_up = True
-        self._on_change(self)
-        _log.info("bus_link_up", role=self.role, address=str(self.endpoint))
         failures: list[Exception] = []
 
         async def guard(work: Callable[..., Awaitable[None]]) -> None:
@@ -263,6 +263,13 @@ class Link:
             if take(read(await receive())):
                 beat.answer(trio.current_time())
                 scope.deadline = beat.deadline
+                self._come_up()
                 self._wake.set()
             elif self._state.has_output():
                 self._wake.set()
+
+    def _come_up(self) -> None:
+        if not self.is_up:
+            self.is_up = True
+            self._on_change(self)
+            _log.info("bus_link_up", role=self.role, address=str(self.endpoint))

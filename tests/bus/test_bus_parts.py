@@ -83,7 +83,9 @@ def test_missing_tls_files_are_refused():
 
 
 def test_one_ping_at_a_time_and_a_deadline_that_only_answers_move():
-    beat = Heartbeat(2.0, 5.0, now=100.0)
+    beat = Heartbeat(2.0, 5.0, now=98.0)
+    assert beat.ask(98.0), "a new connection has to show that it answers"
+    beat.answer(100.0)
     assert (beat.due_at, beat.deadline) == (102.0, 107.0)
     assert not beat.ask(101.9)
     assert beat.ask(103.0)

@@ -220,6 +220,27 @@ async def test_a_user_with_the_least_rights_is_enough_and_a_wrong_password_is_to
     )
 
 
+def num_hellos(server):
+    """How often a link was let in."""
+    found = re.search(rb"cmdstat_hello:calls=(\d+)", server.ask("INFO", "commandstats"))
+    return 0 if found is None else int(found[1])
+
+
+async def test_a_user_who_may_not_subscribe_never_has_a_bus_that_is_up(server, nursery):
+    server.ask(
+        *("ACL", "SETUSER", "deaf", "on", ">secret", "&{t}:b:*"),
+        *("nocommands", "+ping", "+publish"),
+    )
+    listener = Listener(f"redis://deaf:secret@127.0.0.1:{server.port}")
+    listener.bus.want(TOPICS)
+    await nursery.start(listener.bus.run)
+    await come(lambda: num_hellos(server) > 5)
+    assert listener.links == []
+    assert any("NOPERM" in each.last_error for each in listener.bus.statistics().links)
+    server.ask("ACL", "SETUSER", "deaf", "+subscribe")
+    await listener.until(lambda: listener.is_up)
+
+
 async def test_a_unix_socket_serves_as_well(tmp_path, nursery):
     path = tmp_path / "s"
     with RedisProcess(tmp_path, "--unixsocket", str(path)):
