@@ -73,6 +73,12 @@ def _told(info: ServerInfo) -> Iterator[Found]:
         else "commits may be lost with the server; appendfsync always keeps them (docs/redis.md)"
     )
     yield True, "Redis durability", kept
+    if info.has_replicas:
+        text = (
+            "there are some: each restart of Redis begins a new era, in which clients are reset, for one of them "
+            "may have been promoted without what it had not received (docs/redis.md)"
+        )
+        yield True, "Redis replicas", text
 
 
 def _rights(link: RedisLink, names: RedisNames) -> Found:

@@ -13,7 +13,7 @@ from syncd.cli.doctor import findings
 from syncd.config import Config
 from syncd.store.redis_keys import RedisNames
 from syncd.store.redis_rights import IN_CLUSTERS, KEEPS_ALL, user_rules
-from syncd.testing.redis_process import redis_executable
+from syncd.testing.redis_process import RedisProcess, redis_executable, wait_until
 from syncd.testing.redis_server import RedisServer
 from tests.integration.cli_server import Server, environment
 
@@ -83,6 +83,21 @@ def test_the_redis_of_a_node_is_looked_at(options, wanted):
     assert result.returncode == (1 if wanted else 0)
     for subject in ("version", "latency", "clock"):
         assert subject in result.stdout
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.skipif(redis_executable() is None, reason="no redis-server (make test installs it)")
+def test_replicas_are_told_with_what_they_mean_for_a_restart(tmp_path):
+    """A hint and no problem: it is what replicas are for, but nobody would look for it in the first restart."""
+    with RedisProcess(tmp_path) as master:
+        config = Config(redis=master.url)
+        assert "Redis replicas" not in {each.subject for each in findings(config)}
+        with RedisProcess(tmp_path, "--replicaof", f"127.0.0.1 {master.port}"):
+            wait_until(lambda: b"state=online" in master.ask("INFO", "replication"), "a replica")
+            found = {each.subject: each for each in findings(config)}["Redis replicas"]
+    assert found.is_well
+    assert "each restart of Redis begins a new era" in found.text
 
 
 @pytest.mark.process

@@ -2,6 +2,8 @@
 
 import contextlib
 
+import redis
+
 from syncd.testing.redis_process import RedisProcess, wait_until
 
 CLUSTER = (
@@ -60,3 +62,19 @@ def sees_all(sentinel):
     facts = sentinel.ask("SENTINEL", "MASTER", "main")
     facts = dict(zip(facts[::2], facts[1::2], strict=True))
     return facts[b"num-slaves"] == b"1" and facts[b"num-other-sentinels"] == b"2"
+
+
+def told(server, *words):
+    """Return an answer, or nothing: a server that changes its role cuts its clients off."""
+    try:
+        return server.ask(*words)
+    except redis.ConnectionError:
+        return b""
+
+
+def is_master(server):
+    return b"role:master" in told(server, "INFO", "replication")
+
+
+def has_replica(server):
+    return b"state=online" in told(server, "INFO", "replication")

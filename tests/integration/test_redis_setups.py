@@ -16,7 +16,7 @@ from syncd.store.redis_keys import RedisNames
 from syncd.store.redis_rights import user_rules
 from syncd.testing.process import API_KEY, ServerProcess, free_port
 from syncd.testing.redis_process import RedisProcess, redis_executable, wait_until
-from tests.integration.redis_groups import CLUSTER, join, sees_all
+from tests.integration.redis_groups import CLUSTER, has_replica, is_master, join, sees_all
 from tests.integration.test_bus_tls import certificate
 
 __all__ = ["certificate"]  # fixture
@@ -69,6 +69,7 @@ def server(folder, *options, tls=None):
     made = RedisProcess(folder, "--include", str(conf), *options)
     made.url = f"redis://admin:ADMIN_PASSWORD@127.0.0.1:{made.port}"
     if tls is not None:
+        made.port = port
         made.url = f"rediss://admin:ADMIN_PASSWORD@127.0.0.1:{port}?ssl_ca_certs={cert}"
     return made
 
@@ -171,7 +172,7 @@ def test_sentinels_with_users_of_their_own_over_a_failover(tmp_path):
         master = stack.enter_context(server(tmp_path / "a"))
         follow = ("--replicaof", f"127.0.0.1 {master.port}")
         replica = stack.enter_context(server(tmp_path / "b", *follow))
-        wait_until(lambda: b"state=online" in master.ask("INFO", "replication"), "a replica")
+        wait_until(lambda: has_replica(master), "a replica")
         sentinels = [stack.enter_context(sentinel(tmp_path, master)) for _ in range(3)]
         for each in sentinels:
             wait_until(lambda each=each: sees_all(each), "Sentinels that know of all")
@@ -182,6 +183,6 @@ def test_sentinels_with_users_of_their_own_over_a_failover(tmp_path):
             assert not isinstance(raised.value, StoreUnreachable)
         with node_on(tmp_path, url) as node:
             master.kill()
-            wait_until(lambda: b"role:master" in replica.ask("INFO", "replication"), "a master")
+            wait_until(lambda: is_master(replica), "a master")
             wait_until(lambda: publish(node) == 200, "a node that has found it", timeout_s=40.0)
             wait_until(lambda: node.get("/health/ready")[0] == 200, "a node that is ready")
