@@ -6,7 +6,7 @@ Owned by `ClientCore`, which tells it what happened. Every request settles once.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from syncd.client.connection import ConnectionCore
@@ -73,6 +73,10 @@ class Asking:
         for request in self._requests.of_kind("auth", ""):
             self._requests.close(request.id)
 
+    def sizes(self) -> Iterator[int]:
+        """Yield how long the messages are that have no answer."""
+        return (len(request.message) for request in self._requests.all())
+
     def leave_all(self) -> None:
         """Take every announcement back."""
         for channel in self._announced:
@@ -120,7 +124,7 @@ class Asking:
         request_id = self.ask("presence", {"channel": channel, "state": state})
         if state is None:
             self._announced.pop(channel, None)
-        else:
+        elif self._requests.find(request_id) is not None:
             self._announced[channel] = state
         return request_id
 
@@ -155,9 +159,14 @@ class Asking:
         if len(request.message) <= limit:
             self._send(request.message)
             return
-        self._requests.close(request.id)
         text = f"The message has {len(request.message)} bytes; the server takes {limit}."
-        self._settle(request, error=RequestFailed(ErrorCode.TOO_LARGE.value, text))
+        self._fail(request, RequestFailed(ErrorCode.TOO_LARGE.value, text))
+
+    def _fail(self, request: Request, error: RequestFailed) -> None:
+        self._requests.close(request.id)
+        if request.kind == "presence":
+            self._announced.pop(ChannelName(request.channel), None)
+        self._settle(request, error=error)
 
     def _settle(
         self,
@@ -187,10 +196,7 @@ class Asking:
         if error.retryable:
             self._requests.postpone(request, now, (error.after_ms or 0) / 1000)
             return True
-        self._requests.close(request.id)
-        if request.kind == "presence":
-            self._announced.pop(ChannelName(request.channel), None)
-        self._settle(request, error=error)
+        self._fail(request, error)
         return True
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -24,6 +24,8 @@ __all__ = ["ClientClaim", "ConnectionCore", "ConnectionSettings"]
 PROTOCOL_VERSION = 1
 ABNORMAL_CLOSE = 1006
 """RFC 6455: the connection ended without a close frame."""
+LEAST_PACK_BYTES = 1_024
+"""Frames of several messages are not made smaller than this."""
 
 
 @attrs.frozen
@@ -78,7 +80,9 @@ class ConnectionCore:
         self.claims: list[ClientClaim] = list(claims)
         """Clients it speaks for, in the order of `welcome.clients`."""
         self.max_frame_bytes = 65_536
-        """What the server accepts; told by `welcome`."""
+        """What the server accepts, told by `welcome`, or less where it has turned out that such does not get through."""
+        self.pack_bytes = math.inf
+        """What frames of several messages have at most: half as much after each session that `TOO_BIG` ended."""
         self.error: ConnectionStopped | None = None
         """Why it is FAILED."""
         self._tell = tell
@@ -93,6 +97,10 @@ class ConnectionCore:
         """Of the state: to dial, to be welcome, or to have heard something."""
         self._silence_s = math.inf
         self._welcomed_at = math.inf
+        self._is_cut = False
+        """The last session was ended by `TOO_BIG`."""
+        self._most_bytes: float = math.inf
+        """Longer messages do not get through."""
 
     def _step(self, happened: ConnectionInput, code: int | None = None, reason: str = "") -> bool:
         """Go to the next state and tell it; return False where the table has no step."""
@@ -171,6 +179,9 @@ class ConnectionCore:
         if now - self._welcomed_at >= self._settings.stable_s:
             self._backoff.reset()
             self._num_refused = 0
+        if code == CloseCode.TOO_BIG and self._welcomed_at < math.inf:
+            self._is_cut = True
+            self.pack_bytes = max(self.pack_bytes / 2, LEAST_PACK_BYTES)
         self._welcomed_at = math.inf
         if code == CloseCode.UNAUTHORIZED:
             self._denied(code, reason)
@@ -239,11 +250,22 @@ class ConnectionCore:
         if not self._step(ConnectionInput.WELCOMED):
             return False
         self.claims = claims
-        self.max_frame_bytes = max_frame_bytes
+        self.max_frame_bytes = int(min(max_frame_bytes, self._most_bytes))
+        self.pack_bytes = min(self.pack_bytes, self.max_frame_bytes)
         self._silence_s = silence_s
         self._welcomed_at = now
         self._deadline = now + silence_s
         return True
+
+    def blame(self, sizes: Iterable[int]) -> None:
+        """The messages that have no answer are so long.
+
+        If `TOO_BIG` ended the last session, and none of its frames of several messages can have been as long as the longest of these, then
+        that is too long, whichever frame it was: that was a shorter one, or this. What was answered has got through, so it is shorter.
+        """
+        if self._is_cut and (longest := max(sizes, default=0)) > 2 * self.pack_bytes:
+            self.max_frame_bytes = self._most_bytes = longest - 1
+        self._is_cut = False
 
     def said_bye(self, body: Body) -> None:
         """Take `bye`: note its advice and end the connection."""

@@ -7,6 +7,7 @@ happened and perform what `take` returns. Methods never wait and never call back
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -125,7 +126,7 @@ class ClientCore:
 
     def _flush(self) -> None:
         if self._messages:
-            frames = pack_frames(self._messages, self._connection.max_frame_bytes)
+            frames = pack_frames(self._messages, self._connection.pack_bytes)
             self._messages.clear()
             self._outputs.extend(map(Send, frames))
 
@@ -333,7 +334,13 @@ class ClientCore:
         if not self._connection.welcomed(body, now):
             return
         self._age.welcomed(body["server_time_ms"], now)
-        self.entries.welcomed(body, now, self._connection.max_frame_bytes)
+        self._connection.blame(itertools.chain(self._asking.sizes(), self.entries.sizes()))
+        self.entries.welcomed(
+            body,
+            now,
+            max_frame_bytes=self._connection.max_frame_bytes,
+            pack_bytes=self._connection.pack_bytes,
+        )
         self._channels.went_online()
         self._asking.went_online()
 

@@ -69,7 +69,7 @@ def _check_shape(body: Body) -> None:
         waiting += [(item, depth + 1) for item in items if isinstance(item, dict | list | tuple)]
 
 
-def pack_frames(messages: Sequence[bytes], max_bytes: int) -> list[bytes]:
+def pack_frames(messages: Sequence[bytes], max_bytes: float) -> list[bytes]:
     """Concatenate messages, in order, into frames that a server reads to the end.
 
     What lies behind the last value that counts would be lost, and never answered: so only short messages share a frame.

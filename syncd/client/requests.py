@@ -73,10 +73,14 @@ class Requests:
         request.retry_at = now + request.backoff.next_s(after_s)
         self._delayed[request.id] = request
 
+    def all(self) -> list[Request]:
+        """Return all, oldest first."""
+        return list(self._open.values())
+
     def all_to_send(self) -> list[Request]:
         """Return all, oldest first, and forget what was postponed: a new connection asks everything again."""
         self._delayed.clear()
-        return list(self._open.values())
+        return self.all()
 
     def due(self, now: float) -> list[Request]:
         """Return, oldest first, the postponed ones whose time has come."""
@@ -91,7 +95,7 @@ class Requests:
 
     def close_all(self) -> list[Request]:
         """Remove and return all, oldest first."""
-        left = list(self._open.values())
+        left = self.all()
         self._open.clear()
         self._delayed.clear()
         return left

@@ -101,6 +101,11 @@ class StateCore:
         """All watches, to look at."""
         return [w for w in self._watching.watches.values() if not w.is_leaving]
 
+    def sizes(self) -> Iterator[int]:
+        """Yield how long the messages of undecided mutations are at most."""
+        for queue in self._queues:
+            yield from map(queue.size_bytes, queue.undecided.values())
+
     def get(self, watch_id: int, key: str) -> Any:
         """Return what a watch shows of an entry, or `NOTHING`. Not to be changed."""
         return self._shown.get(watch_id, key)
@@ -172,7 +177,7 @@ class StateCore:
 
     # -------------------------------------------------------------------------------- connection and time
 
-    def welcomed(self, body: Body, now: float, max_frame_bytes: int) -> None:
+    def welcomed(self, body: Body, now: float, *, max_frame_bytes: int, pack_bytes: float) -> None:
         """A session is there: send mutations, then ask for every watch.
 
         In this order, because the outcomes of what was decided before then come first, and their predictions go in the very
@@ -180,7 +185,7 @@ class StateCore:
         """
         self._wall_ms = body["server_time_ms"] - now * 1000
         self._predictions.doubt()
-        self._watching.max_frame_bytes = max_frame_bytes
+        self._watching.pack_bytes = pack_bytes
         for queue, state in zip(self._queues, body["clients"], strict=False):
             last_mid = state["last_mid"]
             self._drop_too_large(queue, last_mid, max_frame_bytes)

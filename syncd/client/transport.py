@@ -16,6 +16,7 @@ import trio_websocket
 
 from syncd.client.connection import ABNORMAL_CLOSE
 from syncd.client.frames import MAX_FRAME_BYTES
+from syncd.codes import CloseCode
 
 __all__ = ["Closure", "Link", "StreamOpener", "Target", "target_from_url"]
 
@@ -24,6 +25,9 @@ CLOSE_S = 1.0
 """How long a polite end may take: what was sent is flushed and the close frame answered, or not."""
 RECEIVE_BYTES = 65_536
 """One read of the socket: a burst of events costs one pass through the parser."""
+
+_TOO_BIG_HERE = f"Exceeded maximum message size: {MAX_FRAME_BYTES} bytes"
+"""What trio-websocket 0.12 says when it ends a connection for a frame of the server's. The core takes 1009 for a word about our frames."""
 
 _CUT_OFF = "The server closed the connection before it answered the upgrade."
 
@@ -214,7 +218,7 @@ class Link:
                 self._on_frame(frame)
         except trio_websocket.ConnectionClosed as closed:
             if self._close_code is None and closed.reason is not None:
-                self._closure = Closure(closed.reason.code, closed.reason.reason or "")
+                self._closure = _closure_from_reason(closed.reason)
 
     async def _write(self, connection: Any) -> None:
         try:
@@ -238,8 +242,14 @@ def _closure_from_error(error: Exception) -> Closure:
         reason = f"The server answered the upgrade with status {error.status_code}."
         return Closure(reason=reason, after_s=_retry_after_s(error.headers or ()))
     if isinstance(error, trio_websocket.ConnectionClosed) and error.reason is not None:
-        return Closure(error.reason.code, error.reason.reason or "")
+        return _closure_from_reason(error.reason)
     return Closure(reason=f"{type(error).__name__}: {error}")
+
+
+def _closure_from_reason(reason: trio_websocket.CloseReason) -> Closure:
+    text = reason.reason or ""
+    code = CloseCode.PROTOCOL_ERROR_WS if text == _TOO_BIG_HERE else reason.code
+    return Closure(code, text)
 
 
 def _retry_after_s(headers: Any) -> float:

@@ -235,7 +235,7 @@ class WatchedChannel:
                 known = max(known, position.offset)
         return known
 
-    def have(self, watch: Watch, max_bytes: int) -> Body | None:
+    def have(self, watch: Watch, max_bytes: float) -> Body | None:
         """Build `have`: versions of what is there of a watch, as many as fit."""
         entries = self.newest
         if entries is None:

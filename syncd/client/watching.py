@@ -43,7 +43,7 @@ class WatchTable:
     ) -> None:
         self.channels: dict[str, WatchedChannel] = {}
         self.watches: dict[int, Watch] = {}
-        self.max_frame_bytes = 65_536
+        self.pack_bytes: float = 65_536
         self.clients: Mapping[str, int] = {}
         """Ours, with the last mutation that was decided when the session began: every snapshot is as of that at least."""
         self._rng = rng
@@ -187,7 +187,7 @@ class WatchTable:
         if watch.channel is not None:
             channel = self.channels[watch.channel]
             body["position"] = position_to_wire(channel.position_of(watch))
-            body["have"] = channel.have(watch, self.max_frame_bytes)
+            body["have"] = channel.have(watch, self.pack_bytes)
             after = self._wanted_after(watch.channel)
             if after is not None and watch.may_ask_after:
                 body["after"] = {watch.channel: position_to_wire(after)}

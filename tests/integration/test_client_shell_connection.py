@@ -6,9 +6,11 @@ import random
 import pytest
 import trio
 import trio.testing
+import trio_websocket
 
 from syncd.client import ClientClosed, ConnectionState, ConnectionStopped, Unauthorized, open_client
-from syncd.client.transport import target_from_url
+from syncd.client.frames import MAX_FRAME_BYTES
+from syncd.client.transport import Link, target_from_url
 from syncd.codes import CloseCode
 from tests.integration.model_node import URL, Node, until
 
@@ -257,3 +259,27 @@ async def test_an_end_before_the_answer_to_the_upgrade_ends_the_attempt_at_once(
     async with open_client(URL, open_stream=open_stream, rng=random.Random(1)):
         await until(lambda: len(dials) == 2)
     assert dials[1] - dials[0] <= 1
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "code"),
+    [(0, CloseCode.TOO_BIG), (MAX_FRAME_BYTES + 1, CloseCode.PROTOCOL_ERROR_WS)],
+)
+async def test_a_frame_of_the_servers_that_is_too_big_is_told_from_one_of_ours(
+    nursery, num_bytes, code
+):
+    async def serve(stream):
+        async with trio.open_nursery() as inner:
+            request = await trio_websocket.wrap_server_stream(inner, stream)
+            connection = await request.accept(subprotocol="syncd.v1")
+            with contextlib.suppress(trio_websocket.ConnectionClosed):
+                if num_bytes:
+                    await connection.send_message(b"x" * num_bytes)
+                else:
+                    await connection.aclose(CloseCode.TOO_BIG, "yours")
+
+    _, open_stream = dialling(nursery, serve)
+    link = Link(target_from_url(URL), open_stream, lambda: None, lambda _frame: None)
+    with trio.fail_after(20):
+        closure = await link.run()
+    assert closure.code == code
