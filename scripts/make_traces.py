@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts.traces import channels, rebase, requests, sending, settling, watching
+from scripts.traces import channels, rebase, requests, sending, settling, too_big, watching
 from scripts.traces.channel_scene import ChannelScene
 from scripts.traces.writer import Scene
 
@@ -25,6 +25,7 @@ CHANNELS = VECTORS / "channels"
 SCENES: list[Callable[[], Scene]] = [
     *rebase.SCENES,
     *sending.SCENES,
+    *too_big.SCENES,
     *watching.SCENES,
     *settling.SCENES,
 ]

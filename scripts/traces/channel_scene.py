@@ -115,7 +115,7 @@ class ChannelScene(Steps):
     def _ask(self, request_id: int) -> None:
         self._requests[request_id] = len(self._requests) + 1
 
-    def open(self) -> None:
+    def open(self, max_frame_bytes: int = 65_536) -> None:
         """A connection opens, hello is sent, and welcome comes."""
         if self._is_started:
             self.core.wake(self.now)
@@ -127,7 +127,7 @@ class ChannelScene(Steps):
         self._is_started = True
         self.core.connect_succeeded()
         self._step("open")
-        limits = {"server_time_ms": 0, "ping_ms": 25_000, "max_frame_bytes": 65_536}
+        limits = {"server_time_ms": 0, "ping_ms": 25_000, "max_frame_bytes": max_frame_bytes}
         self.receive(["welcome", {"session": "s", "clients": clients, **limits}])
 
     def close(self) -> None:

@@ -25,6 +25,23 @@ def a_publication_is_sent_until_it_is_answered() -> ChannelScene:
     return scene
 
 
+def a_publication_that_does_not_get_through_is_given_up_alone() -> ChannelScene:
+    """It is longer than frames of several messages were, in two sessions that ended with 1009."""
+    scene = ChannelScene()
+    scene.publish("x" * 2_500)
+    scene.publish({"n": 1})
+    scene.open(max_frame_bytes=4_096)
+    for _ in range(2):
+        scene.sent("publish", "publish")
+        scene.lose(1009)
+        scene.open(max_frame_bytes=4_096)
+    scene.sent("publish")
+    scene.told("state", "settled")
+    scene.publish("x" * 2_500)
+    scene.told("settled")
+    return scene
+
+
 def a_request_refused_for_now_is_sent_again() -> ChannelScene:
     """After the wait that the server asked for; one refused for good fails."""
     scene = ChannelScene()
@@ -161,6 +178,7 @@ def a_closed_client_leaves_and_settles() -> ChannelScene:
 
 SCENES = [
     a_publication_is_sent_until_it_is_answered,
+    a_publication_that_does_not_get_through_is_given_up_alone,
     a_request_refused_for_now_is_sent_again,
     history_is_told_as_it_was_asked_for,
     presence_is_a_state_and_what_changed_since,
