@@ -26,6 +26,7 @@ const SILENCE_SLACK_MS = 10_000;
 /** Bytes by which a tab's message may grow: our numbers for requests and clients' names. */
 const GROWTH_BYTES = 128;
 const ABNORMAL_CLOSE = 1006;
+const TOO_BIG = 1009;
 const UNAUTHORIZED = 4401;
 const TAKEN_OVER = 4504;
 
@@ -90,9 +91,13 @@ export class Hub {
     this.#watches = new SharedWatches(this.#exchange);
   }
 
-  #flush(): void {
+  /** @param tab Whose messages these are; null: nobody's. */
+  #flush(tab: TabId | null = null): void {
     const limit = this.#session?.maxFrameBytes ?? 4_096;
-    for (const frame of packFrames(this.#up.splice(0), limit)) this.#owner.sendUp(frame);
+    for (const frame of packFrames(this.#up.splice(0), limit)) {
+      this.#session?.sent(frame, tab);
+      this.#owner.sendUp(frame);
+    }
   }
 
   // ------------------------------------------------------------------------------- tabs
@@ -101,12 +106,7 @@ export class Hub {
   expect(tab: TabId, claims: readonly ClientClaim[]): void {
     const known = this.#tabs.get(tab);
     if (known === undefined) {
-      this.#tabs.set(tab, {
-        claims,
-        isConnected: false,
-        isWelcomed: false,
-        announced: new Set(),
-      });
+      this.#tabs.set(tab, { claims, isConnected: false, isWelcomed: false, announced: new Set() });
     } else if (!known.isWelcomed) known.claims = claims;
   }
 
@@ -116,7 +116,7 @@ export class Hub {
       if (kind === "hello") this.#hello(tab, body, now);
       else if (this.#tabs.get(tab)?.isWelcomed) this.#passUp(tab, kind, body);
     }
-    this.#flush();
+    this.#flush(tab);
   }
 
   #hello(id: TabId, body: Body, now: number): void {
@@ -349,6 +349,8 @@ export class Hub {
 
   #over(code: number, reason: string): void {
     const tabs = [...this.#tabs].filter(([, tab]) => tab.isConnected).map(([id]) => id);
+    // The other tabs have sent nothing that long: they would fail what gets through.
+    const tooBig = code === TOO_BIG && this.#session?.longest.tab;
     this.#state = "down";
     this.#session = null;
     this.#deadline = NEVER;
@@ -362,7 +364,8 @@ export class Hub {
       tab.isWelcomed = false;
       tab.announced.clear();
     }
-    const isMeant = code === UNAUTHORIZED ? this.#token.refuse() : () => true;
+    const isMeant =
+      code === UNAUTHORIZED ? this.#token.refuse() : (tab: TabId) => code !== TOO_BIG || tab === tooBig;
     const close = (to: TabId[], told: number) => to.length > 0 && this.#owner.closeDown(to, told, reason);
     close(tabs.filter(isMeant), code);
     close(

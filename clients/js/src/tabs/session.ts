@@ -33,6 +33,8 @@ interface Admission {
 export class Session {
   readonly pingMs: number;
   readonly maxFrameBytes: number;
+  /** The longest frame that was sent, and the tab whose messages it had: where one was too big, this was, too. */
+  longest: { readonly bytes: number; readonly tab: TabId | null } = { bytes: 0, tab: null };
   readonly #body: Body;
   readonly #welcomedAt: number;
   /** By the id that was claimed, and by the one that the server gave for it. */
@@ -86,6 +88,11 @@ export class Session {
         .filter(({ client }, place) => client !== clients[place]?.client)
         .map(({ client }) => client),
     };
+  }
+
+  /** Note a frame with messages of this tab; null: of none. */
+  sent({ length: bytes }: Uint8Array, tab: TabId | null): void {
+    if (bytes > this.longest.bytes) this.longest = { bytes, tab };
   }
 
   /** A tab is gone: its clients are nobody's. */

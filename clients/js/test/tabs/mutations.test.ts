@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Client, Collection } from "../../src/index.ts";
 import { cancelMutation, pendingMutations } from "../../src/mutations/index.ts";
+import type { FakeSocket } from "../../src/testing/socket.ts";
 import { KeptStore } from "../entries/store.ts";
 import { FakeBrowser, FakeChannel, FakeTab } from "./browser.ts";
 
@@ -194,6 +195,34 @@ describe("a mutation of one tab", () => {
     expect(told.filter((word) => word.includes("undone")).length).toBeGreaterThan(1);
     expect(told.filter((word) => word.includes("secret"))).toEqual([]);
   });
+
+  /** Every tab was told that a frame was too big, and each gave up the longest that it had. */
+  it.each([0, 1])(
+    "is not given up when a proxy lets one of another tab not through (tab %i's)",
+    async (guilty) => {
+      const all = await watching(2);
+      cut();
+      await browser.pass(100);
+      browser.line = {
+        carry: (socket, way, frame, run) => {
+          const isTooBig = way === "up" && (frame?.length ?? 0) > 10_000;
+          if (isTooBig) void Promise.resolve().then(() => (socket as FakeSocket).end.close(1009));
+          else run();
+        },
+      };
+      const large = all[guilty]?.orders.put("large", "x".repeat(15_000)).server;
+      const fits = all[1 - guilty]?.orders.put("a", "y".repeat(9_000)).server;
+      const refused = expect(large).rejects.toMatchObject({ status: "rejected", code: "too_large" });
+      browser.world.server.isReachable = true;
+      await browser.pass(60_000);
+      await refused;
+      await fits;
+      expect(browser.world.server.entries.get("orders", "a")).toHaveLength(9_000);
+      all[1 - guilty]?.orders.put("b", "z".repeat(9_500));
+      await browser.pass(100);
+      expect(browser.world.server.entries.get("orders", "b")).toHaveLength(9_500);
+    },
+  );
 
   it("does not keep another tab from being settled", async () => {
     const all = await watching(2);
