@@ -212,6 +212,30 @@ describe("a mutation that is taken back", () => {
     expect([await second.server, store.kept.size]).toEqual([10, 0]);
   });
 
+  /** A hundred that were taken back one after the other had the store keep 5,000. */
+  it("has the store keep what follows once, however many are taken back at once", async () => {
+    await cut();
+    const values = Array.from({ length: 20 }, (_, place) => place);
+    const ids = values.map((value) => orders.put(`k${value}`, value).id);
+    await world.clock.advance(0);
+    let numKept = 0;
+    const append = store.append.bind(store);
+    store.append = (mutations) => {
+      numKept += mutations.length;
+      return append(mutations);
+    };
+    for (const id of ids.slice(0, 15)) cancelMutation(client, id);
+    await mend();
+    await client.settled();
+    // Each that was taken back may be kept once more, under the number that it had last.
+    expect(numKept).toBeLessThan(ids.length);
+    expect(values.map((value) => world.server.entries.get("orders", `k${value}`))).toEqual(
+      values.map((value) => (value < 15 ? undefined : value)),
+    );
+    await world.clock.advance(0);
+    expect(store.kept.size).toBe(0);
+  });
+
   it("needs no store", async () => {
     await open(false);
     expect(await orders.incr("a", 1).server).toBe(1);

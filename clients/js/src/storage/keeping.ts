@@ -119,29 +119,41 @@ class Keeper implements Kept, Keeping {
     if (ids.length > 0) this.#drop(ids);
   }
 
-  /** Their ids are looked up when it is their turn: while `restore` runs nobody has them yet. */
+  /**
+   * Their ids are looked up when it is their turn: while `restore` runs nobody has them yet. What has another number by then is
+   * left out, as it is to be kept under that: who takes back hundreds numbers what follows anew each time.
+   */
   #keep(made: readonly ToKeep[]): void {
     const { engine } = this.#host;
     const { claims } = engine.core.connection;
-    const stored = () =>
-      made.map(({ pending: { id, name, args, nowMs: madeAtMs }, client, mid }) => {
+    const append = async () => {
+      const latest = made.filter((one) => this.#keptAs(one));
+      const stored = latest.map(({ pending: { id, name, args, nowMs: madeAtMs }, client, mid }) => {
         const known = this.#ids.get(id) ?? newId(engine.outside);
         this.#ids.set(id, known);
         const claim = claims.find((one) => one.client === client) ?? null;
         return { id: known, claim, mid, name, args, madeAtMs };
       });
-    void this.#after(() => this.#store.append(stored())).then(() =>
+      if (stored.length > 0) await this.#store.append(stored);
+    };
+    void this.#after(append).then(() =>
       engine.run(() => {
         for (const one of made) this.#wasKept(one);
       }),
     );
   }
 
-  #wasKept({ pending, client, mid }: ToKeep): void {
+  /** Return how a mutation is kept; undefined: under another number than this. */
+  #keptAs({ pending, client, mid }: ToKeep): { isKept: boolean } | undefined {
     const kept = this.#kept.get(pending);
-    if (kept?.as !== placeOf(mid, client)) return;
+    return kept?.as === placeOf(mid, client) ? kept : undefined;
+  }
+
+  #wasKept(one: ToKeep): void {
+    const kept = this.#keptAs(one);
+    if (!kept) return;
     kept.isKept = true;
-    this.#host.engine.core.entries.queueOf(pending.slot).sendNext();
+    this.#host.engine.core.entries.queueOf(one.pending.slot).sendNext();
   }
 
   #drop(ids: readonly number[], areTakenBack = false): void {
