@@ -162,11 +162,19 @@ class ThreadWorker:
     def start(self) -> None:
         """See `Worker.start`."""
         if self._bell is None:
-            self._bell = _Bell()
+            bell = _Bell()
             thread = threading.Thread(
-                target=self._serve, args=(self._bell,), name=self._name, daemon=True
+                target=self._serve, args=(bell,), name=self._name, daemon=True
             )
-            thread.start()
+            try:
+                thread.start()
+            except (
+                RuntimeError
+            ):  # the system gives no more threads; whoever starts the actor again tries again
+                bell.deafen()
+                bell.close()
+                raise
+            self._bell = bell
 
     def submit(self, work: Callable[[], T]) -> Job[T]:
         """See `Worker.submit`."""

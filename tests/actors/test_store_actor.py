@@ -260,6 +260,22 @@ async def test_errors_of_the_thread_reach_the_loop():
     worker.stop()
 
 
+async def test_a_thread_that_could_not_be_started_is_started_the_next_time(monkeypatch):
+    worker = ThreadWorker("store")
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            worker.start()
+    worker.start()
+    with trio.fail_after(5):
+        assert await worker.submit(lambda: 1).wait() == 1
+    worker.stop()
+
+
 async def test_a_job_given_up_does_not_answer_for_the_next():
     worker = ThreadWorker("store")
     worker.start()
