@@ -206,6 +206,10 @@ def parse_change_settings(body: dict[str, Any]) -> ChangeSettings:
     changes = {name: value for name, value in body.items() if name != "collection"}
     if not changes:
         raise rejected("Name a setting to change: max_entries, max_bytes, ttl_s or stale_s.")
+    for name, value in changes.items():
+        # Before anything is entered in the audit, whose rows have the integers of the protocol.
+        if value is not None and (type(value) not in (int, float) or not abs(value) <= MAX_INTEGER):
+            raise rejected(f"Field {name!r} must be a number of at most 2^53 - 1.")
     return ChangeSettings(_collection(body), changes)
 
 

@@ -245,6 +245,12 @@ def test_clearing_and_warming_are_of_one_collection_or_of_all():
         (parse_change_settings, {"collection": "orders"}),
         (parse_change_settings, {"max_entries": 1}),
         (parse_change_settings, {"collection": "orders", "max_entry": 1}),
+        (parse_change_settings, {"collection": "orders", "max_entries": 2**53}),
+        (parse_change_settings, {"collection": "orders", "max_bytes": -(2**64)}),
+        (parse_change_settings, {"collection": "orders", "ttl_s": 10**400}),
+        (parse_change_settings, {"collection": "orders", "stale_s": float("nan")}),
+        (parse_change_settings, {"collection": "orders", "max_entries": [2**64]}),
+        (parse_change_settings, {"collection": "orders", "max_entries": True}),
     ],
 )
 def test_an_order_to_the_cache_that_is_none_is_refused(parse, body):

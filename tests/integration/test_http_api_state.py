@@ -206,6 +206,7 @@ async def test_keys_of_several_partitions_are_invalidated_in_their_channels(node
         ("post", "cache/config", {"collection": "nope", "ttl_s": 1}, "permission_denied"),
         ("post", "cache/config", {"collection": "prices", "max_entries": 0}, "bad_request"),
         ("post", "cache/config", {"collection": "prices", "ttl_s": "1 h"}, "bad_request"),
+        ("post", "cache/config", {"collection": "prices", "stale_s": 2**70}, "bad_request"),
         ("post", "cache/clear", {"collection": "nope"}, "permission_denied"),
         ("post", "cache/warm", {"collection": "nope"}, "permission_denied"),
     ],
