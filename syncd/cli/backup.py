@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import httpx
 
-from syncd.cli.exits import ExitCode, Failed
+from syncd.cli.exits import Failed, no_answer
 from syncd.cli.remote import api_options, exit_code_of_code, json_line, positions_json
 
 __all__ = ["backup", "restore"]
@@ -35,7 +35,7 @@ def backup(file: Path, *, url: str, api_key: str | None) -> None:
         )
         told = answer.json()
     except (httpx.TransportError, ValueError) as error:
-        raise Failed(f"No answer from {url}: {error}", ExitCode.UNREACHABLE) from None
+        raise no_answer(url, error) from None
     if answer.status_code != 200:
         raise Failed(told["error"]["message"], exit_code_of_code(told["error"]["code"]))
     click.echo(json_line(told))

@@ -17,7 +17,7 @@ import attrs
 import click
 import httpx
 
-from syncd.cli.exits import ExitCode, Failed
+from syncd.cli.exits import ExitCode, Failed, no_answer
 from syncd.cli.remote import api_options, exit_code_of_code, json_line
 from syncd.config import Config
 from syncd.config_load import check_config, find_config, load_config
@@ -153,7 +153,7 @@ def _told(url: str, api_key: str | None, path: str) -> dict[str, Any]:
         answer = httpx.get(url.rstrip("/") + path, headers=headers, timeout=INFO_S)
         told: dict[str, Any] = answer.json()
     except (httpx.TransportError, ValueError) as error:
-        raise Failed(f"No answer from {url}: {error}", ExitCode.UNREACHABLE) from None
+        raise no_answer(url, error) from None
     if answer.status_code != 200:
         raise Failed(told["error"]["message"], exit_code_of_code(told["error"]["code"]))
     return told

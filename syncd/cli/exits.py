@@ -9,7 +9,7 @@ import click
 from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
 
-__all__ = ["ExitCode", "Failed", "exit_code_of"]
+__all__ = ["ExitCode", "Failed", "exit_code_of", "no_answer"]
 
 
 class ExitCode(enum.IntEnum):
@@ -36,6 +36,15 @@ class Failed(click.ClickException):
     def __init__(self, message: str, exit_code: ExitCode = ExitCode.FAILURE) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def no_answer(url: str, error: Exception | None = None) -> Failed:
+    """Return the error of a server that does not answer, with what may be done about it."""
+    why = "" if error is None else f" ({error})"
+    return Failed(
+        f"No answer from {url}{why}. Is a node running there? Start one with syncd serve, or name another with --url or SYNCD_URL.",
+        ExitCode.UNREACHABLE,
+    )
 
 
 _BY_ERROR = {

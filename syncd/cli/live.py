@@ -11,7 +11,7 @@ from typing import Any
 import click
 import trio
 
-from syncd.cli.exits import ExitCode, Failed
+from syncd.cli.exits import ExitCode, Failed, no_answer
 from syncd.cli.remote import exit_code_of_code, json_line
 from syncd.client import (
     Client,
@@ -145,7 +145,7 @@ class LiveRun(ABC):
             async for state in client.states():
                 if state is ConnectionState.CONNECTED:
                     return
-        raise Failed(f"No connection to {url}.", ExitCode.UNREACHABLE)
+        raise no_answer(url)
 
     async def _tell_states(self, client: Client) -> None:
         async for state in client.states():

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from syncd.backend import Publisher, Refused, Unauthorized, Unreachable
-from syncd.cli.exits import ExitCode, Failed
+from syncd.cli.exits import ExitCode, Failed, no_answer
 from syncd.codes import ErrorCode
 from syncd.http.json_values import jsonable
 from syncd.ids import ChannelName, Epoch, Position
@@ -127,4 +127,4 @@ def open_publisher(url: str, api_key: str | None) -> Iterator[Publisher]:
     except Refused as error:
         raise Failed(str(error), exit_code_of_code(error.code)) from None
     except Unreachable as error:
-        raise Failed(f"No answer from {url}: {error}", ExitCode.UNREACHABLE) from None
+        raise no_answer(url, error) from None

@@ -352,3 +352,24 @@ def test_check_tells_every_problem_and_exits_with_2(capsys, tmp_path):
     assert out == ""
     assert len(err.splitlines()) == 2
     assert main(["check", "--quiet", "--insecure", "--config", "nowhere"]) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["publish", "demo:a", "1"],
+        ["mutate", "orders.ship", "[]"],
+        ["get", "orders", "a"],
+        ["watch", "orders", "--wait", "0", "--quiet"],
+        ["cache", "stats"],
+        ["info"],
+        ["backup", "copy.db"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_whom_nobody_answers_says_what_to_do(arguments, capsys):
+    assert main([*arguments, "--url", "http://127.0.0.1:1"]) == ExitCode.UNREACHABLE
+    told = capsys.readouterr().err
+    assert "http://127.0.0.1:1" in told
+    assert "syncd serve" in told
+    assert "--url" in told
