@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 import trio
 
+from syncd.actors.kit_application import application_code
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected
 from syncd.gateway.holding import HOLD_S, RETRY_MS
@@ -85,7 +86,8 @@ class AuthorizerCalls:
         call = _Call(identity, action, target)
         if not self._is_async:
             try:
-                result = self._authorizer(identity, action, target)
+                with application_code:
+                    result = self._authorizer(identity, action, target)
             except Exception as failure:  # noqa: BLE001 - an application's bug denies this request only
                 self._fail(failure)
                 return False
@@ -127,12 +129,13 @@ class AuthorizerCalls:
 
     async def _call(self, call: _Call) -> bool:
         try:
-            result = call.result
-            if result is None:
-                result = self._authorizer(call.identity, call.action, call.target)
-            call.result = None
-            if inspect.isawaitable(result):
-                result = await result
+            with application_code:
+                result = call.result
+                if result is None:
+                    result = self._authorizer(call.identity, call.action, call.target)
+                call.result = None
+                if inspect.isawaitable(result):
+                    result = await result
         except Exception as failure:  # noqa: BLE001 - an application's bug denies this request only
             self._fail(failure)
             return False

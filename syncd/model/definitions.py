@@ -27,6 +27,7 @@ __all__ = [
     "ScannerDefinition",
     "Tagged",
     "Warm",
+    "has_other_keys",
 ]
 
 MIB = 1_048_576
@@ -231,3 +232,11 @@ class AppDefinition:
         The loader then only fills keys never seen; nothing expires, and a rebuild deletes nothing.
         """
         return self.collections[collection].on_commit is None and self.has_mutators(collection)
+
+
+def has_other_keys(values: Mapping[Any, Any]) -> bool:
+    """Tell whether what a loader of lists returned is by something else than keys, such as numbers: no entry would be found in it.
+
+    Only the first is looked at: a source may be a mapping of any size.
+    """
+    return not isinstance(next(iter(values), ""), str)

@@ -153,6 +153,21 @@ async def test_an_application_that_is_away_is_not_hammered_and_then_told_everyth
         assert len(failures) == len({line["key"] for line in failures}), "once a key, not each time"
 
 
+async def test_a_hook_that_would_end_the_program_is_told_again(autojump_clock):
+    database, exits = Database(), [SystemExit(1)]
+
+    def fails(_change):
+        if exits:
+            raise exits.pop()
+
+    database.fails = fails
+    async with running(app_of(database)) as world:
+        await world.mutate(Asker(), 1, "items.put", ["a", 1])
+        await trio.sleep(10)
+        assert database.told == [("a", 1)]
+        assert database.num_calls == 2
+
+
 async def test_a_call_that_hangs_is_cancelled_and_told_again(autojump_clock):
     database = Database()
     database.delay_s = 1e9

@@ -157,6 +157,40 @@ async def test_what_cannot_be_kept_is_refused_for_that_key_alone(autojump_clock,
         assert await world.read("prices", "b") == {"b": 2}
 
 
+async def test_a_dict_by_numbers_is_a_fault_of_the_source_and_not_a_lack_of_entries(autojump_clock):
+    app = App()
+    prices = app.collection("prices", ttl=600)
+
+    @prices.loader
+    async def load(keys: list[str]):
+        return {int(key): 1 for key in keys}
+
+    async with running(app) as world:
+        assert await world.read("prices", "17") == "bad_source"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [SystemExit(2), BaseException("x"), BaseExceptionGroup("x", [SystemExit(2), KeyError()])],
+    ids=["exit", "base", "group"],
+)
+async def test_a_loader_that_would_end_the_program_fails_its_keys_alone(autojump_clock, failure):
+    source = Source(a=1)
+    source.failure = failure
+    async with running(app_of(source, ttl=600)) as world:
+        assert await world.read("prices", "a") == "load_failed"
+        source.failure = None
+        assert await world.read("prices", "b") == {"b": None}
+
+
+async def test_an_operators_interrupt_in_a_loader_ends_the_node(autojump_clock):
+    source = Source(a=1)
+    source.failure = KeyboardInterrupt()
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+        async with running(app_of(source, ttl=600)) as world:
+            await world.read("prices", "a")
+
+
 async def test_a_loader_that_hangs_is_given_up_in_time(autojump_clock):
     source = Source(a=1)
     source.delay_s = 1e6

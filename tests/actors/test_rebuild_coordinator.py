@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from syncd.actors.rebuild_coordinator.actor import LEFT
-from syncd.actors.rebuild_coordinator.reading import MAX_ATTEMPTS, MAX_RETRY_S, RETRY_S
+from syncd.actors.rebuild_coordinator.reading import MAX_ATTEMPTS, MAX_RETRY_S, RETRY_S, _by_key
+from syncd.actors.rebuild_coordinator.rows import BadRow
 from syncd.actors.rebuild_coordinator.running import LEASE_S, LOST, RENEW_S
 from syncd.actors.rebuild_coordinator.telling import TELL_S
 from syncd.model.rebuild_plan import MAX_RUNNING
@@ -72,6 +73,19 @@ async def test_after_a_crash_the_lease_expires_and_resume_goes_on_from_the_last_
         assert trio.current_time() - crashed_at <= LEASE_S + 5 + 2
     assert world.source.num_scanned <= 150
     assert len(world.values()) == 100
+
+
+async def test_a_scanner_that_would_end_the_program_is_called_again(autojump_clock):
+    world = World()
+    world.source.rows, world.source.failures = rows(30), {5: [SystemExit(1)]}
+    async with world.node() as one:
+        done = await ended(one, start(one))
+        assert (done["state"], done["done"]) == ("done", 30)
+
+
+def test_a_loader_that_answers_by_numbers_deletes_nothing():
+    with pytest.raises(BadRow, match="texts"):
+        _by_key(["17"], {17: "a value"})
 
 
 async def test_a_crash_of_the_coordinator_alone_fails_its_jobs_and_it_goes_on(autojump_clock):

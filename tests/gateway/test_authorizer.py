@@ -108,6 +108,34 @@ def test_an_exception_denies_that_request_alone_and_is_told_now_and_then():
     assert desk.authorizer.num_failed == 31
 
 
+def test_an_authorizer_that_would_end_the_program_denies_that_request_alone():
+    def leaves(_identity, _action, target):
+        if target == "open:a":
+            raise SystemExit(1)
+        return True
+
+    desk = state_desk(authorizer=leaves)
+    client = desk.client()
+    client.say("publish", id=1, channel="open:a", data=1)
+    client.say("publish", id=2, channel="open:b", data=1)
+    assert client.codes() == ["permission_denied"]
+    assert [command.request_id for command in desk.broadcaster.take()] == [2]
+
+
+async def test_so_does_an_async_one(nursery):
+    async def leaves(_identity, _action, _target):
+        await trio.lowlevel.checkpoint()
+        raise SystemExit(1)
+
+    desk = state_desk(authorizer=leaves)
+    nursery.start_soon(desk.authorizer.run)
+    client = desk.client()
+    client.say("publish", id=1, channel="open:a", data=1)
+    await trio.testing.wait_all_tasks_blocked()
+    desk.turn()
+    assert client.codes() == ["permission_denied"]
+
+
 def test_answers_live_a_minute_at_most_however_seldom_pings_are():
     calls = []
 

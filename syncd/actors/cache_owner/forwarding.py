@@ -20,6 +20,7 @@ import trio
 from syncd.actors.cache_owner.holdings import Holding, Holdings, value_of
 from syncd.actors.cache_owner.messages import ChangeForwarded
 from syncd.actors.kit import Reply
+from syncd.actors.kit_application import application_code
 from syncd.errors import SyncdError
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.definitions import EntryChange
@@ -187,7 +188,7 @@ class Forwarding:
             self._post(ChangeForwarded(holding, place, noted))
             return
         try:
-            with trio.fail_after(definition.on_commit_timeout_s):
+            with trio.fail_after(definition.on_commit_timeout_s), application_code:
                 await call(change)
         except Exception as failure:  # noqa: BLE001 - isolation: whatever the application raises, the change is told again
             pause_s = self._failed(holding, place, failure)

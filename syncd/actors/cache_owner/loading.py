@@ -21,10 +21,11 @@ from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.gathering import Flight
 from syncd.actors.cache_owner.holdings import TOMBSTONE, Holding, Holdings
 from syncd.actors.cache_owner.messages import LoadDone
+from syncd.actors.kit_application import application_code
 from syncd.codes import ErrorCode
 from syncd.errors import SyncdError
 from syncd.model.collection_memory import CachedEntry
-from syncd.model.definitions import Tagged
+from syncd.model.definitions import Tagged, has_other_keys
 from syncd.model.recording import Place
 from syncd.model.transaction import check_tags, encode_value
 from syncd.ports_shared import LoadsEnded
@@ -195,7 +196,7 @@ class Loading:
         values: Mapping[Place, Any] = {}
         error: SyncdError | None = None
         try:
-            with trio.fail_after(definition.load_timeout_s):
+            with trio.fail_after(definition.load_timeout_s), application_code:
                 answer = await loader.call(keys if loader.takes_list else keys[0])
             values = _by_place(flights, answer, takes_list=loader.takes_list)
         except trio.TooSlowError:
@@ -357,6 +358,8 @@ def _by_place(flights: list[Flight], answer: Any, *, takes_list: bool) -> dict[P
     if not takes_list:
         return {flights[0].place: answer}
     if isinstance(answer, Mapping):
+        if has_other_keys(answer):
+            raise _BadSource("a dict of values has the keys that were asked for, which are texts")
         return {
             flight.place: answer[flight.place[1]] for flight in flights if flight.place[1] in answer
         }

@@ -16,6 +16,7 @@ from syncd.actors.cache_owner.fetching import Fetching
 from syncd.actors.cache_owner.gathering import Gathering
 from syncd.actors.cache_owner.holdings import Holding, Holdings
 from syncd.actors.cache_owner.paging import KEYS_PER_JOB
+from syncd.actors.kit_application import application_code
 from syncd.codes import ErrorCode
 from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import Position
@@ -152,7 +153,8 @@ class Upkeep:
             warm = holding.definition.warm
             if callable(warm):
                 try:
-                    keys = list(await warm())
+                    with application_code:
+                        keys = list(await warm())
                 except Exception as failure:  # noqa: BLE001 - isolation: an application's warm-up concerns nobody else
                     _log.error("warm_up_failed", collection=holding.name, exc_info=failure)
                     continue

@@ -13,9 +13,10 @@ import structlog
 import trio
 
 from syncd.actors.kit import Reply
+from syncd.actors.kit_application import application_code
 from syncd.actors.rebuild_coordinator.rows import BadRow, RowReader
 from syncd.errors import SyncdError
-from syncd.model.definitions import CollectionDefinition, Tagged
+from syncd.model.definitions import CollectionDefinition, Tagged, has_other_keys
 from syncd.model.rebuild_plan import Job
 from syncd.model.recording import Place
 from syncd.store.rebuilds import ScannedRow
@@ -107,7 +108,8 @@ class Reading:
     async def _attempt(read: Callable[[], Awaitable[None]]) -> Exception | None:
         """Have it read; returns what the source failed with."""
         try:
-            await read()
+            with application_code:
+                await read()
         except (SyncdError, Failed):
             raise
         except Exception as failure:  # noqa: BLE001 - isolation: one source
@@ -194,7 +196,8 @@ async def _each(keys: Sequence[str], call: Callable[[Any], Awaitable[Any]]) -> d
 
     async def load(key: str) -> None:
         try:
-            values[key] = await call(key)
+            with application_code:
+                values[key] = await call(key)
         except Exception as failure:  # noqa: BLE001 - raised below, out of its group
             failures.append(failure)
 
@@ -209,6 +212,8 @@ async def _each(keys: Sequence[str], call: Callable[[Any], Awaitable[Any]]) -> d
 def _by_key(keys: Sequence[str], answer: Any) -> Mapping[str, Any]:
     """Return what a loader of lists brought, by key."""
     if isinstance(answer, Mapping):
+        if has_other_keys(answer):
+            raise BadRow("a dict of values has the keys that were asked for, which are texts")
         return answer
     if isinstance(answer, list | tuple) and len(answer) == len(keys):
         return dict(zip(keys, answer, strict=True))

@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from syncd.actors.kit import Reply
+from syncd.actors.kit_application import application_code
 from syncd.actors.rebuild_coordinator.reading import Failed, Reading
 from syncd.actors.rebuild_coordinator.statistics import RebuildCounts
 from syncd.errors import SyncdError
@@ -270,7 +271,7 @@ class Running:
         if count is None or self._definition.scanner is None:
             return None
         try:
-            with trio.move_on_after(self._definition.load_timeout_s):
+            with trio.move_on_after(self._definition.load_timeout_s), application_code:
                 return int(await count())
         except Exception as failure:  # noqa: BLE001 - isolation: it is for percentages alone
             _log.warning("rebuild_count_failed", job=self.job.id, exc_info=failure)
