@@ -76,7 +76,7 @@ def an_end_for_size_is_judged_with_the_next_welcome() -> Scene:
 
 
 def a_watch_names_fewer_versions_after_an_end_for_size() -> Scene:
-    """`have` may take half of a frame of several messages."""
+    """`have` may take half of what is left of a frame of several messages beside what to watch."""
     entries: Any = dict.fromkeys((str(n) * 100 for n in range(9)), (5, None))
     scene = live(entries)
     scene.limit(MAX_FRAME_BYTES)
@@ -84,7 +84,7 @@ def a_watch_names_fewer_versions_after_an_end_for_size() -> Scene:
     scene.open()
     _have(scene, 9)
     _lose_twice(scene)
-    _have(scene, 4)
+    _have(scene, 2)
     return scene
 
 

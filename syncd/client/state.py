@@ -102,7 +102,8 @@ class StateCore:
         return [w for w in self._watching.watches.values() if not w.is_leaving]
 
     def sizes(self) -> Iterator[int]:
-        """Yield how long the messages of undecided mutations are at most."""
+        """Yield how long the messages of watches and of undecided mutations are at most."""
+        yield from (watch.size for watch in self._watching.watches.values())
         for queue in self._queues:
             yield from map(queue.size_bytes, queue.undecided.values())
 
@@ -185,7 +186,7 @@ class StateCore:
         """
         self._wall_ms = body["server_time_ms"] - now * 1000
         self._predictions.doubt()
-        self._watching.pack_bytes = pack_bytes
+        self._watching.max_frame_bytes, self._watching.pack_bytes = max_frame_bytes, pack_bytes
         for queue, state in zip(self._queues, body["clients"], strict=False):
             last_mid = state["last_mid"]
             self._drop_too_large(queue, last_mid, max_frame_bytes)

@@ -14,7 +14,7 @@ import attrs
 
 from syncd.client.backoff import Backoff
 from syncd.client.confirmed import Entries
-from syncd.client.frames import Body
+from syncd.client.frames import Body, encode
 from syncd.client.values import NOTHING
 from syncd.ids import ChannelName, Epoch, Position
 
@@ -23,7 +23,9 @@ __all__ = ["Selection", "Watch", "WatchState", "WatchedChannel"]
 MAX_HAVE = 1000
 """Versions that one `watch` may name (SPEC section 17)."""
 HAVE_SHARE = 2
-"""`have` takes at most this part of a frame, so that the rest of the message fits beside it."""
+"""`have` takes at most this part of what a frame has left beside what to watch."""
+OTHER_BYTES = 500
+"""What a `watch` has besides what to watch, and `have`: some positions."""
 HAVE_ITEM_BYTES = 12
 """What a version costs besides the bytes of its key: a head of up to 3, an integer of up to 9."""
 
@@ -128,6 +130,21 @@ class Watch:
     """While loading: what the snapshot's first page is as of, in the numbers of our clients, and so all of it at least."""
     target: int = 0
     """While catching up: live from here."""
+    size: int = attrs.field(init=False)
+    """How long its message is at most without `have`, in bytes."""
+
+    @size.default
+    def _measured(self) -> int:
+        return len(encode("watch", self.selection.to_wire())) + OTHER_BYTES
+
+    def refusal(self, max_bytes: float) -> str | None:
+        """Return why it cannot be asked for; None: it can."""
+        if self.size <= max_bytes:
+            return None
+        return (
+            f"The watch has {self.size} bytes; the server takes {max_bytes:.0f}: watch fewer keys."
+        )
+
     backoff: Backoff = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -240,7 +257,8 @@ class WatchedChannel:
         entries = self.newest
         if entries is None:
             return None
-        budget, versions = max_bytes // HAVE_SHARE, dict[str, int]()
+        budget = (max_bytes - watch.size) / HAVE_SHARE
+        versions = dict[str, int]()
         for key, version in entries.live().items():
             if not watch.selection.covers(key):
                 continue

@@ -43,7 +43,7 @@ class WatchTable:
     ) -> None:
         self.channels: dict[str, WatchedChannel] = {}
         self.watches: dict[int, Watch] = {}
-        self.pack_bytes: float = 65_536
+        self.max_frame_bytes = self.pack_bytes = 65_536.0
         self.clients: Mapping[str, int] = {}
         """Ours, with the last mutation that was decided when the session began: every snapshot is as of that at least."""
         self._rng = rng
@@ -64,7 +64,7 @@ class WatchTable:
     def went_online(self) -> None:
         """A session is there: ask for everything."""
         self._is_online = True
-        for watch in self.watches.values():
+        for watch in list(self.watches.values()):
             self._pursue(watch)
 
     def went_offline(self) -> None:
@@ -91,7 +91,7 @@ class WatchTable:
 
     def tick(self, now: float) -> None:
         """Ask again for what was put off until now."""
-        for watch in self.watches.values():
+        for watch in list(self.watches.values()):
             if watch.retry_at is not None and watch.retry_at <= now:
                 watch.retry_at = None
                 self._pursue(watch)
@@ -179,9 +179,11 @@ class WatchTable:
 
     def _pursue(self, watch: Watch) -> None:
         """Ask the server for a watch that wants to be asked for."""
-        if not self._is_online or watch.state is not WatchState.WANTED:
+        is_wanting = watch.state is WatchState.WANTED and watch.retry_at is None
+        if not self._is_online or not is_wanting:
             return
-        if watch.retry_at is not None:
+        if refusal := watch.refusal(self.max_frame_bytes):
+            self._end(watch, ErrorCode.TOO_LARGE.value, refusal)
             return
         body = watch.selection.to_wire()
         if watch.channel is not None:

@@ -11,7 +11,7 @@ from syncd.client.connection import ClientClaim
 from syncd.client.core import ClientCore
 from syncd.client.errors import RequestFailed
 from syncd.client.facts import Complaint, Dial, Send, Settled
-from syncd.client.facts_state import MutationOutcome
+from syncd.client.facts_state import MutationOutcome, WatchEnded
 from syncd.client.frames import decode_frame, encode
 from syncd.client.tables import ConnectionState
 from syncd.client.watch import Selection
@@ -31,7 +31,7 @@ class Way:
         """What the server says that it takes."""
         self.applied = []
         """Values of the mutations and publications that took effect, in order."""
-        self.outcomes, self.answers, self.complaints = {}, {}, []
+        self.outcomes, self.answers, self.complaints, self.ended = {}, {}, [], {}
         self.frames = []
         """All that were sent in a session, as numbers of bytes and of messages."""
         self.bodies = []
@@ -46,6 +46,10 @@ class Way:
 
     def put(self, value, slot=0):
         return self.core.mutate(self._now, "orders.put", {"key": "k", "value": value}, slot=slot)[0]
+
+    def watch(self, num_keys):
+        keys = frozenset(f"{n:020}" for n in range(num_keys))
+        return self.core.watch(Selection("orders", keys))
 
     def publish(self, data, uid):
         return self.core.publish("demo:room", data, uid=uid)
@@ -93,6 +97,8 @@ class Way:
                 self.answers[output.request_id] = output.error
             case Complaint():
                 self.complaints.append(output.code)
+            case WatchEnded():
+                self.ended[output.watch] = output.code
 
     def _carry(self, frame):
         messages = decode_frame(frame)
@@ -119,6 +125,10 @@ class Way:
                     self._last_mids[client] = mid
                     self.applied.append(body["args"]["value"])
                 self.say("outcome", {"client": client, "mid": mid, "status": "ok", "positions": {}})
+            case "watch":
+                body = {"id": body["id"], "channel": "orders", "recovered": False, "entries": []}
+                position = {"epoch": "e", "offset": 0}
+                self.say("watched", {**body, "position": position, "unchanged": [], "more": False})
             case "publish" | "presence":
                 data = body.get("data")
                 if kind == "publish" and data not in self.applied:
@@ -201,6 +211,26 @@ def test_it_costs_the_one_publication_that_does_not_get_through_and_no_mutation(
     assert way.answers[small] is None
     assert way.statuses(ids) == ["ok", "ok", "ok"]
     assert way.applied == [*SMALL, "fits"]
+
+
+def test_it_costs_the_one_watch_that_does_not_get_through_and_no_mutation_that_is_shorter():
+    way = Way(10_000)
+    large, small = way.watch(600), way.watch(100)
+    ids = [way.put("a"), way.put("x" * 5_000)]
+    way.settle(6)
+    assert way.ended == {large: "too_large"}
+    assert [watch.id for watch in way.core.entries.watches] == [small]
+    assert way.statuses(ids) == ["ok", "ok"]
+
+
+def test_a_watch_that_the_server_would_not_take_is_not_asked_for():
+    way = Way(10_000_000)
+    before = way.watch(4_000)
+    way.settle(1)
+    over = way.watch(4_000)
+    way.settle(0)
+    assert way.ended == {before: "too_large", over: "too_large"}
+    assert not [body for kind, body in way.bodies if kind == "watch"]
 
 
 def test_what_does_not_get_through_is_remembered_and_refused_before_it_is_queued():

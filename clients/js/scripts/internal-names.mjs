@@ -9,7 +9,7 @@ isLive isMissing isSent isSettled isShown isSure isVoid isWaiting isWanting isWa
 marked maxFrameBytes mayAskAfter mayBeOn missing mutationFailed needsSession nextDeadline nextId nextMs note packBytes sizes
 numAttempts numbered opened outside overhear overlay pendingOf perform positionOf postpone prune queueOf readBody receive refused
 release releaseAll renew renumber report requestId requestPresence restsOn returned saidBye see seeAll sendNext sendWithId
-settle shown sizeBytes slot step takeChanged takeDue takeNews takePage takeTold thrown tick toWire
+settle shown slot step takeChanged takeDue takeNews takePage takeTold thrown tick toWire
 tokenMissing tokenSupplied tokenUnavailable told touched turn undecided useToken waits wantedAfter
 wasLive watchPresence watches watching wentOffline wentOnline writes
 `

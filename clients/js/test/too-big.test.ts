@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { ClientCore } from "../src/core/core.ts";
 import type { MutationOutcome } from "../src/core/entries/facts.ts";
 import { StateRoom } from "../src/core/entries/room.ts";
+import { Selection, type Watch } from "../src/core/entries/watch.ts";
 import type { RequestFailed } from "../src/core/errors.ts";
 import type { Output, Settled } from "../src/core/facts.ts";
 import { decodeFrame } from "../src/wire/decode.ts";
@@ -26,6 +27,8 @@ class Way {
   readonly applied: unknown[] = [];
   readonly outcomes = new Map<number, MutationOutcome>();
   readonly answers = new Map<number, Settled>();
+  /** Codes of the watches that are over. */
+  readonly ended = new Map<number, string>();
   /** What the server says that it takes. */
   maxFrameBytes = 65_536;
   readonly limit: number;
@@ -41,6 +44,11 @@ class Way {
 
   put(value: string): number {
     return this.core.entries.mutate("orders.put", { key: "k", value }, this.#now)[0];
+  }
+
+  watch(numKeys: number): Watch {
+    const keys = Array.from({ length: numKeys }, (_, n) => `${n}`.padStart(20, "k"));
+    return this.core.entries.watching.watch(new Selection("orders", keys));
   }
 
   publish(data: string, uid: string): number {
@@ -71,7 +79,7 @@ class Way {
       for (const output of outputs) this.#perform(output);
       if (this.#isUp && this.#answers.length > 0) this.#answer();
       else if (outputs.length === 0) {
-        if (this.core.state === "connected") return;
+        if (this.core.state === "connected" && this.core.nextDeadline() > this.#now) return;
         this.#now = Math.max(this.#now, this.core.nextDeadline());
         this.core.tick(this.#now);
       }
@@ -87,6 +95,7 @@ class Way {
       } else if (output.do === "send" && this.#isUp) this.#carry(output.data);
     } else if (output.kind === "outcome") this.outcomes.set(output.outcome.id, output.outcome);
     else if (output.kind === "settled") this.answers.set(output.requestId, output);
+    else if (output.kind === "ended") this.ended.set(output.watch, output.code);
   }
 
   #carry(frame: Uint8Array): void {
@@ -111,6 +120,9 @@ class Way {
         this.applied.push((body["args"] as { value: unknown }).value);
       }
       this.#answers.push(["outcome", { client: "c1", mid, status: "ok", positions: {} }]);
+    } else if (kind === "watch") {
+      const position = { epoch: "e", offset: 0 };
+      this.#answers.push(["watched", { id: body["id"], channel: "orders", position, entries: [] }]);
     } else if (kind === "publish") {
       if (!this.applied.includes(body["data"])) this.applied.push(body["data"]);
       this.#answers.push(["ok", { id: body["id"], position: { epoch: "e", offset: 1 } }]);
@@ -157,6 +169,27 @@ describe("a proxy that takes less than the server says", () => {
     expect(way.answers.get(small)?.error).toBeNull();
     expect(ids.map((id) => way.outcomes.get(id)?.status)).toEqual(["ok", "ok", "ok"]);
     expect(way.applied).toEqual([...SMALL, "fits"]);
+  });
+
+  it("costs the one watch that it does not let through, and no mutation that is shorter", () => {
+    const way = new Way(10_000);
+    const large = way.watch(600);
+    const small = way.watch(100);
+    const ids = [way.put("a"), way.put("x".repeat(5_000))];
+    way.settle(6);
+    expect([...way.ended]).toEqual([[large.id, "too_large"]]);
+    expect([large.state, small.state]).toEqual(["ended", "live"]);
+    expect(ids.map((id) => way.outcomes.get(id)?.status)).toEqual(["ok", "ok"]);
+  });
+
+  it("is not asked for a watch that the server itself would not take, whether it is made before or over a session", () => {
+    const way = new Way(Number.POSITIVE_INFINITY);
+    const before = way.watch(4_000);
+    way.settle(1);
+    const over = way.watch(4_000);
+    expect(way.core.take()).toEqual([]);
+    way.settle(0);
+    expect([...way.ended]).toEqual([before, over].map(({ id }) => [id, "too_large"]));
   });
 
   it("is remembered: a mutation as large as the one it did not let through is refused before it is queued", () => {

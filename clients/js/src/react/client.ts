@@ -55,7 +55,8 @@ export function useMaybeClient(): ChannelsClient | null {
  */
 export function useWholeClient(): Client | null {
   const client = useMaybeClient();
-  if (client && !("mutate" in client)) throw new Error("This hook needs a client of syncd-client itself.");
+  if (client && !("mutate" in client))
+    throw new Error("<SyncProvider> was given a client of channels alone.");
   return client as Client | null;
 }
 

@@ -141,7 +141,7 @@ async function mutateBy<Data, Variables, Before>(
   let rest: [Variables, Before | undefined, MutateContext] = [variables, undefined, context];
   try {
     rest = [variables, latest.current.options.onMutate?.(variables, context), context];
-    if (!client || !name) throw new Error("There is nothing to mutate: no client, or no name.");
+    if (!client || !name) throw new Error("There is no client, or no name.");
     const data = (await client.mutate(name, variables).server) as Data;
     await latest.current.options.onSuccess?.(data, ...rest);
     await latest.current.options.onSettled?.(data, null, ...rest);

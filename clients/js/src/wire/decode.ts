@@ -81,7 +81,7 @@ class Reader {
   message(): Message {
     const value = this.value(1);
     const [kind, body] = Array.isArray(value) && value.length === 2 ? (value as [unknown, unknown]) : [];
-    if (typeof kind !== "string" || !isMap(body)) bad("not [type, body]");
+    if (typeof kind !== "string" || !isMap(body)) bad("bad type");
     return [kind, body];
   }
 
@@ -109,7 +109,7 @@ class Reader {
       return this.#bytes.slice(start, start + length);
     }
     if (tag === 0xc2 || tag === 0xc3) return tag === 0xc3;
-    return tag === 0xc0 ? null : bad("unknown type");
+    return tag === 0xc0 ? null : bad("bad type");
   }
 
   /** An integer of 1, 2, 4 or 8 bytes, signed from 0xd0 on. */
@@ -179,7 +179,7 @@ class Reader {
   }
 
   #check(length: number): void {
-    if (length > this.#bytes.length - this.#at) bad("cut short");
+    if (length > this.#bytes.length - this.#at) bad("too short");
   }
 }
 

@@ -103,7 +103,7 @@ class Writer {
   #open(fix: number, length: number, depth: number): void {
     this.#values += length + 1;
     if (depth > MAX_DEPTH || this.#values > this.#maxValues) {
-      throw new RangeError(`A message has over ${this.#maxValues} values, or over ${MAX_DEPTH} levels.`);
+      throw new RangeError(`A message has over ${this.#maxValues} values or ${MAX_DEPTH} levels.`);
     }
     if (length < 16) this.#head(fix | length);
     else this.#head(fix === 0x80 ? 0xde : 0xdc, length, 2);

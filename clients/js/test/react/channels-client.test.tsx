@@ -75,6 +75,6 @@ describe("a client of channels in components", () => {
           <Hook />
         </SyncProvider>,
       );
-    expect(show).toThrow("This hook needs a client of syncd-client itself.");
+    expect(show).toThrow("<SyncProvider> was given a client of channels alone.");
   });
 });

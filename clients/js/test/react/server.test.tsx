@@ -63,7 +63,7 @@ describe("on a server", () => {
       return [useConnection().state, useChannel(ROOM).state, useOthers(ROOM).length, mine].join(" ");
     };
     expect(page(client, <OfChannels />)).toBe("idle unsubscribed 0 mine");
-    expect(() => page(client)).toThrow("This hook needs a client of syncd-client itself.");
+    expect(() => page(client)).toThrow("<SyncProvider> was given a client of channels alone.");
     expect([world.server.ends.length, world.clock.numTimers, client.state]).toEqual([0, 0, "idle"]);
   });
 

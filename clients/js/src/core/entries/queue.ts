@@ -5,7 +5,7 @@
  * numbers without a gap, those that were never sent last.
  */
 
-import { type Encoded, encodeMessage } from "../../wire/encode.js";
+import { encodeMessage } from "../../wire/encode.js";
 import { Backoff, FIRST_RETRY_MS, NEVER } from "../backoff.js";
 import type { Speech } from "../entries.js";
 import type { Keeping } from "./facts.js";
@@ -18,6 +18,18 @@ const ACK_MS = 1_000;
 const CALM_MS = 1_000;
 /** `out_of_order` messages in a row, with no outcome between them, that expect what is decided: only a `welcome` says what is so. */
 const MAX_STALE = 3;
+
+/** What a `mutate` has besides name and arguments: a number and a client, with their names. */
+const OTHER_BYTES = 100;
+
+/**
+ * Return how long the message of a mutation is at most, whatever number and client it gets.
+ *
+ * @throws TypeError, RangeError the arguments have no form on the wire.
+ */
+export function sizeOf({ name, args }: Pending): number {
+  return encodeMessage("mutate", { name, args }).bytes.length + OTHER_BYTES;
+}
 
 /** Undecided mutations, oldest first. */
 export class MutationQueue {
@@ -60,19 +72,6 @@ export class MutationQueue {
 
   // ------------------------------------------------------------------------------- messages
 
-  #message({ name, args }: Pending, mid: number, client = this.client): Encoded {
-    return encodeMessage("mutate", { mid, name, args, client: this.#slot ? client : null });
-  }
-
-  /**
-   * Return how large the message of a mutation is at most, whatever number and client it gets.
-   *
-   * @throws TypeError, RangeError the arguments have no form on the wire.
-   */
-  sizeBytes(pending: Pending): number {
-    return this.#message(pending, Number.MAX_SAFE_INTEGER, "c".repeat(64)).bytes.length;
-  }
-
   #sendAll(): void {
     this.#sentUpto = 0;
     this.#sendMore();
@@ -86,7 +85,10 @@ export class MutationQueue {
       if (this.#keeping()?.hasKept(pending) === false) return;
       pending.isSent = true;
       this.#sentUpto = pending.mid;
-      this.#speech.send(this.#message(pending, pending.mid));
+      const { mid, name, args } = pending;
+      this.#speech.send(
+        encodeMessage("mutate", { mid, name, args, client: this.#slot ? this.client : null }),
+      );
     }
   }
 

@@ -15,7 +15,7 @@ import { RequestFailed } from "../errors.js";
 import { outcomeFromBody } from "./bodies.js";
 import type { Keeping, MutationOutcome, OutcomeStatus } from "./facts.js";
 import { type Mutators, Pending, Predictions } from "./pending.js";
-import { MutationQueue } from "./queue.js";
+import { MutationQueue, sizeOf } from "./queue.js";
 import { forgetSeen, haveTold, stillToTell, takeNews } from "./settling.js";
 import { Shown } from "./shown.js";
 import { addAll, type Place, partsOf } from "./tx.js";
@@ -98,7 +98,8 @@ export class StateRoom implements EntriesRoom, Mutations {
   }
 
   get sizes(): number[] {
-    return this.pending.map((pending) => this.queueOf(pending.slot).sizeBytes(pending));
+    const watches = [...this.watching.watches.values()].map(({ bytes }) => bytes);
+    return [...watches, ...this.pending.map(sizeOf)];
   }
 
   /**
@@ -141,7 +142,7 @@ export class StateRoom implements EntriesRoom, Mutations {
     }
     const nowMs = Math.floor(this.#wallMs + now);
     const pending = new Pending(this.#numMade + 1, slot, name, asSent(args), nowMs);
-    const tooLarge = tooLargeFor(this.#speech.connection.maxFrameBytes, queue.sizeBytes(pending));
+    const tooLarge = tooLargeFor(this.#speech.connection.maxFrameBytes, sizeOf(pending));
     if (tooLarge) throw tooLarge;
     const local = this.#predictions.add(pending);
     this.#numMade += 1;
@@ -194,7 +195,7 @@ export class StateRoom implements EntriesRoom, Mutations {
   /** Take out what this server would end the connection for, instead of meeting that for ever. */
   #dropTooLarge(queue: MutationQueue, lastMid: number): void {
     for (const pending of queue.undecided.values()) {
-      if (queue.sizeBytes(pending) <= this.#speech.connection.maxFrameBytes) continue;
+      if (sizeOf(pending) <= this.#speech.connection.maxFrameBytes) continue;
       if (pending.isSent && pending.mid <= lastMid) {
         queue.undecided.delete(pending.mid);
         this.#end([pending], "unknown");

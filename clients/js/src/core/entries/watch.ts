@@ -6,6 +6,7 @@
  */
 
 import type { Body } from "../../wire/decode.js";
+import { encodeMessage } from "../../wire/encode.js";
 import { listOfMaps, listOfStrings, numberOf, textOf } from "../../wire/frames.js";
 import type { Position } from "../../wire/messages.js";
 import { utf8FromText } from "../../wire/utf8.js";
@@ -14,8 +15,10 @@ import { Entries, type Mids } from "./confirmed.js";
 
 /** Versions that one `watch` may name (SPEC section 17). */
 const MAX_HAVE = 1000;
-/** `have` takes at most this part of a frame, so that the rest of the message fits beside it. */
+/** `have` takes at most this part of what a frame has left beside what to watch. */
 const HAVE_SHARE = 2;
+/** What a `watch` has besides what to watch, and `have`: some positions. */
+const OTHER_BYTES = 500;
 /** What a version costs besides the bytes of its key: a head of up to 3, an integer of up to 9. */
 const HAVE_ITEM_BYTES = 12;
 
@@ -96,6 +99,8 @@ interface Loading {
 export class Watch {
   readonly id: number;
   readonly extent: Selection;
+  /** How long its message is at least, and at most without `have`. */
+  readonly bytes: number;
   readonly backoff: Backoff;
   state: WatchState = "wanted";
   channel: string | null;
@@ -125,6 +130,7 @@ export class Watch {
     this.id = id;
     this.extent = extent;
     this.channel = extent.channel;
+    this.bytes = encodeMessage("watch", extent.toWire()).bytes.length + OTHER_BYTES;
     this.backoff = new Backoff(random);
   }
 
@@ -238,10 +244,10 @@ export class WatchedChannel {
   }
 
   /** Build `have`: versions of what is there of a watch, as many as fit. */
-  have({ extent }: Watch, maxBytes: number): object | null {
+  have({ extent, bytes }: Watch, maxBytes: number): object | null {
     const entries = this.#newest;
     const versions = new Map<string, number>();
-    let budget = maxBytes / HAVE_SHARE;
+    let budget = (maxBytes - bytes) / HAVE_SHARE;
     for (const [key, version] of entries?.live() ?? []) {
       if (!extent.covers(key)) continue;
       budget -= utf8FromText(key).length + HAVE_ITEM_BYTES;

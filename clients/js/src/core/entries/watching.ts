@@ -2,6 +2,7 @@
 
 import type { Body } from "../../wire/decode.js";
 import { mapOf, numberOf, positionFromBody, textOf } from "../../wire/frames.js";
+import { tooLargeFor } from "../asking.js";
 import { earliest, NEVER } from "../backoff.js";
 import type { Handler, Speech } from "../entries.js";
 import type { RequestFailed } from "../errors.js";
@@ -111,7 +112,7 @@ export class WatchTable {
     unsubscribed: (body) => {
       for (const watch of this.#heardOf(body)?.watches ?? []) {
         watch.isKnownToServer = false;
-        this.#end(watch, textOf(body, "code"), textOf(body, "reason"));
+        this.#end(watch, { code: textOf(body, "code"), message: textOf(body, "reason") });
       }
     },
     /**
@@ -134,7 +135,7 @@ export class WatchTable {
   };
   readonly channels = new Map<string, WatchedChannel>();
   readonly watches = new Map<number, Watch>();
-  /** Ours, with the last mutation that was decided when the session began: every snapshot is as of that at least. */
+  /** Ours, with the last mutation decided when the session began: every snapshot is as of that at least. */
   clients: Mids = NO_MIDS;
   /** Mutations of other tabs. */
   others: Others | null = null;
@@ -196,12 +197,13 @@ export class WatchTable {
 
   // ------------------------------------------------------------------------------- the application asks
 
-  /** Begin to watch. */
+  /** Begin to watch. Throws `TypeError` for keys that have no form on the wire, and `RangeError` for too many. */
   watch(extent: Selection): Watch {
-    this.#numMade += 1;
-    const watch = new Watch(this.#numMade, extent, this.#speech.random);
+    const watch = new Watch(++this.#numMade, extent, this.#speech.random);
     this.watches.set(watch.id, watch);
     if (watch.channel) this.#attach(watch, watch.channel);
+    // Refused by the next tick, when whoever asks can hear it.
+    if (watch.bytes > this.#speech.connection.maxFrameBytes) watch.backoff.dueAt = 0;
     this.#pursue(watch);
     return watch;
   }
@@ -275,20 +277,24 @@ export class WatchTable {
   takeChanged(): Changed {
     const changed = this.#gone;
     this.#gone = new Map();
-    for (const channel of this.channels.values()) {
-      addAll(changed, channel.collection, channel.takeChanged());
-    }
+    for (const channel of this.channels.values()) addAll(changed, channel.collection, channel.takeChanged());
     return changed;
   }
 
   /** Ask the server for a watch that wants to be asked for. */
   #pursue(watch: Watch): void {
     if (!this.#isOnline || watch.state !== "wanted" || watch.backoff.isWaiting) return;
+    const { connection } = this.#speech;
+    const tooLarge = tooLargeFor(connection.maxFrameBytes, watch.bytes);
+    if (tooLarge) {
+      this.#end(watch, tooLarge);
+      return;
+    }
     const channel = this.#channelOf(watch);
     const body = {
       ...watch.extent.toWire(),
       position: channel?.positionOf(watch),
-      have: channel?.have(watch, this.#speech.connection.packBytes),
+      have: channel?.have(watch, connection.packBytes),
       after: channel && watch.mayAskAfter ? this.#mutations.wantedAfter(channel.name) : null,
     };
     watch.mayAskAfter = watch.isKnownToServer = true;
@@ -317,11 +323,11 @@ export class WatchTable {
       watch.mayAskAfter = error.code !== "behind";
       watch.state = "wanted";
       watch.backoff.postpone(now, error.afterMs);
-    } else this.#end(watch, error.code, error.message);
+    } else this.#end(watch, error);
     return true;
   }
 
-  #end(watch: Watch, code: string, message: string): void {
+  #end(watch: Watch, { code, message }: { readonly code: string; readonly message: string }): void {
     this.#forget(watch);
     this.#tell({ kind: "ended", watch: watch.id, code, message });
   }
