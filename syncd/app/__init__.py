@@ -131,7 +131,8 @@ class App:
     ) -> None:
         """Say that the source has changed: by keys, by tags, or everything (exactly one of them). To be called after a commit.
 
-        No keys, or no tags, is nothing to do.
+        No keys, or no tags, is nothing to do. To be called in Trio's thread; from one that `trio.to_thread` started:
+        `trio.from_thread.run(functools.partial(app.invalidate, "orders", keys="1"))`.
 
         Raises:
             SyncdError: it could not be done now; nothing was half done.
