@@ -10,6 +10,7 @@ Fails safe: whatever is not `True` denies, an exception too; no answer within `H
 from __future__ import annotations
 
 import collections
+import enum
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,7 @@ from syncd.gateway.holding import HOLD_S, RETRY_MS
 from syncd.model.definitions import Authorizer
 from syncd.ports import Identity
 
-__all__ = ["MAX_CALLS", "AuthorizerCalls"]
+__all__ = ["MAX_CALLS", "Answer", "AuthorizerCalls", "Failure"]
 
 _log = structlog.get_logger("syncd.gateway")
 
@@ -34,7 +35,15 @@ MAX_WAITING = 10_000
 LOG_EVERY_S = 10.0
 """Failures are told at most so often, each time with how many there were."""
 
-Hear = Callable[[bool | None], None]
+
+class Failure(enum.Enum):
+    """In place of an answer: the authorizer raised. That denies what is asked for, and says nothing about what is held already."""
+
+    RAISED = enum.auto()
+
+
+Answer = bool | Failure
+Hear = Callable[[Answer | None], None]
 """Called once with the answer; None: there was none in time. Never waits, never raises."""
 
 
@@ -69,7 +78,7 @@ class AuthorizerCalls:
         self._untold = 0
         self.num_failed = 0
 
-    def ask(self, identity: Identity, action: str, target: str, hear: Hear) -> bool | None:
+    def ask(self, identity: Identity, action: str, target: str, hear: Hear) -> Answer | None:
         """Return the answer, or None when `hear` will be called with it.
 
         Raises:
@@ -90,7 +99,7 @@ class AuthorizerCalls:
                     result = self._authorizer(identity, action, target)
             except Exception as failure:  # noqa: BLE001 - an application's bug denies this request only
                 self._fail(failure)
-                return False
+                return Failure.RAISED
             if not inspect.isawaitable(result):
                 return result is True
             call.result = result
@@ -117,7 +126,7 @@ class AuthorizerCalls:
                 _discard(self._waiting.popleft())
 
     async def _run(self, call: _Call) -> None:
-        answer: bool | None = None
+        answer: Answer | None = None
         try:
             with trio.move_on_after(HOLD_S):
                 answer = await self._call(call)
@@ -127,7 +136,7 @@ class AuthorizerCalls:
         for hear in call.listeners:
             hear(answer)
 
-    async def _call(self, call: _Call) -> bool:
+    async def _call(self, call: _Call) -> Answer:
         try:
             with application_code:
                 result = call.result
@@ -138,7 +147,7 @@ class AuthorizerCalls:
                     result = await result
         except Exception as failure:  # noqa: BLE001 - an application's bug denies this request only
             self._fail(failure)
-            return False
+            return Failure.RAISED
         return result is True
 
     def _end(self, call: _Call) -> None:

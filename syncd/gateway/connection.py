@@ -94,6 +94,7 @@ class Connection:
         "identity",
         "is_paused",
         "last_seen",
+        "looked_at",
         "num_errors",
         "num_over_rate",
         "num_pages",
@@ -163,6 +164,8 @@ class Connection:
         """State of its message rate (`model.rate_limit`)."""
         self.last_seen = self.drained_at = 0.0
         self.hello_deadline = self.ping_due = 0.0
+        self.looked_at = 0.0
+        """When the authorizer was last asked about what it follows."""
         self.due = float("inf")
         """Next time the coarse timer looks at it."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from syncd.codes import ErrorCode
 from syncd.config import Action, Namespace
 from syncd.errors import RequestRejected
-from syncd.gateway.authorizer import AuthorizerCalls
+from syncd.gateway.authorizer import Answer, AuthorizerCalls, Failure
 from syncd.gateway.connection import Connection
 from syncd.gateway.holding import RETRY_MS, Held, MustWait
 from syncd.ids import ChannelName
@@ -99,8 +99,15 @@ class Grants:
         self._state = state
         self._authorizer = authorizer
         self._shared: dict[tuple[str, int, int], Grant] = {}
+        self.has_failed = False
+        """The last answer was no answer: the authorizer raised, which denies."""
         self.holding: Holding
         """Lets sessions wait for the authorizer."""
+
+    @property
+    def has_authorizer(self) -> bool:
+        """Whether an answer may be another one later, though the identity is the same."""
+        return self._authorizer is not None
 
     # ---------------------------------------------------------------- channels
 
@@ -220,7 +227,7 @@ class Grants:
         question, held = (bit, target), connection.held
         if held is not None:
             if question in held.answers:
-                return held.answers.pop(question)
+                return self._taken(held.answers.pop(question))
             if question in held.failed:
                 raise RequestRejected(ErrorCode.OVERLOADED, after_ms=RETRY_MS)
             if question in held.asked:
@@ -229,16 +236,20 @@ class Grants:
         hear = partial(self._hear, connection, identity, question)
         answer = self._authorizer.ask(identity, _NAMES[bit], target, hear)
         if answer is not None:
-            return answer
+            return self._taken(answer)
         self.holding.begin(connection).asked.add(question)
         raise MustWait
+
+    def _taken(self, answer: Answer) -> bool:
+        self.has_failed = answer is Failure.RAISED
+        return answer is True
 
     def _hear(
         self,
         connection: Connection,
         identity: Identity,
         question: tuple[int, str],
-        answer: bool | None,  # noqa: FBT001 - as `authorizer.Hear` has it
+        answer: Answer | None,
     ) -> None:
         held: Held | None = connection.held
         if held is None or question not in held.asked or connection.identity is not identity:

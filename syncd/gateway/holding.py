@@ -18,6 +18,7 @@ from syncd.codes import CloseCode
 from syncd.gateway.connection import Connection
 
 if TYPE_CHECKING:
+    from syncd.gateway.authorizer import Answer
     from syncd.gateway.hub import Hub
 
 __all__ = ["HOLD_S", "MAX_HELD", "MAX_HELD_BYTES", "Held", "Holding", "MustWait"]
@@ -64,7 +65,7 @@ class Held:
         self.is_opening = False
         """`hello` is not answered yet: without an answer there is no session."""
         self.asked: set[Question] = set()
-        self.answers: dict[Question, bool] = {}
+        self.answers: dict[Question, Answer] = {}
         """To be taken by the message that asked."""
         self.failed: set[Question] = set()
         """Asked during this wait without an answer in time: refused at once from now on."""

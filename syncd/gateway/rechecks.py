@@ -1,4 +1,4 @@
-"""What a session holds by a permission, looked at again when it has a newer token.
+"""What a session holds by a permission, looked at again when it has a newer token, and now and then if there is an authorizer.
 
 The authorizer may have to be asked about each: all are asked at once, the session waits, and what is held goes on meanwhile.
 """
@@ -47,6 +47,34 @@ class Rechecks:
         if held is not None:
             held.forget_answers()  # they were about the identity before
         self._go_on(connection, request_id, self._checks(connection))
+
+    def look(self, connection: Connection) -> None:
+        """Ask the authorizer anew, and end what it does not allow any more.
+
+        Where it raises, or does not answer in time, everything goes on as it is: an authorizer that cannot reach its database would
+        end what everybody follows.
+        """
+        if connection.held is not None:
+            return
+        try:
+            self._look_on(connection, self._checks(connection))
+        except MustWait as wait:
+            self._grants.holding.wait(connection, None, wait, [])
+
+    def _look_on(self, connection: Connection, checks: list[Check]) -> None:
+        undecided: list[Check] = []
+        for check in checks:
+            require, end = check
+            self._grants.has_failed = False
+            try:
+                require()
+            except MustWait:
+                undecided.append(check)
+            except RequestRejected as refusal:
+                if refusal.code is not ErrorCode.OVERLOADED and not self._grants.has_failed:
+                    end(refusal)
+        if undecided:
+            raise MustWait(again=partial(self._look_on, connection, undecided))
 
     def _go_on(self, connection: Connection, request_id: int, checks: list[Check]) -> None:
         undecided: list[Check] = []

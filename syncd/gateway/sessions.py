@@ -118,6 +118,7 @@ class Sessions:
         """A session begins: the timer looks at it from now on."""
         hub = self._hub
         self.num_open += 1
+        connection.looked_at = hub.now
         connection.ping_due = hub.now + self._config.timing.ping_s * (1 - hub.jitter() / 2)
         hub.wheel.schedule(connection, self.next_due(connection))
 
@@ -272,6 +273,8 @@ class Sessions:
     def next_due(self, connection: Connection) -> float:
         """When the coarse timer has to look at an open session again."""
         due = min(connection.ping_due, self._hub.now + g.GRANTS_LIVE_S)
+        if self.grants.has_authorizer:
+            due = min(due, connection.looked_at + g.GRANTS_LIVE_S)
         if connection.held is not None:
             due = min(due, connection.held.deadline)
         outbox, slow_s = connection.outbox, self._config.timing.slow_client_s
@@ -311,6 +314,9 @@ class Sessions:
             hub.holding.expire(connection)
             if connection.phase is not Phase.OPEN:
                 return
+        if self.grants.has_authorizer and now - connection.looked_at >= g.GRANTS_LIVE_S / 2:
+            connection.looked_at = now
+            self.rechecks.look(connection)
         hub.wheel.schedule(connection, self.next_due(connection))
 
 
