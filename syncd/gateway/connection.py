@@ -155,17 +155,14 @@ class Connection:
         self.is_paused = False
         """Nothing is read: its commands found a full mailbox, or it does not read our answers."""
         self.num_errors = self.num_over_rate = 0
-        self.num_pages = 0
-        """History requests on their way (`gateway.pages`)."""
-        self.num_reads = 0
-        """Reads on their way."""
+        self.num_pages = self.num_reads = 0
+        """History requests (`gateway.pages`) and reads on their way."""
         self.counts_address = False
         self.rate_full_at = 0.0
         """State of its message rate (`model.rate_limit`)."""
         self.last_seen = self.drained_at = 0.0
-        self.hello_deadline = self.ping_due = 0.0
-        self.looked_at = 0.0
-        """When the authorizer was last asked about what it follows."""
+        self.hello_deadline = self.ping_due = self.looked_at = 0.0
+        """The last: when the authorizer was asked about what it follows."""
         self.due = float("inf")
         """Next time the coarse timer looks at it."""
 
