@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 import structlog
 
 ROOT = Path(__file__).parent.parent
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # In the background of a shell. Programs that tests start would inherit that, and not hear Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile(
     "quick",
