@@ -237,6 +237,7 @@ BUGS = {
 }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("bug", BUGS)
 def test_the_simulation_finds_a_cluster_that(bug, monkeypatch):
     owner, name, broken = BUGS[bug]

@@ -119,3 +119,4 @@ class Accounts(RuleBasedStateMachine):
 
 
 TestAccounts = Accounts.TestCase
+TestAccounts.pytestmark = pytest.mark.unmeasured

@@ -9,6 +9,7 @@ import pytest
 LIMIT = 200_000_000
 
 
+@pytest.mark.unmeasured
 @pytest.mark.process
 @pytest.mark.slow
 def test_a_storm_of_large_values_stays_within_the_limit():

@@ -16,6 +16,7 @@ def publish(number, data):
     return encode("publish", {"id": number, "channel": "demo:room", "data": data, "uid": "u"})
 
 
+@pytest.mark.unmeasured
 @given(
     st.lists(st.tuples(CONTENTS, st.integers(0, 4990)), max_size=12),
     st.integers(16_384, 65_536),

@@ -152,6 +152,7 @@ _values = st.recursive(
 )
 
 
+@pytest.mark.unmeasured
 @given(_values)
 def test_whatever_comes_is_bound_or_named_as_bad(args):
     parameters = one_of(list[dict[str, float | None]] | Literal["x"] | int)

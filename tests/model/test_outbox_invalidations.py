@@ -154,6 +154,7 @@ def covers(body, what):
     return bool(what) and all(set(names) <= set(body.get(kind, ())) for kind, names in what.items())
 
 
+@pytest.mark.unmeasured
 def test_every_invalidation_is_told_between_the_replies_it_stood_between():
     num_merged = 0
     for seed in range(150):

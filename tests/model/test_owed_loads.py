@@ -1,6 +1,7 @@
 """What is owed stays owed until it is paid, waits longer after each failure, and what finds no room costs its channel its sureness."""
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from syncd.model import owed_loads
@@ -169,3 +170,4 @@ class Debts(RuleBasedStateMachine):
 
 
 TestDebts = Debts.TestCase
+TestDebts.pytestmark = pytest.mark.unmeasured

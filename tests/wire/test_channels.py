@@ -76,6 +76,7 @@ def test_any_other_spelling_is_refused_with_one_code_and_text(name):
     assert caught.value.message == ErrorCode.BAD_CHANNEL.text
 
 
+@pytest.mark.unmeasured
 @given(st.text(max_size=300))
 @settings(max_examples=examples(150))
 def test_no_text_raises_anything_but_the_refusal(name):

@@ -254,6 +254,7 @@ _WORST = {
 }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     "payload", _WORST.values(), ids=[name.replace(" ", "-") for name in _WORST]
 )
