@@ -113,10 +113,12 @@ class Page:
         """Return what a function in JavaScript returns."""
         return self.do("evaluate", _call(script, argument))
 
-    def wait_for(self, condition: str, argument: Any = None) -> None:
+    def wait_for(
+        self, condition: str, argument: Any = None, *, patience_s: float = PATIENCE_S
+    ) -> None:
         """Wait until a function in JavaScript is true."""
         source = _call(condition, argument)
-        wanted = {"page": self.number, "condition": source, "timeoutMs": PATIENCE_S * 1000}
+        wanted = {"page": self.number, "condition": source, "timeoutMs": patience_s * 1000}
         self.browser.ask("driver", "waitFor", wanted)
 
     def wait_state(self, state: str) -> None:

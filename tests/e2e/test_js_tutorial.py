@@ -127,10 +127,11 @@ def test_tabs_show_each_other_s_orders_while_the_node_is_away_and_outlive_each_o
     other.wait_for(SHOWS, "(not saved yet)")
     one.do("close")
     node.start()
-    # One that is open looks every 15 s for what others left, a new one at once.
+    # One that is open looks every 15 s for what others left, a new one at once: too early, if the browser still holds the closed one's lock.
     open_board(beside=other)
     other.wait_for(
-        "() => root.innerText.includes(': new') && !root.innerText.includes('not saved yet')"
+        "() => root.innerText.includes(': new') && !root.innerText.includes('not saved yet')",
+        patience_s=60,
     )
     open_board().wait_for(NUM_ORDERS, 1)
 
