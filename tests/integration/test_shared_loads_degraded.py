@@ -61,6 +61,8 @@ async def test_what_was_waited_for_is_loaded_here_when_redis_goes_away(server, t
         world.source.gate = trio.Event()
         del world.source.calls[:]
         async with reading(world, "a") as (loader, answers):
+            # The other may wait before this one has heard that it is to load.
+            await wait_for(trio.lowlevel.checkpoint, lambda _: len(world.source.calls) == 1)
             server.kill()
             await wait_for(trio.lowlevel.checkpoint, lambda _: len(world.source.calls) == 2)
             world.source.gate.set()
