@@ -67,6 +67,35 @@ def test_what_is_queued_before_a_run_goes_out_before_it():
     assert kinds(client.heard()) == ["ok", "event"]
 
 
+def test_a_channel_left_for_another_before_the_flush_is_told_whole_before_the_other():
+    desk = Desk()
+    client = desk.client()
+    left, entered = desk.live(client, "open:a"), desk.live(client, "open:b")
+    table = client.connection.subscriptions
+    del table["open:b"]
+    desk.hub.writer.deliver([left], run_of(Event("open:a", 1)))
+    client.connection.release(left)
+    table["open:b"] = entered
+    desk.hub.writer.deliver([entered], run_of(Event("open:b", 1)))
+    client.socket.room = 20
+    desk.hub.writer.flush()
+    client.drain()
+    told = [body["channel"] for kind, body in client.heard() if kind == "event"]
+    assert told == ["open:a", "open:b"]
+
+
+def test_a_second_run_of_a_tick_waits_behind_what_the_socket_did_not_take_of_the_first():
+    desk = Desk()
+    client = desk.client()
+    subscription = desk.live(client, "latest:a")
+    client.socket.room = 20
+    for offset in (1, 2, 3):
+        desk.hub.writer.deliver([subscription], run_of(Event("latest:a", offset, "x", "k")))
+    desk.hub.writer.flush()
+    client.drain()
+    assert offsets(client.heard()) == [1, 2, 3]
+
+
 def test_who_is_closed_gets_nothing_and_the_others_do():
     desk = Desk()
     clients = [desk.client() for _ in range(3)]
