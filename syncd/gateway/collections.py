@@ -143,18 +143,12 @@ class Collections:
 
     def _enter(self, connection: Connection, channel: ChannelName, request_id: int) -> Subscription:
         """Return the session's watch of a channel, new or there already, with this request noted."""
-        table = connection.subscriptions
-        if table is None:
-            table = connection.subscriptions = {}
-        subscription = table.get(channel)
+        subscription = connection.subscription(channel)
         if subscription is None:
-            limit = self._config.limits.subscriptions
-            if len(table) >= limit:
-                text = f"A session may hold {limit} subscriptions."
-                raise RequestRejected(ErrorCode.LIMIT_EXCEEDED, text)
-            subscription = table[channel] = Subscription(
+            subscription = Subscription(
                 connection, channel, pending_id=request_id, watch=Watch(set())
             )
+            connection.enter(subscription, self._config.limits.subscriptions)
         watch = subscription.watch
         assert watch is not None
         if not was_live(subscription):

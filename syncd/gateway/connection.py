@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from syncd.codes import Reason
-from syncd.errors import SyncdError
+from syncd.codes import ErrorCode, Reason
+from syncd.errors import RequestRejected, SyncdError
 from syncd.ids import ChannelName, Epoch, Position
 from syncd.model.outbox import Outbox
 from syncd.ports import Identity, Subscription
@@ -92,7 +92,9 @@ class Connection:
         "hello_deadline",
         "id",
         "identity",
+        "is_direct",
         "is_paused",
+        "is_single",
         "last_seen",
         "looked_at",
         "num_errors",
@@ -139,6 +141,8 @@ class Connection:
         self.tick: list[bytes] = []
         self.outbox: Outbox | None = None
         self.subscriptions: dict[ChannelName, Subscription] | None = None
+        self.is_single = self.is_direct = False
+        """It follows one channel; and nothing waits to be sent: what the channel tells may go as it is. All that a delivery asks."""
         self.grants: dict[ChannelName, Grant] | None = None
         self.permits: dict[tuple[int, str], bool] | None = None
         """What it may do with collections, by action and target (`gateway.grants`)."""
@@ -154,9 +158,8 @@ class Connection:
         """Watches with a further page of their snapshot to be sent when the outbox is empty."""
         self.is_paused = False
         """Nothing is read: its commands found a full mailbox, or it does not read our answers."""
-        self.num_errors = self.num_over_rate = 0
-        self.num_pages = self.num_reads = 0
-        """History requests (`gateway.pages`) and reads on their way."""
+        self.num_errors = self.num_over_rate = self.num_pages = self.num_reads = 0
+        """The last two: history requests (`gateway.pages`) and reads on their way."""
         self.counts_address = False
         self.rate_full_at = 0.0
         """State of its message rate (`model.rate_limit`)."""
@@ -220,6 +223,21 @@ class Connection:
         self.owner.num_lagged += 1
         self.send(encode.lagged(subscription.channel, subscription.epoch, subscription.offset))
 
+    def enter(self, subscription: Subscription, limit: int) -> None:
+        """Put a subscription into the table. Raises `RequestRejected` when there are `limit` of them."""
+        table = self.subscriptions
+        if table is None:
+            table = self.subscriptions = {}
+        if len(table) >= limit:
+            text = f"A session may hold {limit} subscriptions."
+            raise RequestRejected(ErrorCode.LIMIT_EXCEEDED, text)
+        table[subscription.channel] = subscription
+        self._count_subscriptions(table)
+
+    def _count_subscriptions(self, table: Mapping[ChannelName, Subscription]) -> None:
+        self.is_single = len(table) == 1
+        self.is_direct = self.is_single and self.outbox is None and not self.tick
+
     def release(self, subscription: Subscription) -> None:
         """Take a subscription out of the table: nothing of it is sent from now on."""
         subscription.is_closed = True
@@ -229,6 +247,7 @@ class Connection:
         channel = subscription.channel
         if self.subscription(channel) is subscription and self.subscriptions is not None:
             del self.subscriptions[channel]
+            self._count_subscriptions(self.subscriptions)
         if self.watched is not None and channel in self.watched:
             self.watched.discard(channel)
             self.owner.unwatch(self, channel)
@@ -306,6 +325,7 @@ class Connection:
             tick = self.tick
             if not tick:
                 self.owner.dirty.append(self)
+                self.is_direct = False
             tick.append(frame)
         else:
             self.outbox.push(frame, channel)
@@ -319,6 +339,10 @@ class Connection:
         """Keep what the socket did not take; from now on frames line up behind it."""
         self.outbox = Outbox(budget_bytes, self.own())
         self.outbox.push_torso(data, sent)
+        for frame in self.tick:  # queued in this tick, behind what was to go as it is
+            self.outbox.push(frame)
+        self.tick.clear()
+        self.is_direct = False
         self.drained_at = now
 
     def subscription(self, channel: ChannelName) -> Subscription | None:

@@ -154,7 +154,7 @@ class Hub:
         connection.sender.close()
         name = str(connection.close_code or code)
         self.closes[name] = self.closes.get(name, 0) + 1
-        connection.outbox = _CLOSED_OUTBOX
+        connection.outbox, connection.is_direct = _CLOSED_OUTBOX, False
         connection.tick.clear()
         connection.decoder = None
         self._leave(connection)

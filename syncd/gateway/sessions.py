@@ -158,19 +158,12 @@ class Sessions:
             if not namespace.presence:
                 raise RequestRejected(ErrorCode.NOT_SUPPORTED, "This namespace has no presence.")
             self.grants.require(connection, channel, g.PRESENCE)
-        table = connection.subscriptions
-        if table is None:
-            table = connection.subscriptions = {}
-        if channel in table:
+        if connection.subscription(channel) is not None:
             raise RequestRejected(ErrorCode.ALREADY_SUBSCRIBED)
-        if len(table) >= self._config.limits.subscriptions:
-            limit = self._config.limits.subscriptions
-            raise RequestRejected(
-                ErrorCode.LIMIT_EXCEEDED, f"A session may hold {limit} subscriptions."
-            )
-        subscription = table[channel] = Subscription(
+        subscription = Subscription(
             connection, channel, pending_id=message.id, since=message.position
         )
+        connection.enter(subscription, self._config.limits.subscriptions)
         self._hub.to_broadcaster.append(SubscribeChannel(subscription))
         if message.presence:
             if connection.watched is None:

@@ -95,19 +95,19 @@ class Writer:
         for subscription in subscriptions:
             connection: Connection = subscription.session  # type: ignore[assignment]
             count += 1
+            if connection.is_direct and not subscription.is_closed:
+                subscription.offset = offset
+                alone.append(connection)
+                continue
             if connection.outbox is not None or subscription.is_closed:
                 if not self._deliver_behind(connection, subscription, run, frames):
                     fallen.append(subscription)
                 continue
             subscription.offset = offset
-            tick = connection.tick
-            if tick:
-                tick.append(chunk)
-            elif len(connection.subscriptions) > 1:  # type: ignore[arg-type]
+            if not connection.tick:
                 dirty.append(connection)
-                tick.append(chunk)
-            else:
-                alone.append(connection)
+                connection.is_direct = False
+            connection.tick.append(chunk)
         if alone:
             self._chunks[run.channel] = chunk, alone
         self.num_deliveries += count * len(frames)
@@ -182,6 +182,8 @@ class Writer:
             num_bytes += sent
             if sent != len(data):
                 self._park(connection, data, sent)
+            else:
+                connection.is_direct = connection.is_single
         self.num_bytes += num_bytes
         for connection in broken:
             self._hub.drop(connection)
@@ -265,7 +267,7 @@ class Writer:
         self.sent(connection, outbox, sent)
         if outbox:
             return False
-        connection.outbox = None
+        connection.outbox, connection.is_direct = None, connection.is_single
         self.drained(connection, outbox)
         return True
 

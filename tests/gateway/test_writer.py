@@ -71,11 +71,11 @@ def test_a_channel_left_for_another_before_the_flush_is_told_whole_before_the_ot
     desk = Desk()
     client = desk.client()
     left, entered = desk.live(client, "open:a"), desk.live(client, "open:b")
-    table = client.connection.subscriptions
-    del table["open:b"]
+    client.connection.release(entered)
     desk.hub.writer.deliver([left], run_of(Event("open:a", 1)))
     client.connection.release(left)
-    table["open:b"] = entered
+    client.connection.enter(entered, 1)
+    entered.is_closed = False
     desk.hub.writer.deliver([entered], run_of(Event("open:b", 1)))
     client.socket.room = 20
     desk.hub.writer.flush()
@@ -94,6 +94,44 @@ def test_a_second_run_of_a_tick_waits_behind_what_the_socket_did_not_take_of_the
     desk.hub.writer.flush()
     client.drain()
     assert offsets(client.heard()) == [1, 2, 3]
+
+
+def test_a_reply_waits_behind_what_the_socket_did_not_take_of_a_run_before_it():
+    desk = Desk()
+    client = desk.client()
+    subscription = desk.live(client, "open:a")
+    client.socket.room = 20
+    desk.hub.writer.deliver([subscription], run_of(Event("open:a", 1)))
+    client.connection.reply_ok(9)
+    desk.hub.writer.flush()
+    client.drain()
+    assert kinds(client.heard()) == ["event", "ok"]
+    desk.deliver([subscription], Event("open:a", 2))
+    assert offsets(client.heard()) == [2]
+
+
+def test_only_who_follows_one_channel_with_nothing_queued_is_written_at_once():
+    desk = Desk()
+    client = desk.client()
+    connection = client.connection
+    assert not connection.is_direct
+    first = desk.live(client, "open:a")
+    assert connection.is_direct
+    connection.reply_ok(8)
+    assert not connection.is_direct
+    desk.hub.writer.flush()
+    assert connection.is_direct
+    second = desk.live(client, "open:b")
+    assert not connection.is_direct
+    connection.release(first)
+    assert connection.is_direct
+    client.socket.room = 20
+    desk.deliver([second], Event("open:b", 1))
+    assert not connection.is_direct
+    client.drain()
+    assert connection.is_direct
+    desk.hub.drop(connection)
+    assert not connection.is_direct
 
 
 def test_who_is_closed_gets_nothing_and_the_others_do():
