@@ -259,12 +259,15 @@ _WORST = {
     "payload", _WORST.values(), ids=[name.replace(" ", "-") for name in _WORST]
 )
 def test_the_worst_frame_of_64_kib_costs_bounded_time(payload):
-    costs = []
+    """Beside a bare loop with a turn for each byte, which some machines take three times as long for as others."""
+    ratios = []
     for _ in range(3):  # the least counts: others on the machine only ever add to it
         started = time.process_time()
+        assert sum(1 for _ in range(FRAME_BYTES)) == FRAME_BYTES
+        begun = time.process_time()
         assert decode(payload[:FRAME_BYTES])
-        costs.append(time.process_time() - started)
-    assert min(costs) < 0.25
+        ratios.append((time.process_time() - begun) / (begun - started))
+    assert min(ratios) < 100
 
 
 # ---------------------------------------------------------------------------------------------- bounds
