@@ -42,7 +42,7 @@ PARTS = (
         is_spread=True,
     ),
     Part("signals", ("signals",), 40),
-    Part("conformance", ("conformance",), 60),
+    Part("conformance", ("conformance",), 60, is_spread=True),
     Part("simulation", ("simulation",), 120, is_measured=False, is_spread=True),
     Part("integration", ("integration", "soak"), 420, is_spread=True),
     Part("cluster", ("cluster",), 180, is_measured=False),
