@@ -159,7 +159,8 @@ class LRUCache(Generic[K, V]):
 
     def __len__(self) -> int:
         """Entries held; may include a few that are dead and not cleared away yet."""
-        return self._lru.num_entries
+        with self._lock:  # an entry is in before those that give way to it are out
+            return self._lru.num_entries
 
     def __iter__(self) -> Iterator[K]:
         """Over a copy of `keys()`."""
@@ -168,7 +169,8 @@ class LRUCache(Generic[K, V]):
     @property
     def num_bytes(self) -> int:
         """What all entries hold together, as charged against `max_bytes`."""
-        return self._lru.num_bytes
+        with self._lock:
+            return self._lru.num_bytes
 
     def keys(self) -> list[K]:
         """All keys held, least recently used first."""

@@ -248,3 +248,21 @@ def test_an_error_in_the_middle_leaves_no_lock_behind():
     cache._let_go()
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(cache.get, 1).result(5.0) == "one"
+
+
+def test_counts_wait_for_the_change_in_hand():
+    """Between an entry's coming and the going of those that give way to it they would be above the limits."""
+    cache, seen = LRUCache(max_entries=2), []
+    cache.set("a", 1)
+    readers = [
+        threading.Thread(target=lambda: seen.append(len(cache))),
+        threading.Thread(target=lambda: seen.append(cache.num_bytes)),
+    ]
+    with cache.core.lock:
+        for reader in readers:
+            reader.start()
+            reader.join(0.02)
+            assert reader.is_alive()
+    for reader in readers:
+        reader.join()
+    assert sorted(seen) == sorted([1, cache.num_bytes])
