@@ -106,7 +106,6 @@ class Writer:
             subscription.offset = offset
             if not connection.tick:
                 dirty.append(connection)
-                connection.is_direct = False
             connection.tick.append(chunk)
         if alone:
             self._chunks[run.channel] = chunk, alone
