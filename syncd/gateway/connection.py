@@ -69,8 +69,8 @@ class ConnectionOwner(Protocol):
 class Connection:
     """A peer's connection and, past `hello`, its session (implements `ports.SessionPort`).
 
-    Writing: frames of one tick gather in `tick` and leave in one send. What the socket does not take goes to `outbox`, which
-    exists only while something waits; while it exists, nothing bypasses it.
+    Writing: frames of one tick gather in `tick` and leave in one send; what its channel tells a session that `is_direct` goes past it, as it
+    is. What the socket does not take goes to `outbox`, which exists only while something waits; while it exists, nothing bypasses it.
     """
 
     __slots__ = (

@@ -90,14 +90,14 @@ class Writer:
         if run.channel in self._chunks:
             self._send_chunks()  # the second in a tick: who did not take the first has an outbox then
         fallen: list[Subscription] = []
-        alone: list[Connection] = []
+        direct: list[Connection] = []
         offset, dirty, count = run.offset, self.dirty, 0
         for subscription in subscriptions:
             connection: Connection = subscription.session  # type: ignore[assignment]
             count += 1
             if connection.is_direct and not subscription.is_closed:
                 subscription.offset = offset
-                alone.append(connection)
+                direct.append(connection)
                 continue
             if connection.outbox is not None or subscription.is_closed:
                 if not self._deliver_behind(connection, subscription, run, frames):
@@ -107,8 +107,8 @@ class Writer:
             if not connection.tick:
                 dirty.append(connection)
             connection.tick.append(chunk)
-        if alone:
-            self._chunks[run.channel] = chunk, alone
+        if direct:
+            self._chunks[run.channel] = chunk, direct
         self.num_deliveries += count * len(frames)
         return fallen
 

@@ -110,7 +110,7 @@ def test_a_reply_waits_behind_what_the_socket_did_not_take_of_a_run_before_it():
     assert offsets(client.heard()) == [2]
 
 
-def test_only_who_follows_one_channel_with_nothing_queued_is_written_at_once():
+def test_only_who_follows_one_channel_with_nothing_queued_is_sent_what_all_share():
     desk = Desk()
     client = desk.client()
     connection = client.connection
@@ -144,7 +144,7 @@ def test_who_is_closed_gets_nothing_and_the_others_do():
     assert [offsets(client.heard()) for client in clients] == [[], [], [1]]
 
 
-@pytest.mark.parametrize("extra", [(), ("open:b",)], ids=["at-once", "at-the-flush"])
+@pytest.mark.parametrize("extra", [(), ("open:b",)], ids=["shared-bytes", "a-tick-of-its-own"])
 def test_a_broken_socket_ends_its_connection_alone(extra):
     desk = Desk()
     clients = [desk.client() for _ in range(3)]
@@ -160,7 +160,7 @@ def test_a_broken_socket_ends_its_connection_alone(extra):
 
 
 def test_an_event_is_framed_once_for_all_subscribers(monkeypatch):
-    """Of those some write at once, some at the flush, and some wait for their sockets."""
+    """Of those some are sent the bytes that all share, some gather a tick, and some wait for their sockets."""
     desk = Desk()
     clients = [desk.client() for _ in range(30)]
     subscriptions = [desk.live(client, "open:a") for client in clients]
