@@ -64,6 +64,8 @@ class ServerInfo:
     """It was a replica and was made the master. Forgotten when it starts again."""
     has_replicas: bool
     """That have all by now, and get what comes."""
+    awaits_replicas: bool
+    """That have come for a first copy: replicas soon, or somebody who takes a backup."""
     policy: str
     used_bytes: int
     version: str
@@ -172,12 +174,14 @@ class RedisLink:
             self._fail()
             raise StoreUnavailable(f"{_HERE}: it reads its file", after_ms=AFTER_MS)
         is_promoted = set(told.get("master_replid2", "0")) != {"0"}
+        is_online = ["state=online" in replica for replica in _replicas(told)]
         return ServerInfo(
             told.get("run_id", ""),
             told.get("master_replid", ""),
             told.get("aof_enabled") == "1" and self._setting("appendfsync") == "always",
             is_promoted,
-            any("state=online" in replica for replica in _replicas(told)),
+            any(is_online),
+            not all(is_online),
             told.get("maxmemory_policy", "noeviction")
             if told.get("maxmemory") != "0"
             else "noeviction",

@@ -133,7 +133,7 @@ class RedisStore(RedisState):
         secret = self._secret or self._options.entropy(SECRET_BYTES)
         seed = self._options.entropy(SECRET_BYTES)
         era = self.new_name()
-        signs = (info.keeps_all, info.has_replicas, info.is_promoted)
+        signs = (info.keeps_all, info.is_promoted, info.has_replicas, info.awaits_replicas)
         found = self._link.run(
             OPEN,
             *(secret, seed, era, info.run_id, info.replid),

@@ -108,6 +108,31 @@ def test_while_there_were_replicas_every_restart_begins_a_new_era_and_only_one(m
     assert back(store).epoch != renewed.epoch, "there may be more replicas than those seen now"
 
 
+def ask_for_a_copy(replica, master):
+    """It is to wait for the copy, as one that starts together with its master does for five seconds."""
+    master.ask("CONFIG", "SET", "repl-diskless-sync-delay", "600")
+    replica.ask("REPLICAOF", "127.0.0.1", master.ask("CONFIG", "GET", "port")[1].decode())
+    wait_until(lambda: b"state=wait_bgsave" in master.ask("INFO", "replication"), "a replica")
+
+
+def test_a_replica_that_was_there_before_the_first_node_does_not_end_the_first_era(
+    make_master, join
+):
+    """Found by tests of the compose files: with the copy, seconds after the first answers, another era began."""
+    master, replica = make_master(), make_master()
+    ask_for_a_copy(replica, master)
+    store = join(master)
+    append(store)
+    told = head(store)
+    master.ask("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    wait_until(lambda: b"state=online" in master.ask("INFO", "replication"), "a replica")
+    store.look()
+    assert head(store) == told
+    replica.kill()
+    restart(master)
+    assert back(store).epoch != told.epoch, "it might have been the replica, and behind"
+
+
 def test_an_operator_who_has_no_replicas_any_more_says_so(make_master, join):
     master, replica = make_master(), make_master()
     follow(replica, master)

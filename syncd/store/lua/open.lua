@@ -1,6 +1,6 @@
 -- Make what every store needs, and note which server has the data, in which of its lives. ARGV: secret, seed and name of an era to use where
--- there are none; the server's run id and replication id; whether it keeps all that it answers, has replicas, was one itself (1 or 0); the
--- era that the caller knows, and how many transactions it knows of in that.
+-- there are none; the server's run id and replication id; whether it keeps all that it answers, was a replica itself, has some, and some that
+-- are still to get their copy (1 or 0); the era that the caller knows, and how many transactions it knows of in that.
 -- Reply: secret, seed, era, number of transactions.
 -- An era goes on over a restart only from a life that kept all, as far as anybody looked, to one that does: any other may have lost the end
 -- of every log. It ends, too, as soon as its server is seen to keep all no more: what is told from then on goes with the note, if that is lost.
@@ -8,9 +8,11 @@
 -- Once there were replicas no life counts as one that kept all. Who answers after it may be a replica that was behind, was made the master
 -- and started again: nothing that it says of itself tells that from an honest restart.
 -- Whatever it says, data with less transactions than a node knows of has lost its end: somebody has brought back an older copy.
-local secret, seed, name, run, replid, keeps, has_replicas, is_promoted, known_era, known = unpack(ARGV)
+-- Replicas that are still to get their copy count where nothing is kept yet: they were started together with their master, and would end the
+-- first era some seconds later. Elsewhere they don't: who takes a backup looks the same.
+local secret, seed, name, run, replid, keeps, is_promoted, has_replicas, awaits_some, known_era, known = unpack(ARGV)
 local meta, call = KEYS[1], redis.call
-if has_replicas == '1' then
+if has_replicas == '1' or awaits_some == '1' and call('HEXISTS', meta, 'm:epoch_seed') == 0 then
   call('HSETNX', meta, 'replicas', 1)
 end
 local may_go_on = keeps == '1' and is_promoted == '0' and call('HEXISTS', meta, 'replicas') == 0
