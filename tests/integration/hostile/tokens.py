@@ -9,6 +9,9 @@ import json
 import time
 from typing import Any
 
+_LIFETIME_S = 6 * 3600.0
+"""Some are made when tests are collected, and used when their turn has come."""
+
 
 def b64(raw: bytes) -> str:
     """Encode as a JWT does."""
@@ -17,7 +20,7 @@ def b64(raw: bytes) -> str:
 
 def make(secret: str, header: dict[str, Any] | None = None, **claims: Any) -> str:
     """Sign claims with HS256, whatever the header says; `...` leaves a claim out."""
-    body = {"sub": "ann", "exp": time.time() + 600, **claims}
+    body = {"sub": "ann", "exp": time.time() + _LIFETIME_S, **claims}
     fields = {"alg": "HS256", "typ": "JWT", **(header or {})}
     signed = b64(json.dumps(fields).encode()) + "."
     signed += b64(json.dumps({k: v for k, v in body.items() if v is not ...}).encode())
