@@ -1,7 +1,8 @@
 """The poller: one Trio task that owns one epoll of all plain sockets, listeners included.
 
 Each round takes at most 512 ready sockets, reads at most `limits.read_bytes_per_tick` from each, lets the hub decode and group what came,
-hands each actor one batch and writes what is queued. It never awaits a mailbox. What it pays Trio, it pays once a round.
+hands each actor one batch and writes what is queued. It never awaits a mailbox. What it pays Trio, it pays once a round. Whoever has a session
+is served before those who come, for whom there is a slice of time: what is left of them is ready in the next round as well.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ __all__ = ["HeadHandler", "Poller", "tune_listener"]
 _log = structlog.get_logger("syncd.gateway")
 
 MAX_READY: Final = 512
-ACCEPTS_PER_ROUND: Final = 128
+ARRIVALS_S: Final = 0.002
+"""Of a round, for new connections, request heads and what comes up to `hello`: a crowd at the door is not to hold up those inside."""
 ACCEPT_PAUSE_S: Final = 0.25
 """After EMFILE and the like: time for descriptors to come free."""
 
@@ -134,7 +136,9 @@ class Poller:
         hub, by_fd = self._hub, self._by_fd
         hub.now = hub.clock()
         max_bytes = hub.config.limits.read_bytes_per_tick
+        head, opening = Phase.HEAD, Phase.OPENING
         listeners: list[int] = []
+        arriving: list[Connection] = []
         for fd, events in ready:
             connection = by_fd.get(fd)
             if connection is None:
@@ -143,14 +147,29 @@ class Poller:
             if events & _OUT and hub.writer.on_room(connection):
                 self._modify(connection)
             if events & _IN:
-                self._read(connection, max_bytes)
+                phase = connection.phase
+                if phase is head or phase is opening:
+                    arriving.append(connection)
+                else:
+                    self._read(connection, max_bytes)
             elif events & _GONE:
                 hub.drop(connection)
-        for fd in listeners:
-            # Last, so that a descriptor closed in this round and given out anew gets no event of its old owner.
-            self._accept(fd)
+        if arriving or listeners:
+            self._let_in(arriving, listeners, max_bytes)
         hub.hand_over()
         hub.writer.flush()
+
+    def _let_in(self, arriving: list[Connection], listeners: list[int], max_bytes: int) -> None:
+        """Serve who comes, for as long as their slice lasts and at least one of each."""
+        ends_at = self._hub.clock() + ARRIVALS_S
+        for connection in arriving:
+            if connection.phase is not Phase.CLOSED:
+                self._read(connection, max_bytes)
+            if self._hub.clock() > ends_at:
+                break
+        for fd in listeners:
+            # Last, so that a descriptor closed in this round and given out anew gets no event of its old owner.
+            self._accept(fd, ends_at)
 
     def _read(self, connection: Connection, max_bytes: int) -> None:
         try:
@@ -169,11 +188,9 @@ class Poller:
 
     # ---------------------------------------------------------------- accepting
 
-    def _accept(self, fd: int) -> None:
+    def _accept(self, fd: int, ends_at: float) -> None:
         listener = self._listeners.get(fd)
-        if listener is None:
-            return
-        for _ in range(ACCEPTS_PER_ROUND):
+        while listener is not None:
             try:
                 sock, address = listener.accept()
             except BlockingIOError:
@@ -184,6 +201,8 @@ class Poller:
                     return
                 continue  # the peer was gone before we came (ECONNABORTED and its like)
             self._welcome(sock, address)
+            if self._hub.clock() > ends_at:
+                return
 
     def _welcome(self, sock: socket.socket, address: object) -> None:
         sock.setblocking(False)  # noqa: FBT003

@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -382,6 +383,18 @@ async def starve(server, crowd):
         while (await witness.receive_message("event"))["data"] != "after":
             pass
     assert (await run(server.get, "/health/ready"))[0] == 200
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells, and only it doubles tables")
+def test_the_table_of_descriptors_has_its_size_before_the_first_connection(tmp_path):
+    """The kernel lets a process with threads wait some 15 ms each time it doubles the table: at the 256th connection, the 512th, the 1,024th."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ServerProcess(tmp_path) as server:
+        server.start()
+        lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+    (slots,) = [int(line.split()[1]) for line in lines if line.startswith("FDSize:")]
+    assert slots >= min(hard, 65_536)
 
 
 def test_the_limits_of_this_machine_allow_the_tests_above():
