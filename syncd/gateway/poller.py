@@ -27,6 +27,7 @@ __all__ = ["HeadHandler", "Poller", "tune_listener"]
 _log = structlog.get_logger("syncd.gateway")
 
 MAX_READY: Final = 512
+ACCEPTS_PER_ROUND: Final = 128
 ARRIVALS_S: Final = 0.003
 """CPU of a round, for new connections, request heads and what comes up to `hello`: a crowd at the door is not to hold up those inside."""
 ACCEPT_PAUSE_S: Final = 0.25
@@ -196,7 +197,9 @@ class Poller:
 
     def _accept(self, fd: int, ends_at: float) -> None:
         listener = self._listeners.get(fd)
-        while listener is not None:
+        if listener is None:
+            return
+        for _ in range(ACCEPTS_PER_ROUND):
             try:
                 sock, address = listener.accept()
             except BlockingIOError:

@@ -129,6 +129,16 @@ def test_however_many_come_one_more_is_accepted_each_round(world):
     assert rounds == [[*["come"] * A_SLICE, "accept"]] * 3
 
 
+def test_a_listener_that_fails_again_and_again_does_not_hold_the_round(world):
+    """As one does whose connections a firewall refuses."""
+    failing = types.SimpleNamespace(accept=lambda: (_ for _ in ()).throw(PermissionError()))
+    world.poller._listeners = dict.fromkeys(world.poller._listeners, failing)
+    world.dial()
+    assert world.round() == []
+    world.poller._listeners.clear()
+    world.listener.close()
+
+
 def test_one_who_left_while_others_were_served_is_not_read(world):
     crowd = world.enter(2, Phase.HEAD)
     for client in crowd:
