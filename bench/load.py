@@ -28,7 +28,8 @@ class Load(Dialer):
         super().__init__(dialect, port, pid)
         self._cache: dict[bytes, Chunk] = {}
         self._number = 0
-        self._unanswered: set[int] = set()
+        self._unanswered: dict[int, int] = {}
+        """How many answers a number is owed: one a server that it was published to."""
         self._completed = self._chunks = self._bytes = 0
         gc.disable()
 
@@ -95,7 +96,7 @@ class Load(Dialer):
             self._number += 1
             frames.append(self._dialect.publish(channel, self._number))
             if self._dialect.has_ok:
-                self._unanswered.add(self._number)
+                self._unanswered[self._number] = num_publishers
         data = b"".join(frames)
         for publisher in self._publishers[:num_publishers]:
             if publisher.send(data) != len(data):
@@ -134,7 +135,9 @@ class Load(Dialer):
 
     def _answered(self, conn: Conn, chunk: Chunk) -> None:
         for number in chunk.oks:
-            self._unanswered.remove(number)
+            num_left = self._unanswered.pop(number) - 1
+            if num_left:
+                self._unanswered[number] = num_left
         for _ in range(chunk.pings):
             conn.send(self._dialect.pong())
 
