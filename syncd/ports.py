@@ -140,8 +140,14 @@ class Watch:
     """Requests handed over before anything was live and not failed since. Kept by the gateway."""
 
 
+class _HotSubscription:
+    """What a delivery touches of a subscription, side by side in memory (see `gateway.connection`)."""
+
+    __slots__ = ("is_closed", "offset", "session")
+
+
 @attrs.define(eq=False)
-class Subscription:
+class Subscription(_HotSubscription):
     """One session's subscription to one channel. Owned by the gateway; the broadcaster keeps `epoch` and `offset`.
 
     `offset` is the last one queued to the session, so that a restarted broadcaster can go on from there.
