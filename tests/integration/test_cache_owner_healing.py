@@ -113,7 +113,7 @@ async def test_every_mutation_counts_once_over_a_crash_of_the_cache_owner(
                 key = "ab"[number % 2]
                 nursery.start_soon(mutate_all, client, key, values[key])
             if owner is not Watching:
-                await trio.sleep(0.1)
+                await wait_until(lambda: values["a"] and values["b"], 10, "mutations on their way")
                 planted = Fault(monkeypatch, owner, name, times=2, after=is_after)
         assert planted.num_raised == 2
         await restarted(node, "cache_owner")
