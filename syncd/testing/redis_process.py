@@ -157,7 +157,8 @@ class RedisProcess(RedisBase):
 
     def _arguments(self) -> list[str]:
         if self._config is None:
-            first = ["--save", "", "--appendonly", "no"]
+            # By itself a master lets a replica wait 5 s for others who may want the same copy.
+            first = ["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]
         else:
             path = self.folder / "redis.conf"
             path.write_text(self._config)
