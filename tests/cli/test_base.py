@@ -12,6 +12,7 @@ import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from syncd.backend import Publisher
 from syncd.cli import main as main_module
 from syncd.cli.exits import ExitCode, Failed, exit_code_of
 from syncd.cli.main import main
@@ -367,7 +368,9 @@ def test_check_tells_every_problem_and_exits_with_2(capsys, tmp_path):
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_a_command_whom_nobody_answers_says_what_to_do(arguments, capsys):
+def test_a_command_whom_nobody_answers_says_what_to_do(arguments, capsys, monkeypatch):
+    waits = []
+    monkeypatch.setitem(Publisher.__init__.__kwdefaults__, "sleep", waits.append)
     assert main([*arguments, "--url", "http://127.0.0.1:1"]) == ExitCode.UNREACHABLE
     told = capsys.readouterr().err
     assert "http://127.0.0.1:1" in told
