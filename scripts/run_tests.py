@@ -29,8 +29,9 @@ class Part:
     budget_s: int
     is_measured: bool = True
     """Whether its coverage counts."""
-    is_spread: bool = False
-    """Over all cores: tests that own their clocks, or wait for conditions, do not mind each other."""
+    workers_per_core: float = 0.0
+    """0: one process. Tests that own their clocks, or wait for conditions, do not mind each other; where they wait for servers, more of
+    them than there are cores leave none idle."""
 
 
 PARTS = (
@@ -39,14 +40,14 @@ PARTS = (
         "unit",
         ("wire", "model", "cache", "actors", "gateway", "http", "cli", "bench", "bus"),
         60,
-        is_spread=True,
+        workers_per_core=1,
     ),
     Part("signals", ("signals",), 40),
-    Part("conformance", ("conformance",), 60, is_spread=True),
-    Part("simulation", ("simulation",), 120, is_measured=False, is_spread=True),
-    Part("integration", ("integration", "soak"), 420, is_spread=True),
+    Part("conformance", ("conformance",), 60, workers_per_core=1),
+    Part("simulation", ("simulation",), 120, is_measured=False, workers_per_core=1),
+    Part("integration", ("integration", "soak"), 420, workers_per_core=1.5),
     Part("cluster", ("cluster",), 180, is_measured=False),
-    Part("e2e", ("e2e",), 180, is_measured=False, is_spread=True),
+    Part("e2e", ("e2e",), 180, is_measured=False, workers_per_core=1),
 )
 """Every folder of tests/ belongs to exactly one part; a house test says so."""
 
@@ -84,7 +85,8 @@ def run_part(part: Part) -> bool:
         return True
     print(f"== {part.name}: {' '.join(folders)} (budget {part.budget_s} s)", flush=True)
     measure = ["-m", "coverage", "run"] if part.is_measured else []
-    spread = ["-n", "auto", "--dist", "worksteal"] if part.is_spread else []
+    num_workers = int(part.workers_per_core * (os.cpu_count() or 1))
+    spread = ["-n", str(num_workers), "--dist", "worksteal"] if num_workers else []
     command = [sys.executable, *measure, "-m", "pytest", "-q", "-m", "not soak", *spread, *folders]
     return run_timed(part.name, command, part.budget_s)
 

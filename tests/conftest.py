@@ -17,6 +17,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In the background of a shell. Programs that tests start would inherit that, and not hear Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Coverage counts what tests run in their own process: in the hundreds of servers that they start it would nearly double the CPU.
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
 hypothesis.settings.register_profile(
     "quick",
     deadline=None,
