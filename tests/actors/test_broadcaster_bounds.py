@@ -128,6 +128,7 @@ async def steps(world):
     trio.lowlevel.remove_instrument(steps)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("sizes", [(20_000,), (1400, 1600, 10), (700, 700, 700), (1500, 1500)])
 async def test_no_fan_out_sends_more_than_a_slice_without_giving_way(world, steps, sizes):
     for number, size in enumerate(sizes):

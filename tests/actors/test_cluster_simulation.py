@@ -189,6 +189,7 @@ def _settle(run: Run) -> None:
     run.run(QUIET_S)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(16))
 def test_presence_comes_out_true_on_every_node(seed):
     run = _story(seed)
@@ -200,6 +201,7 @@ def test_presence_comes_out_true_on_every_node(seed):
     run.check_nobody_is_resurrected()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(5))
 def test_who_only_moves_is_never_told_to_have_left(seed):
     """Everybody moves about, always within the grace, over links that are slow and not in step: nobody leaves."""

@@ -248,6 +248,7 @@ async def live(seed, *, may_lose=False):
     return life
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(40))
 async def test_what_the_bus_loses_or_brings_late_is_told_all_the_same(autojump_clock, seed):
     life = await live(seed)
@@ -255,6 +256,7 @@ async def test_what_the_bus_loses_or_brings_late_is_told_all_the_same(autojump_c
     assert life.counters.num_reads > 5
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(40))
 async def test_a_store_that_lost_its_end_is_gone_on_with_in_new_epochs(autojump_clock, seed):
     await live(seed, may_lose=True)

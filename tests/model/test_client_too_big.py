@@ -331,6 +331,7 @@ def test_a_watch_names_fewer_of_the_versions_it_has():
 SIZES = st.lists(st.integers(1, 300) | st.integers(1, 60_000), max_size=30)
 
 
+@pytest.mark.unmeasured
 @given(st.integers(2_200, 60_000), SIZES, SIZES)
 def test_what_fits_gets_through_once_and_in_order_and_nothing_else(limit, puts, publications):
     way = Way(limit)

@@ -77,6 +77,7 @@ def test_an_entry_that_makes_room_at_the_moment_of_its_death_has_expired():
     assert (lru.expirations, lru.evictions) == (1, 0)
 
 
+@pytest.mark.unmeasured
 def test_replacing_one_key_for_ever_leaves_nothing_behind():
     lru = Lru(max_entries=10)
     tracemalloc.start()
@@ -91,6 +92,7 @@ def test_replacing_one_key_for_ever_leaves_nothing_behind():
         tracemalloc.stop()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("sharing", "least"), [(0, 0.7), (1, 0.7), (10, 0.4)])
 def test_the_charge_for_an_entry_covers_the_memory_it_takes(sharing, least):
     """At sizes where the tables are nearly full and where they have just grown; `sharing` entries have a tag in common."""

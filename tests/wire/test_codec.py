@@ -175,6 +175,7 @@ def test_any_sequence_of_values_means_what_the_oracle_says(payload):
     assert decoded_of(payload) == expected_of(payload)
 
 
+@pytest.mark.unmeasured
 @given(_frames, st.data())
 def test_a_frame_with_bytes_changed_inserted_or_cut_means_what_the_oracle_says(payload, data):
     mutated = bytearray(payload)
@@ -233,6 +234,7 @@ def _fuzz(rng, num_cases):
             assert not is_last, payload
 
 
+@pytest.mark.unmeasured
 def test_twenty_thousand_broken_frames_raise_nothing():
     _fuzz(random.Random(20), 20_000)
 
@@ -451,6 +453,7 @@ _hostile_pairs = st.lists(
 )
 
 
+@pytest.mark.unmeasured
 @given(_hostile_pairs)
 def test_the_lane_takes_no_publish_that_the_long_way_reads_otherwise(extra):
     payload = _publish([*_FIELDS.items(), *extra])

@@ -77,6 +77,7 @@ def test_every_length_form_and_unmasking_way_gives_the_payload(size):
     assert not decoder.has_partial
 
 
+@pytest.mark.unmeasured
 def test_all_lane_sizes_unmask_with_keys_of_every_shape():
     for key in (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\1\2\3\4", b"\0\0\0\x80", b"\x80\0\0\0"):
         frames = b"".join(masked(FIN | BINARY, PATTERN[:size], key) for size in range(1100))

@@ -11,6 +11,7 @@ come to an end. Messages before the end must be equal, and the end must be the s
 import itertools
 import struct
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wsproto import events
@@ -152,6 +153,7 @@ def test_frames_in_any_order_are_read_alike(frames, cuts):
     compare(b"".join(frames), cuts)
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=examples(120), deadline=None)
 @given(
     st.lists(st.one_of(messages(), likely_frames), min_size=1, max_size=4).map(b"".join),
