@@ -28,8 +28,8 @@ class Load(Dialer):
         super().__init__(dialect, port, pid)
         self._cache: dict[bytes, Chunk] = {}
         self._number = 0
-        self._unanswered: dict[int, int] = {}
-        """How many answers a number is owed: one a server that it was published to."""
+        self._unanswered: set[tuple[int, int]] = set()
+        """Descriptors of publishers, and the numbers of what is published over them."""
         self._completed = self._chunks = self._bytes = 0
         gc.disable()
 
@@ -95,10 +95,11 @@ class Load(Dialer):
         for channel in channels:
             self._number += 1
             frames.append(self._dialect.publish(channel, self._number))
-            if self._dialect.has_ok:
-                self._unanswered[self._number] = num_publishers
         data = b"".join(frames)
+        numbers = range(self._number - len(channels) + 1, self._number + 1)
         for publisher in self._publishers[:num_publishers]:
+            if self._dialect.has_ok:
+                self._unanswered.update((publisher.fd, number) for number in numbers)
             if publisher.send(data) != len(data):
                 raise Mismatch("the publisher's socket is full")
 
@@ -135,9 +136,7 @@ class Load(Dialer):
 
     def _answered(self, conn: Conn, chunk: Chunk) -> None:
         for number in chunk.oks:
-            num_left = self._unanswered.pop(number) - 1
-            if num_left:
-                self._unanswered[number] = num_left
+            self._unanswered.remove((conn.fd, number))
         for _ in range(chunk.pings):
             conn.send(self._dialect.pong())
 

@@ -88,9 +88,9 @@ def _open(target: Target, count: int, channel: str) -> None:
 def _fanout(lab: Lab, plan: Plan, url: str) -> list[Row]:
     """The same 2,000 subscribers on two nodes, on one, and on two that know nothing of each other; and 1,000 on one.
 
-    The limit is held against each of them. Beside the same 2,000 one core sends to as many sockets either way, and beside two single nodes it
-    also switches between two processes: what is left is the bridge. One with 1,000 takes less a `send` than the two single ones with 1,000
-    each, as twice the kernel's state of sockets does not stay in the caches of one core; how much less is told beside its row.
+    The limit is held against each of them. Beside the same 2,000 one core sends to as many sockets either way; two single nodes also switch
+    between two processes, and each is published to, which the second of two nodes is not. One with 1,000 takes less a `send` than two single
+    ones with 1,000 each, as twice the kernel's state of sockets does not stay in the caches of one core; how much less is told beside its row.
     """
     sides = _sides(lab, url)
     rows = []

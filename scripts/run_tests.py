@@ -75,6 +75,13 @@ class Gate:
 GATES = (Gate("syncd/wire/*", 85), Gate("syncd/model/*", 85), Gate("syncd/*", 80))
 
 
+def num_cores() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def run_part(part: Part) -> bool:
     """Run one part and print how it went against its budget."""
     folders = [
@@ -85,7 +92,7 @@ def run_part(part: Part) -> bool:
         return True
     print(f"== {part.name}: {' '.join(folders)} (budget {part.budget_s} s)", flush=True)
     measure = ["-m", "coverage", "run"] if part.is_measured else []
-    num_workers = int(part.workers_per_core * (os.cpu_count() or 1))
+    num_workers = int(part.workers_per_core * num_cores())
     spread = ["-n", str(num_workers), "--dist", "worksteal"] if num_workers else []
     command = [sys.executable, *measure, "-m", "pytest", "-q", "-m", "not soak", *spread, *folders]
     return run_timed(part.name, command, part.budget_s)

@@ -342,7 +342,6 @@ async def test_a_watch_that_is_lost_begins_anew_and_is_refused_when_it_is_lost_f
 # ------------------------------------------------------------------------------------------------ time
 
 
-@pytest.mark.unmeasured
 def test_expiring_everything_takes_no_time_and_reaches_every_entry():
     memory = CollectionMemory(Limits(200_000, 2**40, 60.0, 30.0))
     for number in range(100_000):

@@ -1,15 +1,21 @@
 """The benchmark's own counting: a figure is worth nothing if a lost or doubled event would pass."""
 
+import contextlib
+import gc
+import itertools
+import os
+import socket
 import subprocess
 import sys
 
 import msgpack
 import pytest
 
-from bench.dial import Track
+from bench.dial import Conn, Track
+from bench.load import Load
 from bench.process import cpu_s
 from bench.report import Row
-from bench.wire import DATA_BYTES, Mismatch, RawDialect, SyncdDialect, masked, split_frames
+from bench.wire import DATA_BYTES, Chunk, Mismatch, RawDialect, SyncdDialect, masked, split_frames
 from syncd.wire import encode
 from syncd.wire.messages import Hello, Publish, Subscribe
 from tests.wire.in_full import decode
@@ -90,6 +96,23 @@ def test_raw_frames_are_counted_as_events():
     assert (chunk.prev, chunk.last) == (0, 3)
     with pytest.raises(Mismatch):
         dialect.decode(server_frame(frames[0]) + server_frame(frames[2]))
+
+
+def test_each_server_that_is_published_to_owes_an_answer_of_its_own():
+    load = Load(SyncdDialect(), 0, os.getpid())
+    gc.enable()  # as the load generator, a process of its own, does not
+    with contextlib.ExitStack() as stack:
+        stack.callback(load._epoll.close)
+        pairs = [socket.socketpair() for _ in range(2)]
+        for sock in itertools.chain(*pairs):
+            stack.callback(sock.close)
+        one, other = load._publishers = [Conn(near, None) for near, _ in pairs]
+        load._publish(["mem:0", "mem:1"], num_publishers=2)
+        load._answered(one, Chunk(oks=[1, 2]))
+        load._answered(other, Chunk(oks=[2]))
+        with pytest.raises(KeyError):
+            load._answered(one, Chunk(oks=[1]))
+        assert load._unanswered == {(other.fd, 1)}
 
 
 def test_a_publication_is_complete_when_the_last_subscriber_has_it():

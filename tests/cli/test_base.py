@@ -376,3 +376,6 @@ def test_a_command_whom_nobody_answers_says_what_to_do(arguments, capsys, monkey
     assert "http://127.0.0.1:1" in told
     assert "syncd serve" in told
     assert "--url" in told
+    is_tried_again = arguments[0] in ("publish", "mutate", "get", "cache")
+    assert len(waits) == (3 if is_tried_again else 0)
+    assert sum(waits) < 2
