@@ -68,6 +68,7 @@ from syncd.node_parts import (
 from syncd.resuming import Resuming
 from syncd.runtime import Runtime
 from syncd.stats import Stats
+from syncd.stop_signals import open_stop_signals
 from syncd.store.base import NODE_SECRET, Store, StoreFailed
 from syncd.surroundings import REAL, Surroundings
 from syncd.upkeep import Upkeep
@@ -372,7 +373,7 @@ async def open_node(config: Config, app: AppDefinition | None = None) -> AsyncIt
 
 
 def serve(config: Config, app: AppDefinition | None = None) -> int:
-    """Run a node until SIGTERM or SIGINT; the exit code: 0 stopped, 1 failed. Arguments as of `open_node`."""
+    """Run a node until SIGTERM or SIGINT, which the process ignores from then on; the exit code: 0 stopped, 1 failed. Arguments as of `open_node`."""
     raise_file_limit()
     calm_collector()
     return_large_values(app)
@@ -384,17 +385,16 @@ def serve(config: Config, app: AppDefinition | None = None) -> int:
         for failure in failures.exceptions:
             _log.critical("node_failed", error=str(failure))
     if has_failed:
-        os._exit(
-            1
-        )  # as a kill would: closing the store would checkpoint a log that cannot be trusted
+        # As a kill would: closing the store would checkpoint a log that cannot be trusted.
+        os._exit(1)
     return 0
 
 
 async def _serve(config: Config, app: AppDefinition | None) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with open_stop_signals() as signals:
         async with open_node(config, app) as node:
-            for address in node.addresses:
-                _log.info("listening", url=url_of(config, address))
+            for each in node.addresses:
+                _log.info("listening", url=url_of(config, each))
             async for number in signals:
                 _log.info("stopping", signal=signal.Signals(number).name)
                 break

@@ -1,7 +1,9 @@
 """DURABLE and RECOVER under fire: a real server process, killed while it commits, and stopped while it serves."""
 
+import contextlib
 import random
 import signal
+import subprocess
 
 import pytest
 import trio
@@ -108,10 +110,13 @@ async def test_a_stop_with_a_client_that_never_reads_takes_no_longer(tmp_path):
         await other.aclose()
 
 
-def test_a_node_asked_to_stop_twice_still_stops_in_order(tmp_path):
+def test_a_node_asked_to_stop_again_and_again_still_stops_in_order(tmp_path):
+    """Trio tells anew, to the default handler, of signals that nobody has taken: the second killed what was about to end."""
     with ServerProcess(tmp_path, CONFIG) as server:
         server.start()
-        server.signal(signal.SIGTERM)
-        code, took_s = server.stop()
-        assert code == 0
-        assert took_s < 10
+        for _ in range(3000):
+            server.signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(0.003)
+                break
+        assert server.returncode == 0
