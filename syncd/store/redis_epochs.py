@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
+from collections.abc import Iterator
 
 from syncd.ids import ChannelName, Epoch
 from syncd.store.base import derived_epoch
 
 __all__ = ["Epochs", "epoch_in_era"]
+
+ERAS_KEPT = 16
+"""A copy that is older than the beginning of so many eras is not found."""
 
 
 def epoch_in_era(seed: bytes, era: str, channel: ChannelName) -> Epoch:
@@ -36,8 +41,8 @@ class Epochs:
         self._derived: dict[ChannelName, Epoch] = {}
         self.seed = b""
         self.era = ""
-        self.wrote = 0
-        """How many transactions there have been, as far as this node knows: data with less of them are older than that."""
+        self._wrote: dict[str, int] = {}
+        """By era, the newest last: how many transactions there had been, as far as this node knows. Data with less of them are older."""
 
     def begin(self, seed: bytes, era: str) -> bool:
         """Take over what the server has; return whether this is another era than before."""
@@ -46,6 +51,17 @@ class Epochs:
             self.seed, self.era = seed, era
             self._derived.clear()
         return is_other
+
+    def note(self, wrote: int) -> None:
+        """There have been so many transactions, the last in this era."""
+        if self.era not in self._wrote and len(self._wrote) == ERAS_KEPT:
+            del self._wrote[next(iter(self._wrote))]
+        self._wrote[self.era] = wrote
+
+    @property
+    def known(self) -> Iterator[str | int]:
+        """Eras, each with its number of transactions, by turns."""
+        return itertools.chain.from_iterable(self._wrote.items())
 
     def derived(self, channel: ChannelName) -> Epoch:
         """Return the epoch a channel has that was not written to in this era."""

@@ -23,7 +23,7 @@ from syncd.store.redis_keys import RedisNames
 from syncd.store.redis_scripts import Script
 from syncd.store.redis_source import Connection, Source
 
-__all__ = ["EraChanged", "RedisLink", "ServerInfo", "StoreRefused", "refuse_policy"]
+__all__ = ["EraChanged", "RedisLink", "ServerInfo", "StoreFull", "StoreRefused", "refuse_policy"]
 
 PAUSE_S = 0.5
 """The actor's probes come once a second: each finds the pause over."""
@@ -45,6 +45,10 @@ _NO_RIGHT = (
 
 class StoreRefused(StoreUnavailable):
     """The server is there and refuses us, for a reason that waiting does not end: password, certificate or rights."""
+
+
+class StoreFull(StoreUnavailable):
+    """The server takes no more; what frees something runs all the same."""
 
 
 class EraChanged(Exception):
@@ -260,7 +264,8 @@ class RedisLink:
             self.drop()
         may_have_run = "script" in text and not isinstance(error, errors.OutOfMemoryError)
         is_refused = isinstance(error, errors.NoPermissionError) or text.startswith(_NO_RIGHT)
-        kind = StoreRefused if is_refused else StoreUnavailable
+        is_full = isinstance(error, errors.OutOfMemoryError)
+        kind = StoreRefused if is_refused else StoreFull if is_full else StoreUnavailable
         return kind(f"{_HERE}: {text[:200]}", after_ms=AFTER_MS, is_unknown=may_have_run)
 
     def _connected(self) -> Connection:

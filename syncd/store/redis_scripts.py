@@ -9,6 +9,7 @@ import attrs
 
 __all__ = [
     "COMMIT",
+    "HAND_OVER",
     "LEASE",
     "LOADS",
     "META",
@@ -39,7 +40,7 @@ class Script:
 def _script(
     name: str, *shared: str, writes: bool = True, is_plain: bool = False, frees: bool = False
 ) -> Script:
-    """Read a script and what it shares with others. What writes is refused before it starts when the server is out of memory, unless it frees some."""
+    """Read a script and what it shares with others. What writes is refused before it starts when the server is out of memory, unless it frees some, or next to nothing is written."""
     folder = resources.files("syncd.store") / "lua"
     flags = " flags=no-writes" if not writes else " flags=allow-oom" if frees else ""
     parts = [*shared, name] if is_plain else ["common", *shared, name]
@@ -48,8 +49,12 @@ def _script(
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-OPEN = _script("open", "eras", is_plain=True)
+OPEN = _script(
+    "open", "eras", is_plain=True, frees=True
+)  # else a full server could not be read by whoever comes to it
 COMMIT = _script("commit", "generation")
+HAND_OVER = _script("commit", "generation", frees=True)
+"""The same, for what was acknowledged and nothing else."""
 LEASE = _script("lease")
 LOADS = _script("loads")
 META = _script("meta")
@@ -59,7 +64,7 @@ RENEW = _script("renew", "eras")
 RIGHTS = _script("rights", writes=False, is_plain=True)
 STATE = _script("state", writes=False)
 SWEEP = _script("sweep", "generation", frees=True)
-TRIM = _script("trim")
-TRIM_LOGS = _script("trim_logs")
+TRIM = _script("trim", frees=True)
+TRIM_LOGS = _script("trim_logs", frees=True)
 REBUILD = _script("rebuild", "generation")
 REBUILD_PLAN = _script("rebuild_plan", "generation", writes=False)

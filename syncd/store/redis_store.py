@@ -40,6 +40,7 @@ from syncd.store.redis_link import EraChanged, RedisLink, StoreRefused, refuse_p
 from syncd.store.redis_rebuild import RedisRebuilds
 from syncd.store.redis_scripts import (
     COMMIT,
+    HAND_OVER,
     META,
     META_GET,
     OPEN,
@@ -138,11 +139,12 @@ class RedisStore(RedisState):
             OPEN,
             *(secret, seed, era, info.run_id, info.replid),
             *(int(each) for each in signs),
-            *(self._epochs.era, self._epochs.wrote),
+            *self._epochs.known,
         )
-        self._epochs.wrote = found[3]
         self._secret = found[0]
-        if self._epochs.begin(found[1], found[2].decode()):
+        is_other = self._epochs.begin(found[1], found[2].decode())
+        self._epochs.note(found[3])
+        if is_other:
             # What clients acknowledged may have other content by now under the same numbers.
             self._acknowledged.clear()
             self._forwarded.clear()
@@ -229,7 +231,7 @@ class RedisStore(RedisState):
         """Return a transaction beside the open one, for `commit_batch`."""
         return Batch(self._counts)
 
-    def commit_batch(self, batch: Batch) -> None:
+    def commit_batch(self, batch: Batch, script: Script = COMMIT) -> None:
         """Run a transaction, with what was acknowledged before it; its answers are there on return."""
         outcomes: dict[str, int] = {}
         forwarded: dict[bytes, int] = {}
@@ -249,8 +251,8 @@ class RedisStore(RedisState):
                 CLIENT_USE_MS,
             ]
 
-        reply = self.run(COMMIT, make)
-        self._epochs.wrote = reply[0]
+        reply = self.run(script, make)
+        self._epochs.note(reply[0])
         self._settle(outcomes, forwarded)
         batch.fill(reply[1:])
 
@@ -264,8 +266,9 @@ class RedisStore(RedisState):
         self._batch = None
 
     def probe(self) -> None:
-        """See `Store.probe`."""
-        self.meta_set("probe", b"")
+        """See `Store.probe`. A server that is full gives up what is due."""
+        with self._trimmer.making_room():
+            self.meta_set("probe", b"")
 
     # -------------------------------------------------------------------------------------------- acknowledging
 
@@ -342,7 +345,7 @@ class RedisStore(RedisState):
         if self._acknowledged or self._forwarded:
             batch = self.new_batch()
             batch.group([])
-            self.commit_batch(batch)
+            self.commit_batch(batch, HAND_OVER)
         return bool(self._forwarded)
 
     # -------------------------------------------------------------------------------------------- the rest

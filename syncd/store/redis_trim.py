@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from syncd.ids import ChannelName
 from syncd.store.base import Slice, StoreOptions, TrimReport, client_cutoff_ms, cutoff_ms
+from syncd.store.redis_link import StoreFull
 from syncd.store.redis_scripts import SWEEP, TRIM, TRIM_LOGS, Script
 
 __all__ = ["Trimmer"]
+
+ROOM_S = 0.05
+"""What a look at a full server may take: such looks come once a second."""
 
 
 class _Scripts(Protocol):
@@ -27,10 +32,24 @@ class Trimmer:
         self._store = store
         self._options = options
         self._timer = timer
+        self._trimmed: tuple[int, float] | None = None
+        """When it was last asked for: wall time in ms, and the timer then."""
         self.num_events = self.num_idempotency = self.num_outcomes = self.num_clients = 0
+
+    @contextlib.contextmanager
+    def making_room(self) -> Iterator[None]:
+        """Trim where what runs inside finds the server full, which is raised on: next time there may be room."""
+        try:
+            yield
+        except StoreFull:
+            if self._trimmed is not None:
+                now_ms, at = self._trimmed
+                self.trim(now_ms + int((self._timer() - at) * 1000), ROOM_S)
+            raise
 
     def trim(self, now_ms: int, budget_s: float) -> TrimReport:
         """See `Store.trim`."""
+        self._trimmed = now_ms, self._timer()
         time_slice = Slice(self._timer, budget_s)
         events, keys = self.num_events, self.num_idempotency
         outcomes, clients = self.num_outcomes, self.num_clients

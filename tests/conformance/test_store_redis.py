@@ -302,22 +302,6 @@ def test_scripts_that_the_server_has_forgotten_are_sent_again(redis_server, join
     assert append(store, event(A))[0].offset == 2
 
 
-def test_a_full_server_refuses_whole_and_is_still_read(make_server, join, event, mutation, put):
-    server = make_server("--maxmemory", "20mb")
-    store = join(server)
-    append(store, event(A))
-    with server.client() as client:
-        client.config_set("maxmemory", 1)
-        store.begin([event(A)])
-        store.begin_commit([mutation("c", 1, put("orders", "k"))])
-        with pytest.raises(StoreUnavailable) as raised:
-            store.commit()
-        assert not raised.value.is_unknown
-        assert (head(store).top, store.last_mids(["c"])) == (1, [0])
-        client.config_set("maxmemory", 0)
-    assert append(store, event(A))[0].offset == 2
-
-
 def test_a_log_without_its_channel_is_damage_and_nothing_is_written(redis_server, join, event):
     prefix = f"own{next(_prefixes)}"
     store = join(redis_server, prefix=prefix)

@@ -25,11 +25,13 @@ from tests.conformance.redis_lives import (
     append,
     back,
     commit,
+    copy_of,
     dirty_write,
     head,
     join,
     make_server,
     restart,
+    restore,
 )
 
 __all__ = ["join", "make_server"]  # fixtures
@@ -49,6 +51,35 @@ def test_a_node_that_knows_little_does_not_let_an_epoch_go_on(make_server, join)
     assert (again.epoch, again.offset) != (first.epoch, 21)
     assert again.epoch != told.epoch
     assert back(knows_all).epoch == again.epoch
+
+
+def test_what_an_era_had_that_is_over_goes_with_its_age(make_server, join):
+    """It went with the channel's next event, and a channel that nobody wrote to any more kept it for ever."""
+    server = make_server("everysec")
+    store = join(server)
+    append(store, 20)
+    log = f"{RedisNames().tag}:l:{A}"
+    restart(server)
+    assert back(store).floor == 20
+    store.trim(5 + 59_000, 1.0)
+    assert server.ask("EXISTS", log) == 1
+    store.trim(5 + 61_000, 1.0)
+    assert server.ask("EXISTS", log) == 0
+    assert [result.offset for result in append(store)] == [21]
+
+
+def test_the_same_copy_brought_back_twice_is_found_twice(make_server, join, tmp_path):
+    """The era that the node had come to was begun after the copy: the copy's own was taken for another, and went on."""
+    server = make_server("always")
+    store = join(server)
+    append(store, 2)
+    copy = copy_of(server, tmp_path)
+    epochs = {append(store, 2)[-1].epoch}
+    for number in (1, 2):
+        restore(server, copy)
+        back(store)
+        epochs.add(append(store, 5)[-1].epoch)
+        assert len(epochs) == number + 1
 
 
 def test_an_era_that_was_lost_is_not_begun_again(make_server, join):

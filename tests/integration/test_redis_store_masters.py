@@ -26,8 +26,10 @@ pytestmark = [
         redis_executable() is None, reason="no redis-server (make test installs it)"
     ),
 ]
-A, ORDERS = ChannelName("demo:a"), ChannelName("orders")
-OPTIONS = StoreOptions(lambda _: Retention(1000, 3600.0), entropy=random.Random(5).randbytes)
+A, LATEST, ORDERS = map(ChannelName, ("demo:a", "demo:latest", "orders"))
+OPTIONS = StoreOptions(
+    lambda name: Retention(1000, 3600.0, name == LATEST), entropy=random.Random(5).randbytes
+)
 NAMES = RedisNames("masters")
 
 
@@ -46,8 +48,8 @@ def open_store():
         store.close()
 
 
-def append(store, record):
-    results = store.begin([AppendRequest(A, record, 0)])
+def append(store, record, channel=A):
+    results = store.begin([AppendRequest(channel, record, 0)])
     store.commit()
     return results[0]
 
@@ -71,9 +73,9 @@ def patiently(ask, timeout_s=30.0):
             time.sleep(0.1)  # noqa: TID251 - waits for a condition, with a deadline
 
 
-def seen(store):
+def seen(store, channel=A):
     """Return every position that the store tells now, with its content."""
-    page = store.read(LogQuery(A))
+    page = store.read(LogQuery(channel))
     return {Position(page.head.epoch, event.offset): event.record for event in page.events}
 
 
@@ -124,6 +126,30 @@ def test_a_slot_that_moves_takes_the_store_with_it(cluster, open_store):
     after = patiently(lambda: append(store, b"two"))
     assert after.offset == 1
     assert after.epoch != before.epoch
+
+
+def test_a_slot_on_its_way_takes_nothing_and_afterwards_all_is_there(cluster, open_store):
+    """What had moved already, or was not there yet, could not be used: a commit was cut short at it, behind what it had written."""
+    slot, owner, others = owner_of(cluster)
+    store = open_store(f"redis+cluster://127.0.0.1:{others[0].port}")
+    append(store, b"one", LATEST)
+    names = {each.ask("CLUSTER", "MYID"): each for each in (owner, others[0])}
+    source, target = names
+    others[0].ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source)
+    owner.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target)
+
+    def move(*keys):
+        return owner.ask(*("MIGRATE", "127.0.0.1", others[0].port, "", 0, 5000), *("KEYS", *keys))
+
+    assert move(f"{{masters}}:k:{LATEST}") == b"OK"
+    with pytest.raises(StoreUnavailable):
+        append(store, b"two", LATEST)
+    assert owner.ask("XLEN", f"{{masters}}:l:{LATEST}") == 1
+    assert move(*owner.ask("CLUSTER", "GETKEYSINSLOT", slot, 1000)) == b"OK"
+    for each in (others[0], owner, others[1]):
+        each.ask("CLUSTER", "SETSLOT", slot, "NODE", target)
+    assert patiently(lambda: append(store, b"three", LATEST)).offset == 2
+    assert list(seen(store, LATEST).values()) == [b"three"]
 
 
 @pytest.mark.parametrize("fault", ["killed", "hung", "behind"])

@@ -3,6 +3,8 @@
 local T = string.sub(KEYS[1], 1, -6)
 local A = cmsgpack.unpack(ARGV[1])
 local call, pack = redis.call, cmsgpack.pack
+-- While a cluster moves our slot, a key that is not here, or nowhere yet, cannot be used: asking for two refuses that before anything is written.
+call('EXISTS', KEYS[1], T .. ':never')
 local era = call('HGET', KEYS[1], 'era')
 if era ~= A[1] then
   return redis.error_reply('ERA the data is of another era')

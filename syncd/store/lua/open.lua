@@ -1,16 +1,16 @@
 -- Make what every store needs, and note which server has the data, in which of its lives. ARGV: secret, seed and name of an era to use where
 -- there are none; the server's run id and replication id; whether it keeps all that it answers, was a replica itself, has some, and some that
--- are still to get their copy (1 or 0); the era that the caller knows, and how many transactions it knows of in that.
+-- are still to get their copy (1 or 0); eras that the caller knows, each with how many transactions it knows of as of that.
 -- Reply: secret, seed, era, number of transactions.
 -- An era goes on over a restart only from a life that kept all, as far as anybody looked, to one that does: any other may have lost the end
 -- of every log. It ends, too, as soon as its server is seen to keep all no more: what is told from then on goes with the note, if that is lost.
 -- The name of an era is new, for the end that was lost may have told of one itself.
 -- Once there were replicas no life counts as one that kept all. Who answers after it may be a replica that was behind, was made the master
 -- and started again: nothing that it says of itself tells that from an honest restart.
--- Whatever it says, data with less transactions than a node knows of has lost its end: somebody has brought back an older copy.
+-- Whatever it says, data with less transactions than a node knows of in their era has lost its end: somebody has brought back an older copy.
 -- Replicas that are still to get their copy count where nothing is kept yet: they were started together with their master, and would end the
 -- first era some seconds later. Elsewhere they don't: who takes a backup looks the same.
-local secret, seed, name, run, replid, keeps, is_promoted, has_replicas, awaits_some, known_era, known = unpack(ARGV)
+local secret, seed, name, run, replid, keeps, is_promoted, has_replicas, awaits_some = unpack(ARGV, 1, 9)
 local meta, call = KEYS[1], redis.call
 if has_replicas == '1' or awaits_some == '1' and call('HEXISTS', meta, 'm:epoch_seed') == 0 then
   call('HSETNX', meta, 'replicas', 1)
@@ -33,7 +33,10 @@ else
   local has_followed = is_promoted == '1' and stream and stream ~= replid
   is_lost = has_kept and not may_go_on or has_followed
 end
-if is_lost or era == known_era and wrote < tonumber(known) then
+for n = 10, #ARGV, 2 do
+  is_lost = is_lost or era == ARGV[n] and wrote < tonumber(ARGV[n + 1])
+end
+if is_lost then
   era = next_era(era, name)
   call('HSET', meta, 'era', era)
 end

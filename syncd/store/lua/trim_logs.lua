@@ -24,6 +24,9 @@ for _, channel in ipairs(A[3]) do
     if not due and head.top > head.floor then
       due = now
     end
+  elseif head.is_renewed then
+    -- Of an era that is over: nobody is told it any more, and the channel's next event, which would delete it, may never come.
+    call('UNLINK', log, T .. ':k:' .. head.name)
   end
   if due then
     call('ZADD', T .. ':ages', due, head.name)
