@@ -1,5 +1,8 @@
-"""Two nodes whose Redis hangs, or tells nothing: clients stay, what they want waits, and all of it is made good without a restart."""
+"""Two nodes whose Redis is away, hangs, or tells nothing: clients stay, what they want waits, and all of it is made good without a restart."""
 
+import contextlib
+import http.client
+import json
 import tempfile
 from pathlib import Path
 
@@ -10,7 +13,15 @@ from syncd.client import ConnectionState, open_client
 from syncd.testing.redis_process import redis_executable
 from syncd.testing.redis_server import RedisServer
 from tests.integration.nodes import readiness_of, wait_for
-from tests.integration.two_nodes import data_of, publish, put, subscribe, two_nodes, value_of
+from tests.integration.two_nodes import (
+    data_of,
+    publish,
+    put,
+    subscribe,
+    two_nodes,
+    until_done,
+    value_of,
+)
 
 pytestmark = [
     pytest.mark.process,
@@ -116,3 +127,75 @@ async def test_a_cut_of_the_bus_alone_is_told_and_what_it_lost_is_made_good(worl
     server.ask("ACL", "SETUSER", "default", "+subscribe", "+ssubscribe")
     await until_ready(world, lambda told: told == READY)
     assert await data_of(reader, 5) == [1, 2, 3, 4, 5]
+
+
+@contextlib.asynccontextmanager
+async def killed(server):
+    server.kill()
+    yield
+    await trio.to_thread.run_sync(server.start)
+
+
+@contextlib.asynccontextmanager
+async def hanging(server):
+    with server.stopped():
+        yield
+
+
+@pytest.mark.parametrize("away", [killed, hanging])
+async def test_while_redis_is_away_clients_stay_memory_is_read_and_writes_are_told_to_come_back(
+    world, server, away
+):
+    node = world.nodes[0]
+    author, reader = await world.connect(0), await world.connect(0)
+    for channel in ("log:a", "live:a"):
+        await subscribe(reader, channel)
+    await put(author, "orders", "read", "as read")
+    await put(author, "orders", "watched", "as watched")
+    assert await value_of(author, "read") == "as read"
+    await until_done(reader, "watch", collection="orders", keys=["watched"])
+    await publish(author, "log:a", "before")
+    assert await data_of(reader, 1) == ["before"]
+    await until_ready(world, lambda told: told == READY)
+    async with away(server):
+        await wait_for(lambda: told_to_operators(node), lambda told: REFUSED in told)
+        status, reasons = await ready(node)
+        assert (status, REFUSED in reasons) == (503, True)
+        kind, refused = await author.ask("publish", channel="log:a", data="meanwhile", uid="u-1")
+        assert (kind, refused["code"], refused["retryable"]) == ("error", "store_unavailable", True)
+        assert refused["after_ms"] > 0
+        assert await value_of_now(author, "read") == "as read"
+        assert await value_of_now(author, "watched") == "as watched"
+        assert (await author.ask("publish", channel="live:a", data="live"))[0] == "ok"
+        assert await data_of(reader, 1) == ["live"]
+    await publish(author, "log:a", "meanwhile", uid="u-1")
+    await publish(author, "log:a", "after")
+    assert await data_of(reader, 2) == ["meanwhile", "after"], "once, though it was sent twice"
+    await until_ready(world, lambda told: told == READY)
+    assert await told_to_operators(node) == []
+    assert {each.num_restarts for node in world.nodes for each in node.health()} == {0}
+
+
+async def value_of_now(client, key):
+    """Read one order without asking again."""
+    kind, answer = await client.ask("read", collection="orders", keys=[key])
+    assert kind != "error", answer
+    return answer["entries"][0]["value"]
+
+
+async def told_to_operators(node):
+    """What both `syncd info` and the dashboard say of readiness; nobody has to ask for that first."""
+    info = await trio.to_thread.run_sync(ask_as_operator, node, "/api/info")
+    stats = await trio.to_thread.run_sync(ask_as_operator, node, "/api/admin/stats")
+    return [each for each in info["not_ready"] if each in stats["now"]["not_ready"]]
+
+
+def ask_as_operator(node, path):
+    connection = http.client.HTTPConnection("127.0.0.1", node.addresses[0][1], timeout=10)
+    try:
+        connection.request("GET", path, headers={"Authorization": "Bearer key-of-the-tests"})
+        answer = connection.getresponse()
+        assert answer.status == 200
+        return json.loads(answer.read())
+    finally:
+        connection.close()
