@@ -17,6 +17,7 @@ from syncd.actors.store import StoreActor
 from syncd.codes import ErrorCode
 from syncd.errors import ConfigError, RequestRejected, StoreUnavailable, SyncdError
 from syncd.store.base import Store
+from syncd.store.memory import MemoryStore
 from syncd.store.sqlite import SqliteStore
 from syncd.store.sqlite_backup import Copying, CopyReport
 
@@ -30,6 +31,9 @@ LAG_LIMIT_MS = 1000.0
 """A loop that wakes sleepers later than this is not ready for traffic."""
 TRUST_S = 0.5
 """A check is good for this long, so that nobody makes the node write by asking whether it is well."""
+IN_MEMORY = "A store in memory cannot be copied."
+IN_REDIS = "The data are in Redis: copy its files (docs/redis.md#backup)."
+"""A node has no hand on the files of Redis, which may lie on another machine."""
 
 
 class Upkeep:
@@ -85,14 +89,15 @@ class Upkeep:
         """Copy the store to a new file while it is written, in slices.
 
         Raises:
-            RequestRejected: the file exists or cannot be made, the store is in memory, or another copy is being made.
+            RequestRejected: the file exists or cannot be made, the store is in memory or in Redis, or another copy is being made.
             StoreUnavailable: there is no room, or the disk fails.
 
         Cancellation: the copy is given up and removed.
         """
         store = self._store
         if not isinstance(store, SqliteStore):
-            raise RequestRejected(ErrorCode.NOT_SUPPORTED, "A store in memory cannot be copied.")
+            is_in_memory = isinstance(store, MemoryStore)
+            raise RequestRejected(ErrorCode.NOT_SUPPORTED, IN_MEMORY if is_in_memory else IN_REDIS)
         if self._is_copying:
             raise RequestRejected(ErrorCode.LIMIT_EXCEEDED, "Another backup is being made.")
         self._is_copying = True

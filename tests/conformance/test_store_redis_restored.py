@@ -157,3 +157,22 @@ def test_without_a_living_node_it_is_not_found_until_the_operator_says_so(
     restore(server, copy)
     server.ask("HDEL", "{syncd}:meta", "run")
     assert head(join(server)).epoch != told.epoch
+
+
+def test_a_copy_that_is_said_to_be_one_begins_a_new_era_each_time_it_is_brought_back(
+    make_server, join, tmp_path
+):
+    """As docs/redis.md says: prepared aside, under a node that lives. The second time the node knows of a later era than the copy's."""
+    server, aside = make_server("always"), make_server("always")
+    store = join(server)
+    append(store, 2)
+    restore(aside, copy_of(server, tmp_path))
+    assert aside.ask("HDEL", "{syncd}:meta", "run") == 1
+    aside.kill()
+    told = [append(store, 2)[-1]]
+    for _ in range(2):
+        restore(server, aside.folder / "appendonlydir")
+        back(store)
+        told.append(append(store)[0])
+    assert [each.offset for each in told] == [4, 3, 3]
+    assert len({each.epoch for each in told}) == 3

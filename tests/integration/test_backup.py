@@ -2,16 +2,22 @@
 
 import json
 import sqlite3
+import tempfile
 import threading
+from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
+from syncd.codes import ErrorCode
 from syncd.config import Config
 from syncd.errors import ConfigError, RequestRejected
 from syncd.node_parts import store_options
 from syncd.store.sqlite import SqliteStore
 from syncd.store.sqlite_backup import restore_file
+from syncd.testing.redis_process import redis_executable
+from syncd.testing.redis_server import RedisServer
 from tests.integration.cli_server import Server
 from tests.integration.nodes import DURABLE, make_config, publish, running
 
@@ -149,3 +155,24 @@ async def test_restoring_leaves_nothing_beside_the_backup_and_takes_no_file_in_u
         assert back.positions["log:a"].offset == 3
     assert list(copies.iterdir()) == [copy]
     assert not (tmp_path / "stolen.db").exists()
+
+
+@pytest.mark.process
+@pytest.mark.skipif(redis_executable() is None, reason="no redis-server here")
+async def test_a_node_on_redis_says_where_its_data_are_and_how_they_are_copied(tmp_path):
+    """Found by an audit: it called Redis a store in memory."""
+    with tempfile.TemporaryDirectory(prefix="syncd-") as folder, RedisServer(Path(folder)) as redis:
+        async with running(make_config(tmp_path, redis=redis.url)) as (node, _connect):
+            with pytest.raises(RequestRejected, match=r"in Redis: .*docs/redis\.md#backup") as told:
+                await node.backup(tmp_path / "copy.db")
+    assert told.value.code is ErrorCode.NOT_SUPPORTED
+
+
+def test_the_page_that_the_refusal_names_has_that_section():
+    assert "\n## Backup\n" in Path("docs/redis.md").read_text()
+
+
+async def test_a_store_in_memory_is_refused_as_such(tmp_path):
+    async with running(attrs.evolve(make_config(tmp_path), db=":memory:")) as (node, _connect):
+        with pytest.raises(RequestRejected, match="in memory"):
+            await node.backup(tmp_path / "copy.db")
