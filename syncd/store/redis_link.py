@@ -94,7 +94,7 @@ class RedisLink:
             names: Whose slot is asked for in a cluster.
             timeout_s: Longest wait for a connection, and for an answer.
             greet: Called with each new connection, before anything else is asked over it; may `run`.
-            clock: Of `PAUSE_S`.
+            clock: Of `PAUSE_S`, and of how often Sentinels are asked.
 
         Raises:
             ConfigError: the URL cannot be used.
@@ -108,7 +108,7 @@ class RedisLink:
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
         }
-        self._source = Source(parse_redis_url(url), limits, self._key)
+        self._source = Source(parse_redis_url(url), limits, self._key, clock)
         self._connection: Connection | None = None
         self._is_greeting = False
         self._paused_until = -1.0
@@ -159,10 +159,12 @@ class RedisLink:
         return self._connected()
 
     def greet(self) -> None:
-        """Greet once more, over the connection there is, or else over a new one.
+        """Greet once more, over the connection there is, or else over a new one, as when Sentinels name another master by now.
 
         Raises: as `run`.
         """
+        if self._connection is not None and self._source.has_moved():
+            self.drop()
         greeted = self._connection
         if self._connected() is greeted:
             self._greeted()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import redis
@@ -12,6 +14,12 @@ from redis.exceptions import RedisClusterException, RedisError
 from syncd.redis_address import Endpoint, RedisAddress, RedisKind, master_of
 
 __all__ = ["Connection", "Source"]
+
+ASK_AGAIN_S = 10.0
+"""How often Sentinels are asked unprompted, as often as by the bus: a master that was replaced behind a partition tells nobody."""
+
+ASK_TIMEOUT_S = 0.5
+"""For each Sentinel that is asked so: commits wait meanwhile."""
 
 
 class Connection(Protocol):
@@ -27,17 +35,27 @@ class Connection(Protocol):
 class Source:
     """Makes connections, one at a time, each to whoever has the data at that moment."""
 
-    def __init__(self, address: RedisAddress, limits: dict[str, Any], key: str) -> None:
+    def __init__(
+        self,
+        address: RedisAddress,
+        limits: dict[str, Any],
+        key: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Connect to nothing yet.
 
         Args:
             address: Where to look.
             limits: Timeouts and other options of redis-py, of every connection, those to Sentinels included.
             key: Whose slot counts in a cluster.
+            clock: Of `ASK_AGAIN_S`.
         """
         self._address = address
         self._limits = limits
         self._key = key
+        self._clock = clock
+        self._named: Endpoint | None = None
+        self._asked_at = 0.0
         # redis-py has no types for much of this.
         self._cluster: Any = None
 
@@ -76,7 +94,28 @@ class Source:
 
     def _master(self) -> Endpoint:
         """Ask the Sentinels, with each connection: what they said before may be over."""
-        return master_of(self._address, self._limits)
+        self._named = master_of(self._address, self._limits)
+        self._asked_at = self._clock()
+        return self._named
+
+    def has_moved(self) -> bool:
+        """Whether Sentinels name another master now than with the last connection; asked now and then. Blocks. Never raises.
+
+        When none of them knows a master that is up, the one there is stays.
+        """
+        if self._named is None or self._clock() - self._asked_at < ASK_AGAIN_S:
+            return False
+        limits = dict(self._limits)
+        for name in ("socket_timeout", "socket_connect_timeout"):
+            limits[name] = min(limits[name], ASK_TIMEOUT_S)
+        try:
+            return master_of(self._address, limits) != self._named
+        except (RedisError, OSError):
+            return False
+        finally:
+            self._asked_at = (
+                self._clock()
+            )  # from the end: Sentinels that hang must not hold up everything
 
     def _pool_of_slot(self) -> Any:
         try:

@@ -11,10 +11,12 @@ from syncd.errors import StoreUnavailable
 from syncd.ids import ChannelName, Position
 from syncd.ports_log import AppendRequest, LogQuery
 from syncd.ports_state import EntryWrite, KeyName, KnownOutcome, MutationCommit
+from syncd.store import redis_source
 from syncd.store.base import Retention, StoreOptions
 from syncd.store.redis_keys import RedisNames, decode_message
 from syncd.store.redis_store import RedisStore
-from syncd.testing.redis_process import redis_executable
+from syncd.testing.redis_process import redis_executable, wait_until
+from tests.integration.redis_groups import is_master
 from tests.integration.test_bus_masters import cluster, move_slot, watched
 
 __all__ = ["cluster", "watched"]  # fixtures
@@ -185,3 +187,53 @@ def test_the_store_follows_a_failover_and_tells_no_position_twice(fault, watched
     for position, record in seen(store).items():
         assert told.setdefault(position, record) == record
     assert head.top == (20 if fault == "behind" else last.offset)
+
+
+def name_another(sentinels, master):
+    """Let the Sentinels watch another master, and let go of the former one as if it could not be reached."""
+    for sentinel in sentinels:
+        sentinel.ask("SENTINEL", "REMOVE", "main")
+    master.ask("REPLICAOF", "NO", "ONE")
+    for sentinel in sentinels:
+        sentinel.ask("SENTINEL", "MONITOR", "main", "127.0.0.1", master.port, 2)
+
+
+def test_a_master_that_was_replaced_and_still_answers_is_left(watched, open_store, monkeypatch):
+    """Sentinels were asked with a new connection alone: what was committed over the old one was lost when the partition healed."""
+    monkeypatch.setattr(redis_source, "ASK_AGAIN_S", 0.0)
+    former, master, sentinels = watched
+    places = ",".join(f"127.0.0.1:{each.port}" for each in sentinels)
+    store = open_store(f"redis+sentinel://{places}/main")
+    first = append(store, b"one")
+    store.look()
+    assert append(store, b"two").epoch == first.epoch, "nobody was replaced"
+    log = f"{NAMES.tag}:l:{A}"
+    wait_until(lambda: master.ask("XLEN", log) == 2, "a copy")
+    name_another(sentinels, master)
+    store.look()
+    third = append(store, b"three")
+    assert (third.offset, third.epoch == first.epoch) == (3, False)
+    assert former.ask("XLEN", log) == 2
+    assert master.ask("XLEN", log) == 1, "in its new era"
+    assert is_master(former)
+
+
+def test_sentinels_are_asked_now_and_then_and_change_nothing_when_none_answers(
+    watched, open_store, monkeypatch
+):
+    _master, _replica, sentinels = watched
+    asked = []
+    ask = redis_source.master_of
+    monkeypatch.setattr(redis_source, "master_of", lambda *words: asked.append(1) or ask(*words))
+    places = ",".join(f"127.0.0.1:{each.port}" for each in sentinels)
+    store = open_store(f"redis+sentinel://{places}/main")
+    first = append(store, b"one")
+    for _ in range(3):
+        store.look()
+    assert len(asked) == 1, "with the connection"
+    for sentinel in sentinels:
+        sentinel.kill()
+    monkeypatch.setattr(redis_source, "ASK_AGAIN_S", 0.0)
+    store.look()
+    assert len(asked) == 2
+    assert append(store, b"two").epoch == first.epoch
