@@ -67,18 +67,24 @@ def _told(info: ServerInfo) -> Iterator[Found]:
         yield False, "Redis memory", str(error)
     else:
         yield True, "Redis memory", "nothing is thrown away when it is full"
-    kept = (
-        "every commit is on disk before it is answered"
-        if info.keeps_all
-        else "commits may be lost with the server; appendfsync always keeps them (docs/redis.md)"
-    )
-    yield True, "Redis durability", kept
+    yield True, "Redis durability", _kept(info)
     if info.has_replicas:
         text = (
             "there are some: each restart of Redis begins a new era, in which clients are reset, for one of them "
             "may have been promoted without what it had not received (docs/redis.md)"
         )
         yield True, "Redis replicas", text
+
+
+def _kept(info: ServerInfo) -> str:
+    if info.keeps_all:
+        return "every commit is on disk before it is answered"
+    if info.skips_on_rewrite:
+        return (
+            "commits may be lost with the server while it writes its file anew; no-appendfsync-on-rewrite no always "
+            "keeps them (docs/redis.md)"
+        )
+    return "commits may be lost with the server; appendfsync always keeps them (docs/redis.md)"
 
 
 def _rights(link: RedisLink, names: RedisNames) -> Found:

@@ -63,7 +63,9 @@ class ServerInfo:
     replid: str
     """Of what it sends to replicas: another one after it was a replica itself."""
     keeps_all: bool
-    """It writes every command to disk before it answers."""
+    """It writes every command to disk before it answers, always."""
+    skips_on_rewrite: bool
+    """It would, but for the time in which it writes its file anew (`no-appendfsync-on-rewrite`)."""
     is_promoted: bool
     """It was a replica and was made the master. Forgotten when it starts again."""
     has_replicas: bool
@@ -179,12 +181,14 @@ class RedisLink:
             # Meanwhile it says of itself that it keeps no file.
             self._fail()
             raise StoreUnavailable(f"{_HERE}: it reads its file", after_ms=AFTER_MS)
+        syncs_always, skips = self._syncs() if told.get("aof_enabled") == "1" else (False, False)
         is_promoted = set(told.get("master_replid2", "0")) != {"0"}
         is_online = ["state=online" in replica for replica in _replicas(told)]
         return ServerInfo(
             told.get("run_id", ""),
             told.get("master_replid", ""),
-            told.get("aof_enabled") == "1" and self._setting("appendfsync") == "always",
+            syncs_always and not skips,
+            syncs_always and skips,
             is_promoted,
             any(is_online),
             not all(is_online),
@@ -199,17 +203,20 @@ class RedisLink:
         text = self._ask("INFO", *sections).decode()
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
-    def _setting(self, name: str) -> str:
+    def _syncs(self) -> tuple[bool, bool]:
+        """Return whether each command is on disk before it is answered, and whether not while the file is written anew."""
+        names = ("appendfsync", "no-appendfsync-on-rewrite")
         try:
-            found = self._ask("CONFIG", "GET", name)
+            found = self._ask("CONFIG", "GET", *names)
         except StoreUnavailable:
             raise
         except errors.ResponseError:
-            return ""  # not allowed to look: then it may lose something
+            return False, False  # not allowed to look: then it may lose something
         pairs = (
             found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
         )
-        return bytes(pairs.get(name.encode(), b"")).decode()
+        sync, skip = (bytes(pairs.get(name.encode(), b"")) for name in names)
+        return sync == b"always", skip != b"no"
 
     def ask(self, *words: bytes | str | int) -> Any:
         """Send one command and return its reply.

@@ -72,6 +72,24 @@ def test_a_note_that_was_lost_with_what_it_is_about_is_not_missed(make_server, j
     assert (again.epoch, again.offset) != (told.epoch, told.offset)
 
 
+def test_a_server_that_brings_nothing_to_disk_while_it_rewrites_keeps_not_all(make_server, join):
+    """With `always` alone it was trusted, and yet loses half a minute when the power fails during a rewrite."""
+    server = make_server("always", "--no-appendfsync-on-rewrite", "yes")
+    store = join(server)
+    told = append(store)[0]
+    restart(server)
+    assert back(store).epoch != told.epoch
+
+
+def test_a_server_that_is_set_so_while_it_runs_begins_a_new_era(make_server, join):
+    server = make_server("always")
+    store = join(server)
+    told = append(store)[0]
+    server.ask("CONFIG", "SET", "no-appendfsync-on-rewrite", "yes")
+    store.look()
+    assert head(store).epoch != told.epoch
+
+
 def test_trimming_looks_at_the_server_once_a_second(make_server, join):
     server = make_server("always")
     now = [0.0]

@@ -103,6 +103,22 @@ def test_replicas_are_told_with_what_they_mean_for_a_restart(tmp_path):
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.skipif(redis_executable() is None, reason="no redis-server (make test installs it)")
+def test_the_setting_by_which_commits_may_be_lost_is_named(tmp_path):
+    with RedisServer(Path(tempfile.mkdtemp(dir=tmp_path)) / "r", appendfsync="always") as server:
+        for setting, value, says in (
+            ("appendfsync", "always", "every commit is on disk"),
+            ("no-appendfsync-on-rewrite", "yes", "no-appendfsync-on-rewrite no"),
+            ("appendfsync", "everysec", "appendfsync always"),
+        ):
+            server.ask("CONFIG", "SET", setting, value)
+            told = {each.subject: each for each in findings(Config(redis=server.url))}
+            assert told["Redis durability"].is_well
+            assert says in told["Redis durability"].text
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.skipif(redis_executable() is None, reason="no redis-server (make test installs it)")
 def test_every_right_that_a_node_needs_is_asked_for_and_named(tmp_path):
     """One read-only script was tried: a user without `xadd`, `publish` and `subscribe` was told that all was well."""
     rules = user_rules(RedisNames())
