@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from syncd.config import Config
 from syncd.errors import ConfigError, StoreUnavailable
 from syncd.store.redis_keys import RedisNames
-from syncd.store.redis_link import RedisLink, ServerInfo, StoreRefused, refuse_policy
+from syncd.store.redis_link import RedisLink, ServerInfo, StoreRefused
+from syncd.store.redis_policy import refuse_policy
 from syncd.store.redis_rights import KEEPS_ALL, missing_rights
 
 __all__ = ["Found", "redis_findings"]
@@ -61,12 +62,7 @@ def _told(info: ServerInfo) -> Iterator[Found]:
     version = tuple(int(part) for part in info.version.split(".")[:2])
     advice = "" if version >= OLDEST else ". At least 7.0 is needed."
     yield version >= OLDEST, "Redis", f"version {info.version}{advice}"
-    try:
-        refuse_policy(info.policy)
-    except ConfigError as error:
-        yield False, "Redis memory", str(error)
-    else:
-        yield True, "Redis memory", "nothing is thrown away when it is full"
+    yield _memory(info)
     yield True, "Redis durability", _kept(info)
     if info.has_replicas:
         text = (
@@ -74,6 +70,20 @@ def _told(info: ServerInfo) -> Iterator[Found]:
             "may have been promoted without what it had not received (docs/redis.md)"
         )
         yield True, "Redis replicas", text
+
+
+def _memory(info: ServerInfo) -> Found:
+    try:
+        refuse_policy(info)
+    except ConfigError as error:
+        return False, "Redis memory", str(error)
+    if info.policy == "noeviction":
+        return True, "Redis memory", "nothing is thrown away when it is full"
+    text = (
+        f"without maxmemory it is never full, but with one maxmemory-policy {info.policy} would throw away parts of "
+        "the log. Set it to noeviction."
+    )
+    return True, "Redis memory", text
 
 
 def _kept(info: ServerInfo) -> str:

@@ -16,14 +16,14 @@ import redis.exceptions as errors
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from syncd.errors import ConfigError, StoreUnavailable
+from syncd.errors import StoreUnavailable
 from syncd.redis_address import parse_redis_url
 from syncd.store.base import StoreFailed
 from syncd.store.redis_keys import RedisNames
 from syncd.store.redis_scripts import Script
 from syncd.store.redis_source import Connection, Source
 
-__all__ = ["EraChanged", "RedisLink", "ServerInfo", "StoreFull", "StoreRefused", "refuse_policy"]
+__all__ = ["EraChanged", "RedisLink", "ServerInfo", "StoreFull", "StoreRefused"]
 
 PAUSE_S = 0.5
 """The actor's probes come once a second: each finds the pause over."""
@@ -73,8 +73,16 @@ class ServerInfo:
     awaits_replicas: bool
     """That have come for a first copy: replicas soon, or somebody who takes a backup."""
     policy: str
+    """Of its memory, when that is full."""
+    is_bounded: bool
+    """It has a `maxmemory`: without one it is never full, whatever its policy."""
     used_bytes: int
     version: str
+
+    @property
+    def evicts(self) -> bool:
+        """Whether it throws keys away when it is full."""
+        return self.is_bounded and self.policy != "noeviction"
 
 
 class RedisLink:
@@ -192,9 +200,8 @@ class RedisLink:
             is_promoted,
             any(is_online),
             not all(is_online),
-            told.get("maxmemory_policy", "noeviction")
-            if told.get("maxmemory") != "0"
-            else "noeviction",
+            told.get("maxmemory_policy", "noeviction"),
+            told.get("maxmemory") != "0",
             int(told.get("used_memory", 0)),
             told.get("redis_version", "0"),
         )
@@ -341,15 +348,3 @@ def _refusal_in(error: BaseException | None) -> BaseException | None:
             return error
         error = error.__cause__ or error.__context__
     return None
-
-
-def refuse_policy(policy: str) -> None:
-    """Refuse a server that throws keys away when it is full.
-
-    Raises:
-        ConfigError: it does.
-    """
-    if policy != "noeviction":
-        raise ConfigError(
-            f"Redis has maxmemory-policy {policy}: it would throw away parts of the log. Set it to noeviction."
-        )

@@ -36,7 +36,8 @@ from syncd.store.base import (
 from syncd.store.redis_batch import Batch, Counts, for_script, place_bytes
 from syncd.store.redis_epochs import Epochs
 from syncd.store.redis_keys import RedisNames
-from syncd.store.redis_link import EraChanged, RedisLink, StoreRefused, refuse_policy
+from syncd.store.redis_link import EraChanged, RedisLink, StoreRefused
+from syncd.store.redis_policy import PolicyWatch, refuse_policy
 from syncd.store.redis_rebuild import RedisRebuilds
 from syncd.store.redis_scripts import (
     COMMIT,
@@ -101,6 +102,7 @@ class RedisStore(RedisState):
         self._unsure_at = self._looked_at = -math.inf
         self._secret = b""
         self._size_bytes = 0
+        self._policies = PolicyWatch()
         self._counts = Counts()
         self._batch: Batch | None = None
         self._acknowledged: dict[str, int] = {}
@@ -119,7 +121,7 @@ class RedisStore(RedisState):
             ConfigError: the server does not let us in, or throws keys away when it is full.
         """
         try:
-            refuse_policy(self._link.info().policy)
+            refuse_policy(self._link.info())
         except StoreRefused as error:
             raise ConfigError(f"redis.url: {error.message}") from error
         except StoreUnavailable as error:
@@ -131,6 +133,8 @@ class RedisStore(RedisState):
         self._looked_at = self._timer()
         info = self._link.info()
         self._size_bytes = info.used_bytes
+        if self._secret:  # else this is the first, of `open`, which refuses
+            self._policies.see(info)
         secret = self._secret or self._options.entropy(SECRET_BYTES)
         seed = self._options.entropy(SECRET_BYTES)
         era = self.new_name()

@@ -1,5 +1,7 @@
 """Which server keeps all it answered: only from one that did to one that does, an epoch goes on over a restart."""
 
+import structlog.testing
+
 from tests.conformance.redis_lives import append, back, head, join, make_server, restart
 
 __all__ = ["join", "make_server"]  # fixtures
@@ -121,3 +123,24 @@ def test_a_look_at_a_server_that_is_as_it_was_writes_nothing(make_server, join):
     size = aof_size(server)
     store.look()
     assert aof_size(server) == size
+
+
+def test_a_server_that_comes_to_throw_keys_away_is_told_of_once(make_server, join):
+    """The policy was looked at with the start alone, and without `maxmemory` not even then."""
+    server = make_server("always", "--maxmemory-policy", "allkeys-lru")
+
+    def told(*settings):
+        for setting, value in settings:
+            server.ask("CONFIG", "SET", setting, value)
+        with structlog.testing.capture_logs() as logs:
+            store.look()
+            store.look()
+        return [(each["log_level"], each["event"], each["policy"]) for each in logs]
+
+    store = join(server)
+    assert told() == []
+    assert told(("maxmemory", "100mb")) == [("error", "redis_evicts", "allkeys-lru")]
+    assert told() == []
+    assert told(("maxmemory-policy", "noeviction")) == []
+    evicts = ("maxmemory-policy", "volatile-ttl")
+    assert told(evicts) == [("error", "redis_evicts", "volatile-ttl")]

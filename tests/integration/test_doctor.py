@@ -119,6 +119,21 @@ def test_the_setting_by_which_commits_may_be_lost_is_named(tmp_path):
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.skipif(redis_executable() is None, reason="no redis-server (make test installs it)")
+def test_a_policy_that_evicts_is_told_before_there_is_a_limit(tmp_path):
+    """A hint and no problem: nothing is thrown away until somebody sets `maxmemory`."""
+    policy = ("--maxmemory-policy", "allkeys-lru")
+    with RedisServer(Path(tempfile.mkdtemp(dir=tmp_path)) / "r", *policy) as server:
+        told = {each.subject: each for each in findings(Config(redis=server.url))}["Redis memory"]
+        assert told.is_well
+        assert "maxmemory-policy allkeys-lru would throw away" in told.text
+        server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        told = {each.subject: each for each in findings(Config(redis=server.url))}["Redis memory"]
+    assert told.text == "nothing is thrown away when it is full"
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.skipif(redis_executable() is None, reason="no redis-server (make test installs it)")
 def test_every_right_that_a_node_needs_is_asked_for_and_named(tmp_path):
     """One read-only script was tried: a user without `xadd`, `publish` and `subscribe` was told that all was well."""
     rules = user_rules(RedisNames())
