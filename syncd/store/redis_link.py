@@ -173,11 +173,15 @@ class RedisLink:
 
         Raises: as `run`.
         """
-        if self._connection is not None and self._source.has_moved():
-            self.drop()
+        self.follow()
         greeted = self._connection
         if self._connected() is greeted:
             self._greeted()
+
+    def follow(self) -> None:
+        """Let the connection go if Sentinels name another master by now; they are asked now and then. Never raises."""
+        if self._connection is not None and self._source.has_moved():
+            self.drop()
 
     def info(self) -> ServerInfo:
         """Ask the server who it is.

@@ -271,6 +271,7 @@ class RedisStore(RedisState):
 
     def probe(self) -> None:
         """See `Store.probe`. A server that is full gives up what is due."""
+        self._link.follow()  # a master that was replaced may refuse every write (`min-replicas-to-write`)
         with self._trimmer.making_room():
             self.meta_set("probe", b"")
 

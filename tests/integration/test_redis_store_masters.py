@@ -218,6 +218,23 @@ def test_a_master_that_was_replaced_and_still_answers_is_left(watched, open_stor
     assert is_master(former)
 
 
+def test_a_master_that_was_replaced_and_refuses_writes_is_left(watched, open_store, monkeypatch):
+    """While writes are refused nobody looks, but there are probes: without them the store was refused until the partition healed."""
+    monkeypatch.setattr(redis_source, "ASK_AGAIN_S", 0.0)
+    former, master, sentinels = watched
+    places = ",".join(f"127.0.0.1:{each.port}" for each in sentinels)
+    store = open_store(f"redis+sentinel://{places}/main")
+    former.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+    append(store, b"one")
+    name_another(sentinels, master)
+    wait_until(lambda: b"connected_slaves:0" in former.ask("INFO", "replication"), "no replica")
+    with pytest.raises(StoreUnavailable, match="good replicas"):
+        append(store, b"two")
+    store.probe()
+    append(store, b"two")
+    assert is_master(former)
+
+
 def test_sentinels_are_asked_now_and_then_and_change_nothing_when_none_answers(
     watched, open_store, monkeypatch
 ):
