@@ -59,6 +59,10 @@ IN_CLUSTERS = (*_ON_SHARD_TOPICS, *_CLUSTER)
 """In place of plain pub/sub, and to find out who has which slot."""
 KEEPS_ALL = "config|get"
 """A node can do without; then it takes the server for one that may lose what it has answered."""
+_WITHOUT = tuple(
+    f"-client|{name}" for name in ("kill", "list", "no-evict", "pause", "unblock", "unpause")
+)
+"""What of `@connection` reaches others' connections, or stops the server."""
 CALLS = {
     **_CONNECTION,
     **_ANYWHERE,
@@ -76,7 +80,7 @@ def user_rules(names: RedisNames) -> list[str]:
     """Return the rules of a user with the least rights, as `ACL SETUSER` takes them behind a name and a password."""
     keys, topics, others = _places(names)
     commands = (*_ANYWHERE, *ON_KEYS, *_ON_TOPICS, *_UNSUBSCRIBE, *IN_CLUSTERS, KEEPS_ALL)
-    first = ("resetkeys", keys, "resetchannels", topics, others, "-@all", "+@connection")
+    first = ("resetkeys", keys, "resetchannels", topics, others, "-@all", "+@connection", *_WITHOUT)
     return [*first, *map(_rule, commands)]
 
 

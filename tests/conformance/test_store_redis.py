@@ -256,6 +256,9 @@ def test_the_rights_that_are_listed_are_enough_and_reach_nothing_else(
             ("GET", "other"),
             ("HGET", "other", "x"),
             ("PUBLISH", "other", "x"),
+            ("CLIENT", "LIST"),
+            ("CLIENT", "KILL", "TYPE", "normal"),
+            ("CLIENT", "PAUSE", "1000"),
         ):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command(*refused)
