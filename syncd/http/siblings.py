@@ -19,6 +19,8 @@ __all__ = ["Siblings"]
 ANSWER_S = 1.0
 """A worker that does not answer in time is told as down; a scrape has 10 s by default."""
 _MAX_BYTES = 8_388_608
+_END = b"# EOF\n"
+"""What a whole answer ends with, as in OpenMetrics: half a number is a number, too."""
 
 
 class Siblings:
@@ -44,7 +46,7 @@ class Siblings:
 
     async def _answer(self, stream: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError), trio.move_on_after(ANSWER_S):
-            await stream.send_all(self.tell())
+            await stream.send_all(self.tell() + _END)
         await trio.aclose_forcefully(stream)
 
     async def text_of_all(self) -> str:
@@ -71,5 +73,5 @@ class Siblings:
                     text += chunk
                     if len(text) > _MAX_BYTES:
                         return
-            if text:
-                texts[index] = bytes(text)
+            if text.endswith(_END):
+                texts[index] = bytes(text.removesuffix(_END))
