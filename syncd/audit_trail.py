@@ -33,5 +33,8 @@ class AuditTrail:
 
     async def restore(self) -> None:
         """Read what the store has, once the broadcaster serves. Cancelled: what is told from now on stands alone."""
-        told = await self._news.recall(AUDIT_CHANNEL, AUDIT_KEPT)
-        self.log.restore(AuditEntry(**each) for each in told)
+        self.log.merge(await self.recall())
+
+    async def recall(self) -> list[AuditEntry]:
+        """Return the newest that the store has, of all nodes that share it; ascending, none if it does not answer. Cancelled: nothing is left."""
+        return [AuditEntry(**each) for each in await self._news.recall(AUDIT_CHANNEL, AUDIT_KEPT)]

@@ -242,6 +242,7 @@ class Node:
                 self.rebuild_coordinator,
                 self.surroundings.wall_s,
                 self.cluster,
+                self.audit.recall,
             ),
             definition=self.app,
         )
@@ -377,14 +378,11 @@ def serve(config: Config, app: AppDefinition | None = None) -> int:
     raise_file_limit()
     calm_collector()
     return_large_values(app)
-    has_failed = False
     try:
         trio.run(_serve, config, app)
     except* (NodeFailed, StoreFailed) as failures:
-        has_failed = True
         for failure in failures.exceptions:
             _log.critical("node_failed", error=str(failure))
-    if has_failed:
         # As a kill would: closing the store would checkpoint a log that cannot be trusted.
         os._exit(1)
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import attrs
 from quart import Response, request
@@ -22,7 +22,7 @@ from syncd.http.failures import json_response
 from syncd.http.fields import only, query_uint
 from syncd.http.ports import NodeInfo
 from syncd.model.admin_sessions import AdminSessions
-from syncd.model.audit import AuditLog
+from syncd.model.audit import AuditEntry, AuditLog
 from syncd.model.reserved import AUDIT_KEPT, who_of
 from syncd.model.revocations import DEFAULT_REVOCATION_S
 from syncd.ports import Identity
@@ -50,6 +50,8 @@ class Operating:
     wall_s: Callable[[], float]
     cluster: ClusterPort | None = None
     """The other nodes; None: there are none."""
+    recall: Callable[[], Awaitable[Iterable[AuditEntry]]] | None = None
+    """Reads the newest actions that all nodes have entered."""
 
 
 @attrs.define(eq=False)
@@ -73,9 +75,10 @@ class OperatorApi:
     async def actions(self, _operator: Identity) -> Response:
         """Answer `GET /api/audit`."""
         limit = query_uint(request.args, "limit", default=100, maximum=AUDIT_KEPT)
-        return json_response(
-            {"entries": [attrs.asdict(each) for each in self.operating.audit.last(limit)]}
-        )
+        audit, recall = self.operating.audit, self.operating.recall
+        if self.operating.cluster is not None and recall is not None:
+            audit.merge(await recall())
+        return json_response({"entries": [attrs.asdict(each) for each in audit.last(limit)]})
 
     # -------------------------------------------------------------------------------------------- the store
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
+import msgpack
 
 from syncd.errors import SyncdError
 from syncd.model.reserved import AUDIT_KEPT
@@ -34,6 +35,12 @@ class AuditEntry:
     """`ok`, the code of the error, or how a job ended."""
     details: dict[str, Any]
     """Plain values: whom or what it was about."""
+
+
+def _identity_of(entry: AuditEntry) -> bytes:
+    """Return what an entry has in common with itself as it comes back from the store."""
+    packed: bytes = msgpack.packb(attrs.astuple(entry, recurse=False))
+    return packed
 
 
 class AuditLog:
@@ -66,12 +73,11 @@ class AuditLog:
         finally:
             self.note(who, what, outcome, **details)
 
-    def restore(self, entries: Iterable[AuditEntry]) -> None:
-        """Put what was there before the start in front; ascending."""
-        noted = list(self._ring)
+    def merge(self, stored: Iterable[AuditEntry]) -> None:
+        """Take over what the store has, ascending: what was there before the start, and what other nodes entered; each once, by time."""
+        entries = {_identity_of(each): each for each in (*stored, *self._ring)}
         self._ring.clear()
-        self._ring.extend(entries)
-        self._ring.extend(noted)
+        self._ring.extend(sorted(entries.values(), key=lambda entry: entry.at_ms))
 
     def last(self, limit: int) -> list[AuditEntry]:
         """Return the newest ones, the newest first."""

@@ -1,8 +1,10 @@
 """Two nodes in one Trio run that share a real Redis: what one commits reaches clients of the other, and what the bus loses is found."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
@@ -190,3 +192,18 @@ async def test_changes_made_on_both_nodes_are_told_the_application_by_one_and_in
         await wait_for(
             trio.lowlevel.checkpoint, lambda _, h=holding: not (h.dirty or h.dirty_elsewhere)
         )
+
+
+async def test_either_node_tells_what_operators_did_on_both(world):
+    async with httpx.AsyncClient(headers={"Authorization": "Bearer key-of-the-tests"}) as http:
+        urls = [f"http://127.0.0.1:{node.addresses[0][1]}/api" for node in world.nodes]
+
+        async def told(url):
+            entries = (await http.get(f"{url}/audit")).json()["entries"]
+            return [entry["details"]["user"] for entry in entries]
+
+        for number, url in enumerate([*urls, *urls]):
+            await http.post(f"{url}/disconnect", json={"user": f"user-{number}"})
+            expected = [f"user-{n}" for n in range(number, -1, -1)]
+            for each in urls:
+                await wait_for(partial(told, each), lambda told, all_=expected: told == all_)

@@ -48,6 +48,6 @@ def test_the_newest_come_first_and_the_oldest_go():
 def test_what_was_there_before_the_start_stands_before_what_was_done_since():
     log, told = make_log()
     log.note("service:a", "new")
-    log.restore([AuditEntry(1, "service:a", "old", "ok", {})])
+    log.merge([AuditEntry(1, "service:a", "old", "ok", {})])
     assert [entry.what for entry in log.last(10)] == ["new", "old"]
     assert [entry.what for entry in told] == ["new"]
