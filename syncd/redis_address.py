@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import operator
 import ssl
 import urllib.parse
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import attrs
@@ -179,7 +181,9 @@ def _take_sentinel_options(options: dict[str, Any], *, is_tls: bool) -> dict[str
 
 
 def master_of(address: RedisAddress, limits: Mapping[str, Any]) -> Endpoint:
-    """Ask the Sentinels, one after the other, until one knows a master that is up. Blocks.
+    """Ask the Sentinels, all at once, and believe the newest of what more than half of them say, or of what there is. Blocks.
+
+    One that is cut off with a former master names that one, but without the others it cannot have named it lately: `config-epoch`.
 
     Args:
         address: Of Sentinels.
@@ -187,28 +191,43 @@ def master_of(address: RedisAddress, limits: Mapping[str, Any]) -> Endpoint:
 
     Raises:
         redis.exceptions.AuthenticationError: all that there are refuse us; the message says what to give.
-        redis.exceptions.ConnectionError: none knows.
+        redis.exceptions.ConnectionError: none knows a master that is up.
     """
-    said: list[str] = []
-    num_refusals = 0
-    for seed in address.seeds:
-        try:
-            return _ask_sentinel(seed, address, limits)
-        except (errors.AuthenticationError, errors.NoPermissionError) as error:
-            num_refusals += 1
-            said.append(f"{seed}: {error}")
-        except (redis.RedisError, OSError) as error:
-            said.append(f"{seed}: {error}")
-    text = "; ".join(said)
-    if num_refusals < len(said):
-        raise errors.ConnectionError(f"no Sentinel names a master of {address.service!r} ({text})")
-    raise errors.AuthenticationError(
+    found: list[tuple[int, Endpoint]] = []
+    failures: dict[Endpoint, Exception] = {}
+    pool = ThreadPoolExecutor(len(address.seeds), thread_name_prefix="syncd-sentinel")
+    try:
+        asked = {pool.submit(_ask_sentinel, seed, address, limits): seed for seed in address.seeds}
+        for answer in as_completed(asked):
+            try:
+                found.append(answer.result())
+            except (redis.RedisError, OSError) as error:
+                failures[asked[answer]] = error
+            if len(found) * 2 > len(address.seeds):
+                break
+    finally:
+        pool.shutdown(wait=False)  # one that hangs is not waited for
+    if found:
+        return max(found, key=operator.itemgetter(0))[1]
+    raise _nobody_names(address, failures)
+
+
+def _nobody_names(address: RedisAddress, failures: Mapping[Endpoint, Exception]) -> Exception:
+    """Return the error that says why no Sentinel named a master."""
+    text = "; ".join(f"{seed}: {failures[seed]}" for seed in address.seeds)
+    refusals = (errors.AuthenticationError, errors.NoPermissionError)
+    if not all(isinstance(error, refusals) for error in failures.values()):
+        return errors.ConnectionError(f"no Sentinel names a master of {address.service!r} ({text})")
+    return errors.AuthenticationError(
         f"the Sentinels refuse us ({text}). They have users and passwords of their own: put ?sentinel_password=... behind the URL, and "
         "sentinel_username=... unless it is that of `requirepass`; the user needs +sentinel|masters"
     )
 
 
-def _ask_sentinel(seed: Endpoint, address: RedisAddress, limits: Mapping[str, Any]) -> Endpoint:
+def _ask_sentinel(
+    seed: Endpoint, address: RedisAddress, limits: Mapping[str, Any]
+) -> tuple[int, Endpoint]:
+    """Return the master that one Sentinel knows, and in which configuration of theirs it became that."""
     options = {**limits, **address.sentinel_options, "host": seed.host, "port": seed.port}
     with contextlib.closing(redis.Redis(**options)) as client:
         masters: Any = client.sentinel_masters()
@@ -217,4 +236,4 @@ def _ask_sentinel(seed: Endpoint, address: RedisAddress, limits: Mapping[str, An
         raise errors.ConnectionError(f"it watches no {address.service!r}")
     if not state["is_master"] or state["is_sdown"] or state["is_odown"]:
         raise errors.ConnectionError("the master is down")
-    return Endpoint(str(state["ip"]), int(state["port"]))
+    return int(state["config-epoch"]), Endpoint(str(state["ip"]), int(state["port"]))

@@ -378,12 +378,14 @@ def serve(config: Config, app: AppDefinition | None = None) -> int:
     raise_file_limit()
     calm_collector()
     return_large_values(app)
+    has_failed = False
     try:
         trio.run(_serve, config, app)
     except* (NodeFailed, StoreFailed) as failures:
+        has_failed = True
         for failure in failures.exceptions:
             _log.critical("node_failed", error=str(failure))
-        # As a kill would: closing the store would checkpoint a log that cannot be trusted.
+    if has_failed:  # as a kill: closing the store would checkpoint a log that cannot be trusted
         os._exit(1)
     return 0
 

@@ -282,9 +282,10 @@ class RedisLink:
         ):
             self._source.look_again()
             self.drop()
-        may_have_run = "script" in text and not isinstance(error, errors.OutOfMemoryError)
-        is_refused = isinstance(error, errors.NoPermissionError) or text.startswith(_NO_RIGHT)
         is_full = isinstance(error, errors.OutOfMemoryError)
+        # Scripts look before they write whether a cluster moves our slot (common.lua).
+        may_have_run = "script" in text and not is_full and "non local key" not in text
+        is_refused = isinstance(error, errors.NoPermissionError) or text.startswith(_NO_RIGHT)
         kind = StoreRefused if is_refused else StoreFull if is_full else StoreUnavailable
         return kind(f"{_HERE}: {text[:200]}", after_ms=AFTER_MS, is_unknown=may_have_run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -28,12 +29,17 @@ class _Scripts(Protocol):
 class Trimmer:
     """Walks what is due, and counts what went. A step is some scripts, each within some ms."""
 
-    def __init__(self, store: _Scripts, options: StoreOptions, timer: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: _Scripts,
+        options: StoreOptions,
+        timer: Callable[[], float],
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
         self._options = options
         self._timer = timer
-        self._trimmed: tuple[int, float] | None = None
-        """When it was last asked for: wall time in ms, and the timer then."""
+        self._wall_s = wall_s
         self.num_events = self.num_idempotency = self.num_outcomes = self.num_clients = 0
 
     @contextlib.contextmanager
@@ -42,14 +48,11 @@ class Trimmer:
         try:
             yield
         except StoreFull:
-            if self._trimmed is not None:
-                now_ms, at = self._trimmed
-                self.trim(now_ms + int((self._timer() - at) * 1000), ROOM_S)
+            self.trim(int(self._wall_s() * 1000), ROOM_S)
             raise
 
     def trim(self, now_ms: int, budget_s: float) -> TrimReport:
         """See `Store.trim`."""
-        self._trimmed = now_ms, self._timer()
         time_slice = Slice(self._timer, budget_s)
         events, keys = self.num_events, self.num_idempotency
         outcomes, clients = self.num_outcomes, self.num_clients

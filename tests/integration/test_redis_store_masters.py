@@ -144,8 +144,9 @@ def test_a_slot_on_its_way_takes_nothing_and_afterwards_all_is_there(cluster, op
         return owner.ask(*("MIGRATE", "127.0.0.1", others[0].port, "", 0, 5000), *("KEYS", *keys))
 
     assert move(f"{{masters}}:k:{LATEST}") == b"OK"
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable) as raised:
         append(store, b"two", LATEST)
+    assert not raised.value.is_unknown
     assert owner.ask("XLEN", f"{{masters}}:l:{LATEST}") == 1
     assert move(*owner.ask("CLUSTER", "GETKEYSINSLOT", slot, 1000)) == b"OK"
     for each in (others[0], owner, others[1]):
