@@ -49,9 +49,8 @@ def _script(
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-OPEN = _script(
-    "open", "eras", is_plain=True, frees=True
-)  # else a full server could not be read by whoever comes to it
+OPEN = _script("open", "eras", is_plain=True, frees=True)
+"""Runs on a full server, too: whoever comes to it could not read it otherwise."""
 COMMIT = _script("commit", "generation")
 HAND_OVER = _script("commit", "generation", frees=True)
 """The same, for what was acknowledged and nothing else."""
